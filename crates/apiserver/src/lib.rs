@@ -1,1 +1,35 @@
-//! apiserver.
+//! The API server: serves every built-in resource over one engine, on the embedded store.
+//!
+//! ```text
+//!   listen ─► api ─► body ─► admission ─► registry (decides) ─► store (compare-and-write) ─► visible ─► encode
+//!             └───► select ─► read / watching ◄──────────────── store (lists, cursors)
+//! ```
+//!
+//! [`Api`] is a [`rest::http::Service`]: the listener calls it for clients outside, the in-process client calls it
+//! for our own components. Knows no kind by itself beyond a few that admission and allocation are about; what a kind
+//! may contain is the schema's and the registry's business.
+
+mod admission;
+mod allocate;
+mod api;
+mod body;
+mod bootstrap;
+mod encode;
+mod event_lease;
+mod files;
+mod frames;
+pub mod listen;
+pub mod metrics;
+pub mod pki;
+mod read;
+mod reviews;
+mod select;
+mod state;
+mod subresource;
+mod watching;
+mod write;
+
+pub use api::{Api, version_info};
+pub use bootstrap::BootstrapError;
+pub use files::write_atomically;
+pub use state::now_micros;

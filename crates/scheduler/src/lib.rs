@@ -1,1 +1,353 @@
-//! scheduler.
+//! The scheduler's shell: feeds pending pods to [`placement`] and binds the result.
+//!
+//! ```text
+//!   nodes, pods ─► Scheduler (one task: cluster + queue, no lock) ─► pick, assume ─► bind (many at a time)
+//!        ▲                                                                              │
+//!        └──────────── the API server's watch ◄─────────────────────────────────────────┘
+//! ```
+//!
+//! Knows objects, time and requests; which node a pod goes to is `placement`'s decision alone.
+
+mod pending;
+mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use client::{Change, Client, Mirror, Reflector};
+use placement::queue::{Event, Queue, QueueConfig};
+use placement::{Cluster, Config, NodeInfo, PodInfo, PodKey};
+use tokio::sync::{mpsc, watch};
+
+use crate::pending::Pending;
+use crate::work::{Done, Worker};
+
+/// Changes taken in before pods are placed again, so that neither starves the other.
+const CHANGES_AT_ONCE: usize = 2_000;
+/// Pods placed before changes are looked at again.
+const PODS_AT_ONCE: usize = 500;
+/// How often parked pods are looked through for those that waited too long (k8s: 30 s).
+const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What the scheduler is told.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    /// Pods with this `spec.schedulerName` are ours.
+    pub scheduler_name: String,
+    /// Seed of hash tables and tie breaks.
+    pub seed: u64,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> SchedulerConfig {
+        SchedulerConfig { scheduler_name: "default-scheduler".into(), seed: 0x9e37_79b9_7f4a_7c15 }
+    }
+}
+
+/// What the scheduler has done; read by metrics and status lines.
+#[derive(Debug, Default)]
+pub struct SchedulerProgress {
+    /// Pods bound.
+    pub bound: AtomicU64,
+    /// Attempts that found no node.
+    pub unschedulable: AtomicU64,
+    /// Attempts that failed otherwise (binding refused, API server away).
+    pub errors: AtomicU64,
+    /// Pods waiting: active.
+    pub active: AtomicUsize,
+    /// Pods waiting for their back-off to end.
+    pub backoff: AtomicUsize,
+    /// Pods that fit nowhere now.
+    pub parked: AtomicUsize,
+    /// Pods with scheduling gates.
+    pub gated: AtomicUsize,
+    /// Nanoseconds spent choosing nodes.
+    pub decision_nanos: AtomicU64,
+}
+
+/// Runs the scheduler until `stop` turns true. Needs a current-thread runtime of its own.
+pub async fn run(
+    client: Client,
+    config: SchedulerConfig,
+    progress: Arc<SchedulerProgress>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let client = client.with_user_agent("kube-scheduler/v1.36.0 megaplane");
+    tokio::select! {
+        () = Scheduler::new(client, config, progress).run() => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+struct Scheduler {
+    client: Client,
+    config: SchedulerConfig,
+    progress: Arc<SchedulerProgress>,
+    cluster: Cluster,
+    queue: Queue,
+    /// Pods that wait for a node, with what is needed to bind them.
+    pending: Pending,
+    nodes: Mirror<()>,
+    pods: Mirror<PodKey>,
+    random: u64,
+}
+
+impl Scheduler {
+    fn new(client: Client, config: SchedulerConfig, progress: Arc<SchedulerProgress>) -> Scheduler {
+        let seed = config.seed;
+        Scheduler {
+            client,
+            progress,
+            cluster: Cluster::new(Config { hash_seed: seed, ..Config::default() }),
+            queue: Queue::new(QueueConfig { hash_seed: seed, ..QueueConfig::default() }),
+            pending: Pending::default(),
+            nodes: Mirror::default(),
+            pods: Mirror::default(),
+            random: seed | 1,
+            config,
+        }
+    }
+
+    async fn run(mut self) {
+        let (nodes, pods) = (work::resource("nodes"), work::resource("pods"));
+        let mut node_changes =
+            Reflector::new(self.client.clone(), nodes).spawn(|object| NodeInfo::from_object(&object));
+        let mut pod_changes =
+            Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
+        let (worker, mut done) = Worker::new(self.client.clone());
+        let mut flush = tokio::time::interval(FLUSH_INTERVAL);
+        loop {
+            let backoff = self.until_backoff();
+            tokio::select! {
+                change = node_changes.recv() => {
+                    let Some(change) = change else { return };
+                    self.node(change);
+                    drain(&mut node_changes, |change| self.node(change));
+                }
+                change = pod_changes.recv() => {
+                    let Some(change) = change else { return };
+                    self.pod(change);
+                    drain(&mut pod_changes, |change| self.pod(change));
+                }
+                result = done.recv() => {
+                    let Some(result) = result else { return };
+                    self.done(result);
+                    drain(&mut done, |result| self.done(result));
+                }
+                () = tokio::time::sleep(backoff) => {}
+                _ = flush.tick() => self.queue.flush(now_micros()),
+            }
+            // Choosing among half a cluster would be choosing wrongly.
+            if self.nodes.is_synced() && self.pods.is_synced() {
+                self.place(&worker);
+            }
+            self.report();
+        }
+    }
+
+    fn node(&mut self, change: Change<Result<NodeInfo, String>>) {
+        let now = now_micros();
+        let change = match change {
+            Change::Apply(key, Ok(info)) => {
+                let changed = self.cluster.upsert_node(&info);
+                for event in Event::of_node(changed) {
+                    self.queue.event(event, now, |_| true);
+                }
+                Change::Apply(key, ())
+            }
+            Change::Apply(key, Err(why)) => {
+                tracing::warn!(node = key, why, "a node cannot be read and gets no pods");
+                Change::Delete(key)
+            }
+            Change::Delete(key) => Change::Delete(key),
+            Change::Restart => Change::Restart,
+            Change::Synced => Change::Synced,
+        };
+        match self.nodes.take(change) {
+            Some(client::Delta::Removed(name, ())) => {
+                self.cluster.remove_node(&name);
+            }
+            Some(client::Delta::Synced(gone)) => {
+                for (name, ()) in gone {
+                    self.cluster.remove_node(&name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn pod(&mut self, change: Change<Result<PodInfo, String>>) {
+        let now = now_micros();
+        let change = match change {
+            Change::Apply(key, Ok(info)) => {
+                let pod = PodKey::of(&info.uid);
+                self.see(pod, &info, now);
+                Change::Apply(key, pod)
+            }
+            Change::Apply(key, Err(why)) => {
+                tracing::warn!(pod = key, why, "a pod cannot be read and is not scheduled");
+                Change::Delete(key)
+            }
+            Change::Delete(key) => Change::Delete(key),
+            Change::Restart => Change::Restart,
+            Change::Synced => Change::Synced,
+        };
+        match self.pods.take(change) {
+            Some(client::Delta::Removed(_, pod)) => self.gone(pod, now),
+            // Another pod of the same name took its place.
+            Some(client::Delta::Changed(key, old)) if self.pods.get(&key) != Some(&old) => self.gone(old, now),
+            Some(client::Delta::Synced(gone)) => {
+                for (_, pod) in gone {
+                    self.gone(pod, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, pod: PodKey, info: &PodInfo, now: i64) {
+        if self.cluster.observe_pod(info) && info.finished {
+            self.queue.event(Event::AssignedPodDelete, now, |_| true);
+        }
+        let waits = info.node.is_none()
+            && !info.finished
+            && !info.deleting
+            && *info.scheduler_name == *self.config.scheduler_name;
+        if !waits {
+            self.drop_pending(pod, now);
+            return;
+        }
+        // A pod that is being bound is not waiting, whatever an older event still shows.
+        if self.cluster.is_assumed(pod) {
+            return;
+        }
+        let class = self.cluster.class_of(&info.spec);
+        self.cluster.retain_class(class);
+        if let Some(old) = self.pending.insert(pod, info, class) {
+            self.cluster.release_class(old);
+        }
+        let entry =
+            placement::queue::Pending { pod, class, priority: info.priority, gated: info.gated };
+        if self.queue.add(entry, now).is_err() {
+            tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
+            self.drop_pending(pod, now);
+        }
+    }
+
+    fn gone(&mut self, pod: PodKey, now: i64) {
+        if self.cluster.remove_pod(pod) {
+            self.queue.event(Event::AssignedPodDelete, now, |_| true);
+        }
+        self.drop_pending(pod, now);
+    }
+
+    fn drop_pending(&mut self, pod: PodKey, now: i64) {
+        self.queue.remove(pod, now);
+        if let Some(class) = self.pending.remove(pod) {
+            self.cluster.release_class(class);
+        }
+    }
+
+    fn place(&mut self, worker: &Worker) {
+        let begun = std::time::Instant::now();
+        for _ in 0..PODS_AT_ONCE {
+            if !worker.has_room() {
+                break;
+            }
+            let now = now_micros();
+            let Some(turn) = self.queue.pop(now) else { break };
+            let Some(waiting) = self.pending.get(turn.pod) else {
+                self.queue.remove(turn.pod, now);
+                continue;
+            };
+            let mut random = self.random;
+            let picked = self.cluster.pick(turn.class, waiting.pin.as_deref(), &mut || next_random(&mut random));
+            self.random = random;
+            match picked {
+                Ok(node) => {
+                    let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
+                    if self.cluster.assume(turn.pod, turn.class, node) {
+                        worker.bind(turn.pod, waiting.address(), name);
+                    } else {
+                        self.queue.error(turn.pod, now);
+                    }
+                }
+                Err(placement::PickError::Unschedulable(why)) => {
+                    self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
+                    self.queue.unschedulable(turn.pod, why.rejected_by, now);
+                    let message = why.message();
+                    if self.pending.note_message(turn.pod, &message)
+                        && let Some(waiting) = self.pending.get(turn.pod)
+                    {
+                        worker.tell_unschedulable(waiting.address(), message);
+                    }
+                }
+                Err(placement::PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            }
+        }
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.progress.decision_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = now_micros();
+        match done.result {
+            Ok(()) => {
+                self.progress.bound.fetch_add(1, Ordering::Relaxed);
+                self.queue.placed(done.pod, now);
+                if let Some(class) = self.pending.remove(done.pod) {
+                    self.cluster.release_class(class);
+                }
+            }
+            Err(error) => {
+                self.progress.errors.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%error, "binding failed");
+                if self.cluster.forget(done.pod) {
+                    self.queue.event(Event::AssignedPodDelete, now, |_| true);
+                }
+                if error.is_not_found() {
+                    self.drop_pending(done.pod, now);
+                } else {
+                    self.queue.error(done.pod, now);
+                }
+            }
+        }
+    }
+
+    /// Time until the next pod leaves its back-off.
+    fn until_backoff(&mut self) -> Duration {
+        let Some(at) = self.queue.next_backoff_micros() else { return FLUSH_INTERVAL };
+        let micros = at.saturating_sub(now_micros()).max(1_000);
+        Duration::from_micros(micros.unsigned_abs())
+    }
+
+    fn report(&self) {
+        let counts = self.queue.counts();
+        self.progress.active.store(counts.active, Ordering::Relaxed);
+        self.progress.backoff.store(counts.backoff, Ordering::Relaxed);
+        self.progress.parked.store(counts.parked, Ordering::Relaxed);
+        self.progress.gated.store(counts.gated, Ordering::Relaxed);
+    }
+}
+
+fn drain<T>(receiver: &mut mpsc::Receiver<T>, mut take: impl FnMut(T)) {
+    for _ in 0..CHANGES_AT_ONCE {
+        match receiver.try_recv() {
+            Ok(change) => take(change),
+            Err(_) => return,
+        }
+    }
+}
+
+/// xorshift64*: ties are broken evenly, and equally in every run with one seed.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}
+
+fn now_micros() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,116 @@
+//! Admission that needs to look at other objects: namespaces, priority classes, service accounts.
+//!
+//! What can be decided from the object alone stands in `registry::admission`. Webhooks, quotas and policies are not
+//! here yet.
+
+use meta::{ApiError, FieldError, FieldPath, GroupResource, Value};
+use registry::Update;
+use registry::admission::LookedUp;
+
+use crate::state::{Served, State, visible};
+
+/// Namespaces that cannot be deleted (k8s NamespaceLifecycle).
+const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Nothing is created in a namespace that is not there or on its way out (k8s NamespaceLifecycle).
+pub async fn namespace_accepts(state: &State, served: &Served, namespace: &str) -> Result<(), ApiError> {
+    if !served.resource.namespaced {
+        return Ok(());
+    }
+    let Some(namespaces) = state.core("namespaces") else { return Ok(()) };
+    let Some(record) = namespaces.collection.get(namespace.as_bytes()) else {
+        visible(&namespaces.collection, namespaces.collection.revision()).await;
+        return Err(ApiError::not_found(&GroupResource::new("", "namespaces"), namespace));
+    };
+    let phase = namespaces.field_readers.iter().find(|(name, _)| *name == "status.phase");
+    let terminating = match phase {
+        Some((_, reader)) => reader.read_str(&record.value).is_some_and(|phase| phase == "Terminating"),
+        None => meta::object::is_deleting(&namespaces.decode(&record.value, record.mod_revision)?),
+    };
+    if terminating {
+        visible(&namespaces.collection, record.mod_revision).await;
+        let detail =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let error = ApiError::forbidden(&served.group_resource(), "", &detail);
+        return Err(error.with_cause(meta::Cause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".into(),
+        }));
+    }
+    Ok(())
+}
+
+/// Some namespaces are for ever.
+pub fn may_delete(served: &Served, name: &str) -> Result<(), ApiError> {
+    if served.resource.resource == "namespaces" && PERMANENT_NAMESPACES.contains(&name) {
+        return Err(ApiError::forbidden(&served.group_resource(), name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
+/// Completes a new object as the default plugins do.
+pub fn mutate_created(state: &State, served: &Served, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
+    let mut found = LookedUp::default();
+    if (served.resource.group, served.resource.resource) == ("", "pods") {
+        check_service_account(state, namespace, object)?;
+        found.priority_class = priority_class(state, object)?.unwrap_or_default();
+    }
+    registry::admission::admit_create(served.resource, object, &found)
+}
+
+/// Hook for rules on updates that look at other objects; today a PriorityClass value only.
+pub fn validate_updated(_state: &State, served: &Served, old: &Value, update: &Update) -> Result<(), ApiError> {
+    if served.resource.resource == "priorityclasses"
+        && let Update::Store(new) = update
+        && new["value"] != old["value"]
+    {
+        let name = meta::object::name(old);
+        let error = FieldError::forbidden(&FieldPath::new("value"), "may not be changed in an update.");
+        return Err(ApiError::invalid(served.resource.group, served.resource.kind, name, vec![error]));
+    }
+    Ok(())
+}
+
+/// A service account that a pod names must exist (k8s ServiceAccount plugin). The namespace's `default` is made within
+/// a moment of the namespace, and is not waited for.
+fn check_service_account(state: &State, namespace: &str, pod: &Value) -> Result<(), ApiError> {
+    let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+    if name.is_empty() || name == "default" {
+        return Ok(());
+    }
+    let Some(accounts) = state.core("serviceaccounts") else { return Ok(()) };
+    if accounts.collection.get(&accounts.key(namespace, name)).is_some() {
+        return Ok(());
+    }
+    let detail =
+        format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+    Err(ApiError::forbidden(&GroupResource::new("", "pods"), meta::object::name(pod), &detail))
+}
+
+/// The priority class that a pod names, or the one that is the default for all.
+fn priority_class(state: &State, pod: &Value) -> Result<Option<Value>, ApiError> {
+    let Some(classes) = state.served("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
+    let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default();
+    if !name.is_empty() {
+        let Some(record) = classes.collection.get(name.as_bytes()) else {
+            let detail = format!("no PriorityClass with name {name} was found");
+            return Err(ApiError::forbidden(&GroupResource::new("", "pods"), meta::object::name(pod), &detail));
+        };
+        return classes.decode(&record.value, record.mod_revision).map(Some);
+    }
+    // Classes are a handful; the lowest global default wins, as upstream decides.
+    let mut found: Option<Value> = None;
+    let mut page = Vec::new();
+    if classes.collection.list(b"", None, classes.collection.revision(), 64, &mut page).is_err() {
+        return Ok(None);
+    }
+    for (_, record) in page {
+        let class = classes.decode(&record.value, record.mod_revision)?;
+        let lower = found.as_ref().is_none_or(|other| class["value"].as_i64() < other["value"].as_i64());
+        if class["globalDefault"] == true && lower {
+            found = Some(class);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,494 @@
+//! The front room: who asks, what for, and which part of the house answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use meta::{ApiError, Value};
+use registry::DeleteOptions;
+use rest::http::{Method, Reply, ReplyFuture, Request, Service, User};
+use rest::negotiate::{self, Output, Served as Accepts, Wish};
+use rest::paths::{HealthEndpoint, Query, RequestInfo, ResourceRequest, Target, Verb};
+use serde_json::json;
+use store::Store;
+
+use crate::bootstrap::{self, BootstrapError};
+use crate::select::Selection;
+use crate::state::{Served, State};
+use crate::write::{Address, Mode};
+use crate::{body, encode, metrics, read, reviews, subresource, watching, write};
+
+/// Who our own components are: in process there is no certificate to read it from.
+const SYSTEM_USER: &str = "system:megaplane";
+
+/// An API server over a store. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    state: Arc<State>,
+}
+
+impl Api {
+    /// Opens every resource of the store. `stopping` turns true when open watches are to end.
+    #[must_use]
+    pub fn new(store: Arc<Store>, stopping: tokio::sync::watch::Receiver<bool>) -> Api {
+        Api { state: Arc::new(State::new(store, stopping)) }
+    }
+
+    /// Creates what every cluster has (namespaces, priority classes, the `kubernetes` service) and opens for requests.
+    pub async fn bootstrap(&self, endpoint: std::net::SocketAddr) -> Result<(), BootstrapError> {
+        bootstrap::run(&self.state, endpoint).await?;
+        self.state.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The identity of our own components.
+    #[must_use]
+    pub fn system_user() -> Arc<User> {
+        Arc::new(User { name: SYSTEM_USER.into(), groups: vec!["system:masters".into(), "system:authenticated".into()] })
+    }
+
+    /// The cluster address of the `kubernetes` service.
+    #[must_use]
+    pub fn service_address(&self) -> std::net::Ipv4Addr {
+        self.state.allocator.range().api_server()
+    }
+
+    /// The counters, for others to add theirs and for those who show them.
+    #[must_use]
+    pub fn metrics(&self) -> &metrics::Metrics {
+        &self.state.metrics
+    }
+
+    /// How many objects of a resource of the core group there are.
+    #[must_use]
+    pub fn count(&self, resource: &str) -> usize {
+        self.state.core(resource).map_or(0, |served| served.collection.len())
+    }
+}
+
+impl Service for Api {
+    fn call(&self, request: Request) -> ReplyFuture {
+        let state = self.state.clone();
+        Box::pin(async move {
+            let begun = Instant::now();
+            let mut asked = Asked::default();
+            let reply = match answer(&state, &request, &mut asked).await {
+                Ok(reply) => reply,
+                Err(error) => Reply::error(&error),
+            };
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            state.metrics.count(asked.resource, asked.verb, reply.status, micros);
+            reply
+        })
+    }
+}
+
+/// What the request turned out to be, for the counters.
+struct Asked {
+    resource: Option<usize>,
+    verb: &'static str,
+}
+
+impl Default for Asked {
+    fn default() -> Asked {
+        Asked { resource: None, verb: "get" }
+    }
+}
+
+async fn answer(state: &Arc<State>, request: &Request, asked: &mut Asked) -> Result<Reply, ApiError> {
+    let target = RequestInfo::parse(request.method.as_str(), &request.path, &request.query)?;
+    // Load balancers and probes have no certificate; health tells nothing that is secret.
+    if let Target::Health { endpoint, check } = &target {
+        return health(state, *endpoint, check.as_deref(), &request.query);
+    }
+    if matches!(target, Target::Version) {
+        return Ok(json_reply(request, &version_info()));
+    }
+    let Some(user) = &request.user else { return Err(ApiError::unauthorized()) };
+    let wish = |pretty| Wish { accept: &request.accept, user_agent: &request.user_agent, pretty };
+    let none_match = request.if_none_match.as_deref();
+    match target {
+        Target::Resource(target) => {
+            asked.verb = target.verb.as_str();
+            resource(state, request, user, &target, asked).await
+        }
+        Target::Discovery(target) => state.catalog.reply(&target, &request.accept, none_match),
+        Target::OpenApiV2 => state.openapi.reply_v2(&request.accept, none_match),
+        Target::OpenApiV3Index => state.openapi.reply_v3_index(&request.accept, none_match),
+        Target::OpenApiV3(document) => {
+            state.openapi.reply_v3(&document, &request.query, &request.accept, none_match)
+        },
+        Target::Metrics => {
+            let mut text = state.metrics.render();
+            object_counts(state, &mut text);
+            Ok(Reply::full(200, "text/plain; version=0.0.4; charset=utf-8", text))
+        }
+        Target::NonResource(path) if path == "/" => {
+            let output = negotiate::json_only(&wish(None))?;
+            encode::value_reply(200, json!({"paths": ROOT_PATHS}), &output)
+        }
+        Target::NonResource(_) | Target::Health { .. } | Target::Version => Err(ApiError::generic_not_found()),
+    }
+}
+
+const ROOT_PATHS: [&str; 9] =
+    ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+
+async fn resource(
+    state: &Arc<State>,
+    request: &Request,
+    user: &User,
+    target: &ResourceRequest,
+    asked: &mut Asked,
+) -> Result<Reply, ApiError> {
+    if !state.ready.load(Ordering::Acquire) && user.name != SYSTEM_USER {
+        return Err(ApiError::too_many_requests("the API server is starting, please try again", 1));
+    }
+    if let Some(reply) = reviews::answer(request, user, target)? {
+        return Ok(reply);
+    }
+    let served = state
+        .served(&target.group, &target.version, &target.resource)
+        .ok_or_else(ApiError::generic_not_found)?;
+    asked.resource = Some(served.index);
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    if served.resource.namespaced != target.namespace.is_some() && target.name.is_some()
+        || !served.resource.namespaced && target.namespace.is_some() && target.resource != "namespaces"
+    {
+        return Err(ApiError::generic_not_found());
+    }
+    let call = Call { state, request, user, served, target, namespace };
+    match target.subresource.as_deref() {
+        None => call.main().await,
+        Some(name) => subresource::answer(&call, name).await,
+    }
+}
+
+/// One request for a served resource.
+pub struct Call<'a> {
+    /// The API server.
+    pub state: &'a Arc<State>,
+    /// The request.
+    pub request: &'a Request,
+    /// Who asks.
+    pub user: &'a User,
+    /// What for.
+    pub served: &'a Arc<Served>,
+    /// The same, as the path said it.
+    pub target: &'a ResourceRequest,
+    /// Namespace, empty for none.
+    pub namespace: &'a str,
+}
+
+impl Call<'_> {
+    async fn main(&self) -> Result<Reply, ApiError> {
+        let verb = self.target.verb;
+        if !self.served.resource.verbs.contains(&verb.as_str()) {
+            return Err(ApiError::method_not_supported(&self.served.group_resource(), verb.as_str()));
+        }
+        let query = Query::parse(verb, &self.request.query)?;
+        match verb {
+            Verb::Get => self.get(&query).await,
+            Verb::List => self.list(&query).await,
+            Verb::Watch => self.watch(&query).await,
+            Verb::Create => self.create(&query).await,
+            Verb::Update => self.update(&query, None).await,
+            Verb::Patch => self.patch(&query, None).await,
+            Verb::Delete => self.delete(&query).await,
+            Verb::DeleteCollection => self.delete_collection(&query).await,
+        }
+    }
+
+    /// The form the client wants its object in.
+    pub fn output(&self, query: &Query) -> Result<Output, ApiError> {
+        negotiate::output(&self.wish(query), Accepts::BUILT_IN)
+    }
+
+    fn wish(&self, query: &Query) -> Wish<'_> {
+        Wish { accept: &self.request.accept, user_agent: &self.request.user_agent, pretty: query.pretty }
+    }
+
+    /// The name in the path.
+    pub fn name(&self) -> &str {
+        self.target.name.as_deref().unwrap_or_default()
+    }
+
+    /// Where a write of the path's object goes.
+    pub fn address<'s>(&'s self, subresource: Option<&'s str>) -> Address<'s> {
+        Address { served: self.served, subresource, namespace: self.namespace, name: self.name() }
+    }
+
+    /// How it is made.
+    pub fn mode(&self, query: &Query) -> Mode<'_> {
+        Mode { user: &self.user.name, dry_run: query.dry_run }
+    }
+
+    /// Decodes the body as the resource's own kind.
+    pub fn sent(&self, query: &Query) -> Result<body::Sent, ApiError> {
+        let api_version = self.served.api_version();
+        let resource = self.served.resource;
+        let expected =
+            body::Expected { api_version: &api_version, kind: resource.kind, type_id: resource.type_id };
+        body::decode(&self.request.body, &self.request.content_type, &expected, query.field_validation)
+    }
+
+    async fn get(&self, query: &Query) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        let include = query.include_object()?;
+        let item = self.state.get(self.served, self.namespace, self.name(), query).await?;
+        encode::object_reply(200, self.served, &item, &output, include)
+    }
+
+    async fn list(&self, query: &Query) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        let include = query.include_object()?;
+        let selection = Selection::new(self.served, query)?;
+        let page = self.state.page(self.served, self.namespace, &selection, query).await?;
+        read::list_reply(self.served.clone(), page, &output, include)
+    }
+
+    async fn watch(&self, query: &Query) -> Result<Reply, ApiError> {
+        let output = negotiate::watch_output(&self.wish(query), Accepts::BUILT_IN)?;
+        let mut selection = Selection::new(self.served, query)?;
+        if let Some(name) = &self.target.name {
+            selection = selection.named(name);
+        }
+        watching::watch_reply(self.state, self.served, self.namespace, selection, query, &output).await
+    }
+
+    async fn create(&self, query: &Query) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        if self.served.resource.namespaced && self.namespace.is_empty() {
+            return Err(ApiError::method_not_supported(&self.served.group_resource(), "create"));
+        }
+        let sent = self.sent(query)?;
+        let at = Address { name: "", ..self.address(None) };
+        let outcome = self.state.create(at, sent.object, self.mode(query)).await?;
+        self.written(&outcome, &output, query, sent.warnings)
+    }
+
+    /// PUT of the object or of its status.
+    pub async fn update(&self, query: &Query, subresource: Option<&str>) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        let sent = self.sent(query)?;
+        let mut object = sent.object;
+        // The name of the path stands in for one that is left out.
+        let metadata = &mut object["metadata"];
+        if metadata["name"].as_str().unwrap_or_default().is_empty() {
+            metadata["name"] = self.name().into();
+        }
+        let creates = subresource.is_none() && registry::allows_create_on_update(self.served.resource);
+        let named_version = !meta::object::resource_version(&object).is_empty();
+        let create_missing = (creates && !named_version).then(|| object.clone());
+        let outcome = self
+            .state
+            .update(self.address(subresource), self.mode(query), |_| Ok(object.clone()), create_missing)
+            .await?;
+        self.written(&outcome, &output, query, sent.warnings)
+    }
+
+    /// PATCH of the object or of its status.
+    pub async fn patch(&self, query: &Query, subresource: Option<&str>) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        let patch_type = negotiate::patch(&self.request.content_type, true)?;
+        query.validate_patch(patch_type)?;
+        let mut warnings = Vec::new();
+        let served = self.served;
+        let next = |old: &Value| {
+            write::patched(served, patch_type, &self.request.body, query.field_validation, old, &mut warnings)
+        };
+        let outcome = self.state.update(self.address(subresource), self.mode(query), next, None).await?;
+        self.written(&outcome, &output, query, warnings)
+    }
+
+    /// The reply to a write.
+    pub fn written(
+        &self,
+        outcome: &write::Outcome,
+        output: &Output,
+        query: &Query,
+        warnings: Vec<String>,
+    ) -> Result<Reply, ApiError> {
+        let status = if outcome.created { 201 } else { 200 };
+        let mut reply =
+            encode::object_reply(status, self.served, &outcome.item, output, query.include_object()?)?;
+        for warning in warnings {
+            reply.headers.push(("warning", warning_header(&warning)));
+        }
+        Ok(reply)
+    }
+
+    async fn delete(&self, query: &Query) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        let (options, dry_run) = self.delete_options(query)?;
+        let mode = Mode { dry_run, ..self.mode(query) };
+        let (item, gone) = self.state.delete(self.address(None), &options, mode).await?;
+        if !gone || self.served.resource.kind == "Pod" {
+            return encode::object_reply(200, self.served, &item, &output, query.include_object()?);
+        }
+        let object = self.served.decode(&item.message, kv::Revision(item.revision))?;
+        let details = meta::Details {
+            name: self.name().into(),
+            group: self.served.resource.group.into(),
+            kind: self.served.resource.resource.into(),
+            uid: meta::object::uid(&object).into(),
+            ..meta::Details::default()
+        };
+        encode::value_reply(200, meta::status::success_status(Some(&details)), &output)
+    }
+
+    /// Deletes what a selection means, one object after the other (k8s: list, then delete each).
+    async fn delete_collection(&self, query: &Query) -> Result<Reply, ApiError> {
+        let output = self.output(query)?;
+        let (options, dry_run) = self.delete_options(query)?;
+        let selection = Selection::new(self.served, query)?;
+        let mode = Mode { dry_run, ..self.mode(query) };
+        let page = self.state.page(self.served, self.namespace, &selection, query).await?;
+        for (key, _) in &page.items {
+            let key = String::from_utf8_lossy(key);
+            let (namespace, name) = key.rsplit_once('/').unwrap_or(("", &key));
+            let at = Address { served: self.served, subresource: None, namespace, name };
+            match self.state.delete(at, &options, mode).await {
+                Err(error) if error.reason == meta::Reason::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
+            }
+        }
+        read::list_reply(self.served.clone(), page, &output, query.include_object()?)
+    }
+
+    /// Options of the body, or of the query where there is no body.
+    fn delete_options(&self, query: &Query) -> Result<(DeleteOptions, bool), ApiError> {
+        if self.request.body.is_empty() {
+            let mut options = json!({});
+            if let Some(seconds) = query.grace_period_seconds {
+                options["gracePeriodSeconds"] = seconds.into();
+            }
+            if let Some(policy) = query.propagation_policy {
+                options["propagationPolicy"] = policy.as_str().into();
+            }
+            if let Some(orphan) = query.orphan_dependents {
+                options["orphanDependents"] = orphan.into();
+            }
+            return Ok((DeleteOptions::from_value(&options)?, query.dry_run));
+        }
+        let own = self.served.api_version();
+        let type_id = schema::kind_type("v1", "DeleteOptions")
+            .ok_or_else(|| ApiError::internal("the schema has no DeleteOptions"))?;
+        // Clients send DeleteOptions as v1 or in the group of the resource.
+        let mut sent = None;
+        for api_version in ["v1", "meta.k8s.io/v1", own.as_str()] {
+            let expected = body::Expected { api_version, kind: "DeleteOptions", type_id };
+            let decoded = body::decode(
+                &self.request.body,
+                &self.request.content_type,
+                &expected,
+                schema::FieldValidation::Ignore,
+            );
+            let failed = decoded.is_err();
+            sent = Some(decoded);
+            if !failed {
+                break;
+            }
+        }
+        let object = match sent {
+            Some(decoded) => decoded?.object,
+            None => Value::Null,
+        };
+        let dry_run = query.dry_run || object["dryRun"].as_array().is_some_and(|list| !list.is_empty());
+        Ok((DeleteOptions::from_value(&object)?, dry_run))
+    }
+}
+
+fn warning_header(text: &str) -> String {
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    let printable: String = quoted.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    format!("299 - \"{printable}\"")
+}
+
+fn health(
+    state: &State,
+    endpoint: HealthEndpoint,
+    check: Option<&str>,
+    query: &str,
+) -> Result<Reply, ApiError> {
+    let name = match endpoint {
+        HealthEndpoint::Healthz => "healthz",
+        HealthEndpoint::Livez => "livez",
+        HealthEndpoint::Readyz => "readyz",
+    };
+    let started = state.ready.load(Ordering::Acquire);
+    let mut checks = vec![("ping", true), ("log", true), ("etcd", state.store.failure().is_none())];
+    if endpoint != HealthEndpoint::Livez {
+        checks.push(("poststarthook/bootstrap", started));
+        checks.push(("shutdown", !*state.stopping.borrow()));
+    }
+    if let Some(check) = check {
+        checks.retain(|(known, _)| *known == check);
+        if checks.is_empty() {
+            return Err(ApiError::generic_not_found());
+        }
+    }
+    let parameters = rest::paths::Parameters::parse(query);
+    checks.retain(|(known, _)| !parameters.all("exclude").any(|excluded| excluded == *known));
+    let healthy = checks.iter().all(|(_, good)| *good);
+    let verbose = parameters.first("verbose").is_some() || !healthy;
+    let mut text = String::new();
+    if verbose {
+        for (check, good) in &checks {
+            text.push_str(&if *good { format!("[+]{check} ok\n") } else { format!("[-]{check} failed\n") });
+        }
+        text.push_str(&format!("{name} check {}\n", if healthy { "passed" } else { "failed" }));
+    } else {
+        text.push_str("ok");
+    }
+    Ok(Reply::text(if healthy { 200 } else { 500 }, text).with_header("x-content-type-options", "nosniff"))
+}
+
+/// What `/version` says: the Kubernetes release whose API is served.
+#[must_use]
+pub fn version_info() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": concat!("v1.36.4+megaplane-", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "none", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, ARCH),
+    })
+}
+
+const ARCH: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+
+fn json_reply(request: &Request, value: &Value) -> Reply {
+    if request.method == Method::Head {
+        return Reply::full(200, negotiate::JSON, "");
+    }
+    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    Reply::full(200, negotiate::JSON, text)
+}
+
+fn object_counts(state: &State, text: &mut String) {
+    use std::fmt::Write as _;
+    text.push_str("# HELP apiserver_resource_objects Stored objects by resource.\n# TYPE apiserver_resource_objects gauge\n");
+    let mut bytes = String::from(
+        "# HELP megaplane_collection_bytes Memory of a resource: objects and history.\n# TYPE megaplane_collection_bytes gauge\n",
+    );
+    let mut lines: Vec<_> =
+        state.all().filter(|served| served.resource.type_id == served.storage.type_id).collect();
+    lines.sort_by_key(|served| (served.resource.group, served.resource.resource));
+    lines.dedup_by_key(|served| (served.resource.group, served.resource.resource));
+    for served in lines {
+        let stats = served.collection.stats();
+        let (group, resource) = (served.resource.group, served.resource.resource);
+        let _ = writeln!(text, "apiserver_resource_objects{{group=\"{group}\",resource=\"{resource}\"}} {}", stats.keys);
+        for (part, size) in [("objects", stats.live_bytes), ("history", stats.history_bytes)] {
+            let _ = writeln!(
+                bytes,
+                "megaplane_collection_bytes{{group=\"{group}\",resource=\"{resource}\",part=\"{part}\"}} {size}"
+            );
+        }
+    }
+    text.push_str(&bytes);
+    metrics::gauge(text, "megaplane_revision_applied", "Newest revision.", state.store.applied().0);
+    metrics::gauge(text, "megaplane_revision_durable", "Newest revision on disk.", state.store.durable().0);
+}

@@ -1,0 +1,308 @@
+//! The listener: TLS, HTTP/1.1 and HTTP/2, one current-thread runtime per core.
+//!
+//! Every runtime accepts on its own socket (`SO_REUSEPORT`), so that a connection stays on one core and nothing is
+//! stolen. Knows no resources: a request is handed to [`rest::http::Service`], and what comes back is written out.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use meta::ApiError;
+use rest::http::{Body, Method, Reply, Request, Service, User};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+
+use crate::pki::Pki;
+
+/// Connections one runtime serves at a time. Past it, new ones wait in the kernel's queue: 8,000 on each of two
+/// cores stay below the 20,000 descriptors of a process.
+const CONNECTIONS_MAX: usize = 8_000;
+/// Connections that may wait in the kernel before they are accepted.
+const BACKLOG_CONNECTIONS: u32 = 4_096;
+/// HTTP/2 streams a connection: kube-apiserver gives 100 and more; watches of many objects share a connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
+/// Longest wait for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the headers of an HTTP/1.1 request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which an HTTP/2 connection is pinged.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long open requests may go on after shutdown began.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why listening failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, std::io::Error),
+    /// The certificates cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+/// TLS settings: our certificate, client certificates of our authority accepted and not demanded (a request without
+/// one is refused later, with a `Status`).
+pub fn tls_config(pki: &Pki) -> Result<Arc<rustls::ServerConfig>, ListenError> {
+    let fail = |error: &dyn std::fmt::Display| ListenError::Tls(error.to_string());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pki.ca_pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| fail(&error))?;
+        roots.add(certificate).map_err(|error| fail(&error))?;
+    }
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| fail(&error))?;
+    let chain = CertificateDer::pem_slice_iter(pki.server.certificate_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fail(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(pki.server.key_pem.as_bytes()).map_err(|error| fail(&error))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fail(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| fail(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A ticket costs memory and a signature; kubelets keep their connections.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Opens one listening socket per runtime on the same address. The first one takes the port alone, so that a port in
+/// use by anybody else is an error and not shared.
+pub fn bind(address: SocketAddr, runtimes: usize) -> Result<Vec<std::net::TcpListener>, ListenError> {
+    let fail = |error| ListenError::Bind(address, error);
+    // Without SO_REUSEPORT this fails if anybody listens there, even one that would share.
+    let probe = std::net::TcpListener::bind(address).map_err(fail)?;
+    let address = probe.local_addr().map_err(fail)?;
+    drop(probe);
+    (0..runtimes)
+        .map(|_| {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(fail)?;
+            socket.set_reuseaddr(true).map_err(fail)?;
+            socket.set_reuseport(true).map_err(fail)?;
+            socket.bind(address).map_err(fail)?;
+            let listener = socket.listen(BACKLOG_CONNECTIONS).map_err(fail)?;
+            listener.into_std().map_err(fail)
+        })
+        .collect()
+}
+
+/// Serves one socket until `shutdown` turns true, then lets open requests end. Runs on a current-thread runtime.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    service: Arc<dyn Service>,
+    shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
+    let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(shutdown.clone()) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, or the peer went already: neither may end the listener.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (acceptor, service, shutdown) = (acceptor.clone(), service.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            connection(stream, acceptor, service, shutdown).await;
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS_MAX - 1).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, slots.acquire_many(all)).await;
+    Ok(())
+}
+
+/// Ready once shutdown began.
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // The reference that `wait_for` gives may not live across an await of others.
+    let _ = shutdown.wait_for(|stop| *stop).await.map(drop);
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    acceptor: tokio_rustls::TlsAcceptor,
+    service: Arc<dyn Service>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => return tracing::debug!("TLS handshake took longer than 10 s"),
+    };
+    // The certificate is read once a connection, not once a request.
+    let user = stream.get_ref().1.peer_certificates().and_then(|chain| user_of(chain.first()?)).map(Arc::new);
+    let handler = hyper::service::service_fn(move |request| answer(request, service.clone(), user.clone()));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
+    let connection = builder.serve_connection(TokioIo::new(stream), handler);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopped(shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// The user that a client certificate names: common name and organisations (k8s x509 client certs).
+fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let mut groups: Vec<String> =
+        subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    groups.push("system:authenticated".into());
+    Some(User { name, groups })
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    service: Arc<dyn Service>,
+    user: Option<Arc<User>>,
+) -> Result<hyper::Response<ReplyBody>, Infallible> {
+    let head_only = request.method() == http::Method::HEAD;
+    let reply = match read(request, user).await {
+        Ok(request) => service.call(request).await,
+        Err(reply) => *reply,
+    };
+    Ok(write(reply, head_only))
+}
+
+async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Result<Request, Box<Reply>> {
+    let (parts, body) = request.into_parts();
+    let Some(method) = Method::parse(parts.method.as_str()) else {
+        let text = "the server does not allow this method on the requested resource";
+        let error = ApiError::new(405, meta::Reason::MethodNotAllowed, text);
+        return Err(Box::new(Reply::error(&error)));
+    };
+    let too_large = || {
+        let limit = rest::http::REQUEST_BODY_BYTES_MAX;
+        Box::new(Reply::error(&ApiError::request_too_large(&format!("limit is {limit}"))))
+    };
+    let body = match Limited::new(body, rest::http::REQUEST_BODY_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+        Err(error) => {
+            return Err(Box::new(Reply::error(&ApiError::bad_request(&format!("cannot read the body: {error}")))));
+        }
+    };
+    let header = |name: &str| {
+        parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned).unwrap_or_default()
+    };
+    // Accept may come as several header lines, which mean one list.
+    let accept: Vec<&str> =
+        parts.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok()).collect();
+    Ok(Request {
+        method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        accept: accept.join(","),
+        content_type: header("content-type"),
+        user_agent: header("user-agent"),
+        if_none_match: Some(header("if-none-match")).filter(|value| !value.is_empty()),
+        body,
+        user,
+    })
+}
+
+fn write(reply: Reply, head_only: bool) -> hyper::Response<ReplyBody> {
+    let mut builder = hyper::Response::builder()
+        .status(reply.status)
+        .header("cache-control", "no-cache, private");
+    if !reply.content_type.is_empty() {
+        builder = builder.header("content-type", reply.content_type);
+    }
+    for (name, value) in reply.headers {
+        builder = builder.header(name, value);
+    }
+    let body = if head_only { ReplyBody::Full(None) } else { reply.body.into() };
+    builder.body(body).unwrap_or_else(|error| {
+        // Only a header value with control characters gets here.
+        tracing::error!(%error, "a reply could not be built");
+        let mut response = hyper::Response::new(ReplyBody::Full(None));
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+}
+
+/// A reply's body as hyper wants it.
+enum ReplyBody {
+    Full(Option<Bytes>),
+    Stream(Box<dyn rest::http::FrameSource>),
+}
+
+impl From<Body> for ReplyBody {
+    fn from(body: Body) -> ReplyBody {
+        match body {
+            Body::Full(bytes) => ReplyBody::Full((!bytes.is_empty()).then_some(bytes)),
+            Body::Stream(source) => ReplyBody::Stream(source),
+        }
+    }
+}
+
+impl hyper::body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            ReplyBody::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            ReplyBody::Stream(source) => {
+                source.poll_frame(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, ReplyBody::Full(None))
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        match self {
+            ReplyBody::Full(bytes) => {
+                hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            ReplyBody::Stream(_) => hyper::body::SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Watch: the current state if asked for, then events as they become visible, until the time is over.
+//!
+//! A source of frames that is polled by whoever writes them out, so that a slow reader holds a cursor and nothing
+//! else. Selectors turn changes into appearances and disappearances (k8s api-concepts#efficient-detection-of-changes).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv::Revision;
+use meta::ApiError;
+use rest::http::{FrameSource, Reply};
+use rest::negotiate::{MediaType, Output, Transform};
+use rest::paths::Query;
+use rest::table::IncludeObject;
+use rest::watch_frame::{self, EventType, FrameWriter};
+use store::{OpenError, WatchItem, Watcher};
+use tokio::time::{Instant, Sleep};
+
+use crate::encode::Item;
+use crate::frames::FrameMedia;
+use crate::read::Page;
+use crate::select::Selection;
+use crate::state::{Served, State, now_micros, random};
+use crate::write::store_error;
+
+/// Without `timeoutSeconds` a watch ends after this long and up to twice as long (k8s `--min-request-timeout`).
+const WATCH_SECONDS_MIN: u64 = 1800;
+/// Time between bookmarks (k8s cacher: one a minute).
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// Events taken from the store at a time.
+const EVENTS_AT_ONCE: usize = 128;
+/// Bytes of frames that are joined before they are handed to the connection.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Opens a watch and gives its reply.
+pub async fn watch_reply(
+    state: &Arc<State>,
+    served: &Arc<Served>,
+    namespace: &str,
+    selection: Selection,
+    query: &Query,
+    output: &Output,
+) -> Result<Reply, ApiError> {
+    let include = query.include_object()?;
+    let (initial, from) = if query.wants_initial_state() {
+        // The watch of a list is the list itself, then what follows it.
+        let all = Query { limit: None, continue_token: String::new(), ..query.clone() };
+        let all = Query { resource_version_match: None, ..all };
+        let page = state.page(served, namespace, &selection, &all).await?;
+        let revision = page.revision;
+        (Some(page), revision)
+    } else {
+        (None, query.resource_version.unwrap_or(0))
+    };
+    let gone = |requested: i64, oldest: i64| {
+        ApiError::expired(format!("too old resource version: {requested} ({oldest})"))
+    };
+    let opened = served.collection.watch(Revision(from), selection.interest(served, namespace));
+    let (watcher, error) = match opened {
+        Ok(watcher) => (Some(watcher), None),
+        // Parameters were fine: the news that history is gone comes as an event (k8s api-concepts#410-gone-responses).
+        Err(OpenError::Compacted(compacted)) => (None, Some(gone(from, compacted.oldest.0))),
+        Err(OpenError::Refused(error)) => return Err(store_error(error)),
+    };
+    let seconds = match query.timeout_seconds {
+        Some(seconds) if seconds > 0 => seconds.unsigned_abs(),
+        _ => WATCH_SECONDS_MIN + random() % WATCH_SECONDS_MIN,
+    };
+    let now = Instant::now();
+    state.metrics.watches_open.fetch_add(1, Relaxed);
+    let initial_end = query.wants_initial_events_end();
+    let source = WatchSource {
+        state: state.clone(),
+        served: served.clone(),
+        namespace_prefix: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
+        api_version: served.api_version(),
+        selection,
+        output: *output,
+        include,
+        watcher,
+        error,
+        initial: initial.map(|page| (page, 0)),
+        initial_end,
+        bookmarks: query.allow_watch_bookmarks,
+        sent: from,
+        items: Vec::new(),
+        rows_sent: false,
+        bookmark: Box::pin(tokio::time::sleep_until(now + BOOKMARK_INTERVAL)),
+        deadline: Box::pin(tokio::time::sleep_until(now + Duration::from_secs(seconds))),
+        stopping: stop_signal(state),
+        ended: false,
+    };
+    Ok(Reply::stream(output.stream_content_type(), Box::new(source)))
+}
+
+type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn stop_signal(state: &State) -> StopSignal {
+    let mut stopping = state.stopping.clone();
+    Box::pin(async move {
+        if stopping.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+struct WatchSource {
+    state: Arc<State>,
+    served: Arc<Served>,
+    namespace_prefix: String,
+    api_version: String,
+    selection: Selection,
+    output: Output,
+    include: IncludeObject,
+    watcher: Option<Watcher>,
+    /// The one event there is to send, if the watch could not begin.
+    error: Option<ApiError>,
+    /// The state at the beginning, and how much of it was sent.
+    initial: Option<(Page, usize)>,
+    initial_end: bool,
+    bookmarks: bool,
+    /// Everything up to this revision has been sent.
+    sent: i64,
+    items: Vec<WatchItem>,
+    /// A Table stream carries its columns in the first event only.
+    rows_sent: bool,
+    bookmark: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
+    stopping: StopSignal,
+    ended: bool,
+}
+
+impl Drop for WatchSource {
+    fn drop(&mut self) {
+        self.state.metrics.watches_open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl FrameSource for WatchSource {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut out = Vec::new();
+        if let Some(error) = self.error.take() {
+            return self.fail(&error, out);
+        }
+        if self.initial.is_some() {
+            return match self.initial_piece(&mut out) {
+                Ok(()) => Poll::Ready(Some(out.into())),
+                Err(error) => self.fail(&error, out),
+            };
+        }
+        loop {
+            let Some(watcher) = self.watcher.as_mut() else { return Poll::Ready(None) };
+            self.items.clear();
+            let progress = watcher.poll_next(cx, EVENTS_AT_ONCE, &mut self.items);
+            match progress {
+                Poll::Pending => break,
+                Poll::Ready(Err(compacted)) => {
+                    let text = format!("too old resource version: {} ({})", self.sent, compacted.oldest.0);
+                    return self.fail(&ApiError::expired(text), out);
+                }
+                Poll::Ready(Ok(revision)) => {
+                    let items = std::mem::take(&mut self.items);
+                    for item in &items {
+                        if let Err(error) = self.event(item, &mut out) {
+                            return self.fail(&error, out);
+                        }
+                    }
+                    self.items = items;
+                    self.sent = self.sent.max(revision.0);
+                    if out.len() >= PIECE_BYTES {
+                        break;
+                    }
+                }
+            }
+        }
+        self.timers(cx, &mut out);
+        if out.is_empty() {
+            return if self.ended { Poll::Ready(None) } else { Poll::Pending };
+        }
+        Poll::Ready(Some(out.into()))
+    }
+}
+
+impl WatchSource {
+    /// Bookmarks, the end of the watch's time, the end of the server.
+    fn timers(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
+        if self.deadline.as_mut().poll(cx).is_ready() || self.stopping.as_mut().poll(cx).is_ready() {
+            self.ended = true;
+        }
+        let due = self.bookmark.as_mut().poll(cx).is_ready();
+        if due {
+            self.bookmark.as_mut().reset(Instant::now() + BOOKMARK_INTERVAL);
+            // Polled again at once, so that the new time wakes this task.
+            let _ = self.bookmark.as_mut().poll(cx);
+        }
+        if self.bookmarks && (due || self.ended) {
+            let progress = self.watcher.as_ref().map_or(self.sent, |watcher| watcher.progress().0);
+            self.sent = self.sent.max(progress);
+            self.write_bookmark(false, out);
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError, mut out: Vec<u8>) -> Poll<Option<Bytes>> {
+        self.writer().error(error, &mut out);
+        self.ended = true;
+        self.watcher = None;
+        Poll::Ready(Some(out.into()))
+    }
+
+    fn initial_piece(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        let Some((page, mut next)) = self.initial.take() else { return Ok(()) };
+        while let Some((_, item)) = page.items.get(next) {
+            next += 1;
+            self.frame(EventType::Added, &item.message, item.revision, out)?;
+            if out.len() >= PIECE_BYTES {
+                self.initial = Some((page, next));
+                return Ok(());
+            }
+        }
+        if self.initial_end {
+            self.write_bookmark(true, out);
+        }
+        Ok(())
+    }
+
+    /// Writes one change as the selection sees it.
+    fn event(&mut self, item: &WatchItem, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        if !item.key.starts_with(self.namespace_prefix.as_bytes()) {
+            return Ok(());
+        }
+        let matches = |message: &Option<Bytes>| match message {
+            Some(message) => self.selection.matches(&self.served, &item.key, message),
+            None => Ok(false),
+        };
+        let (is, was) = (matches(&item.value)?, matches(&item.prev)?);
+        let revision = item.revision.0;
+        match (&item.value, &item.prev) {
+            (Some(value), _) if is && !was => self.frame(EventType::Added, value, revision, out),
+            (Some(value), _) if is => self.frame(EventType::Modified, value, revision, out),
+            // Gone, or gone out of sight: the last state that was seen, at the version of its going.
+            (_, Some(prev)) if was => self.frame(EventType::Deleted, prev, revision, out),
+            _ => Ok(()),
+        }
+    }
+
+    fn frame(
+        &mut self,
+        event: EventType,
+        message: &Bytes,
+        revision: i64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        self.state.metrics.watch_events.fetch_add(1, Relaxed);
+        if self.output.transform != Transform::None || !self.served.is_direct() {
+            return self.transformed(event, message, revision, out);
+        }
+        let media = match self.output.media {
+            MediaType::Protobuf => FrameMedia::Protobuf,
+            _ => FrameMedia::Json,
+        };
+        let frame = self.served.frames.get_or_encode(revision, media, event.as_str(), || {
+            let mut frame = Vec::with_capacity(message.len() + 128);
+            self.writer().object(event, message, &revision.to_string(), &mut frame)?;
+            Ok::<_, ApiError>(frame.into())
+        })?;
+        out.extend_from_slice(&frame);
+        Ok(())
+    }
+
+    /// Events of another shape than the stored one: Table, PartialObjectMetadata, another version.
+    fn transformed(
+        &mut self,
+        event: EventType,
+        message: &Bytes,
+        revision: i64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let item = Item { message: message.clone(), revision };
+        let decoded = self.served.decode(&item.message, Revision(item.revision))?;
+        let resource = self.served.resource;
+        let object = match self.output.transform {
+            Transform::Table => {
+                let with_columns = !std::mem::replace(&mut self.rows_sent, true);
+                rest::table::object_table(
+                    resource.group,
+                    resource.kind,
+                    &decoded,
+                    self.include,
+                    with_columns,
+                    now_micros(),
+                )
+            }
+            Transform::PartialObjectMetadata | Transform::PartialObjectMetadataList => {
+                rest::table::partial_object_metadata(&decoded)
+            }
+            Transform::None => decoded,
+        };
+        self.write_tree(event, &object, out)
+    }
+
+    fn write_tree(&self, event: EventType, object: &meta::Value, out: &mut Vec<u8>) -> Result<(), ApiError> {
+        if self.output.media != MediaType::Protobuf {
+            watch_frame::json_tree(event, object, out);
+            return Ok(());
+        }
+        let api_version = object["apiVersion"].as_str().unwrap_or_default();
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let Some(type_id) = schema::kind_type(api_version, kind) else {
+            return Err(ApiError::not_acceptable(format!("{kind} has no protobuf form")));
+        };
+        let mut message = Vec::with_capacity(512);
+        schema::encode_protobuf(type_id, object, &mut message)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let version = meta::object::resource_version(object).to_owned();
+        FrameWriter::new(MediaType::Protobuf, api_version, kind, type_id).object(event, &message, &version, out)
+    }
+
+    fn write_bookmark(&self, initial_end: bool, out: &mut Vec<u8>) {
+        self.writer().bookmark(&self.sent.to_string(), initial_end, out);
+    }
+
+    fn writer(&self) -> FrameWriter<'_> {
+        let resource = self.served.resource;
+        FrameWriter::new(self.output.media, &self.api_version, resource.kind, resource.type_id)
+    }
+}

@@ -1,0 +1,184 @@
+//! The HTTPS transport: one HTTP/2 connection to an API server, opened anew when it breaks.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rest::http::{FrameSource, Reply, ReplyFuture, Request, Service};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::sync::Mutex;
+
+use crate::{ClientError, Kubeconfig};
+
+/// Longest wait for a connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Ping a silent connection after this long, and give it up after as long again (as client-go does).
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A connection to an API server as one of its users.
+pub struct HttpsTransport {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: String,
+    port: u16,
+    tls: tokio_rustls::TlsConnector,
+    sender: Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
+}
+
+impl HttpsTransport {
+    /// Prepares a transport; the connection is made with the first request.
+    pub fn new(config: &Kubeconfig) -> Result<HttpsTransport, ClientError> {
+        let fail = |message: String| ClientError::Transport(message);
+        let rest = config
+            .server
+            .strip_prefix("https://")
+            .ok_or_else(|| fail(format!("{}: only https:// is spoken", config.server)))?;
+        let authority = rest.split('/').next().unwrap_or_default();
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) => {
+                (host, port.parse().map_err(|_| fail(format!("{authority}: the port is no number")))?)
+            }
+            None => (authority, 443),
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&config.ca_pem) {
+            let certificate = certificate.map_err(|error| fail(format!("certificate authority: {error}")))?;
+            roots.add(certificate).map_err(|error| fail(format!("certificate authority: {error}")))?;
+        }
+        let chain = CertificateDer::pem_slice_iter(&config.client_certificate_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| fail(format!("client certificate: {error}")))?;
+        let key = PrivateKeyDer::from_pem_slice(&config.client_key_pem)
+            .map_err(|error| fail(format!("client key: {error}")))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| fail(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| fail(format!("client certificate: {error}")))?;
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(HttpsTransport {
+            shared: Arc::new(Shared {
+                host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+                port,
+                tls: Arc::new(tls).into(),
+                sender: Mutex::new(None),
+            }),
+        })
+    }
+}
+
+impl Service for HttpsTransport {
+    fn call(&self, request: Request) -> ReplyFuture {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            match shared.exchange(request).await {
+                Ok(reply) => reply,
+                // Status 0 is no HTTP status: the client makes a transport error of it.
+                Err(message) => Reply::text(0, message),
+            }
+        })
+    }
+}
+
+impl Shared {
+    async fn exchange(&self, request: Request) -> Result<Reply, String> {
+        let mut sender = self.connected().await?;
+        let mut target = format!("https://{}:{}{}", self.host, self.port, request.path);
+        if !request.query.is_empty() {
+            target.push('?');
+            target.push_str(&request.query);
+        }
+        let mut builder = http::Request::builder().method(request.method.as_str()).uri(target);
+        for (name, value) in [
+            ("accept", &request.accept),
+            ("content-type", &request.content_type),
+            ("user-agent", &request.user_agent),
+        ] {
+            if !value.is_empty() {
+                builder = builder.header(name, value);
+            }
+        }
+        let request = builder.body(Full::new(request.body)).map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| format!("request failed: {error}"))?;
+        let status = response.status().as_u16();
+        let content_type = response
+            .headers()
+            .get("content-type")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned();
+        let mut reply = Reply::stream(content_type, Box::new(IncomingSource(response.into_body())));
+        reply.status = status;
+        Ok(reply)
+    }
+
+    async fn connected(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
+        let mut slot = self.sender.lock().await;
+        if let Some(sender) = slot.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
+            .await
+            .map_err(|_| format!("no connection to {}:{} within 10 s", self.host, self.port))??;
+        *slot = Some(sender.clone());
+        Ok(sender)
+    }
+
+    async fn connect(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
+        let place = || format!("{}:{}", self.host, self.port);
+        let stream = tokio::net::TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| format!("{}: {error}", place()))?;
+        // Small requests must not wait for more to come.
+        stream.set_nodelay(true).map_err(|error| format!("{}: {error}", place()))?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
+        let stream = self.tls.connect(name, stream).await.map_err(|error| format!("{}: TLS: {error}", place()))?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(16 << 20)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| format!("{}: HTTP/2: {error}", place()))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection to the API server ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+struct IncomingSource(Incoming);
+
+impl FrameSource for IncomingSource {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let frame = std::task::ready!(std::pin::Pin::new(&mut self.0).poll_frame(cx));
+            match frame {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "reply broke off");
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}

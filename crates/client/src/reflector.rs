@@ -1,0 +1,320 @@
+//! Reflector and mirror: list, then watch, for ever; and a cache that turns this into deltas.
+//!
+//! ```text
+//!   Listing ─(last page)─► Watching ─(ended, timed out)─► Watching at the last version
+//!      ▲                      │
+//!      └──(410, back-off)─────┘
+//! ```
+//!
+//! The reflector holds no objects. Its channel is bounded, so that a slow consumer leaves the events where they
+//! are kept already, in the API server's history.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use meta::Value;
+use schema::Resource;
+use tokio::sync::mpsc;
+
+use crate::{Client, ClientError, ListOptions, WatchEvent, WatchOptions};
+
+/// Changes that may wait between a reflector and its consumer.
+const CHANGES_WAITING_MAX: usize = 1024;
+/// Objects a page of the initial list.
+const PAGE_OBJECTS: usize = 500;
+/// Shortest and longest pause after a failure.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// What a reflector tells.
+#[derive(Debug)]
+pub enum Change<T> {
+    /// A list begins: what is not named again until `Synced` is gone.
+    Restart,
+    /// The object under this key is now this.
+    Apply(String, T),
+    /// The object under this key is gone.
+    Delete(String),
+    /// The list is complete; from here on the changes follow as they happen.
+    Synced,
+}
+
+/// `namespace/name`, or `name` for cluster-wide kinds.
+#[must_use]
+pub fn object_key(object: &Value) -> String {
+    let namespace = meta::object::namespace(object);
+    let name = meta::object::name(object);
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
+}
+
+/// Follows one resource and tells the changes of a projection of its objects.
+pub struct Reflector {
+    client: Client,
+    resource: &'static Resource,
+    namespace: String,
+    label_selector: String,
+    field_selector: String,
+}
+
+impl Reflector {
+    /// A reflector of all objects of `resource`.
+    #[must_use]
+    pub fn new(client: Client, resource: &'static Resource) -> Reflector {
+        Reflector {
+            client,
+            resource,
+            namespace: String::new(),
+            label_selector: String::new(),
+            field_selector: String::new(),
+        }
+    }
+
+    /// Restricts it to what matches a field selector.
+    #[must_use]
+    pub fn with_field_selector(mut self, selector: &str) -> Reflector {
+        selector.clone_into(&mut self.field_selector);
+        self
+    }
+
+    /// Restricts it to what matches a label selector.
+    #[must_use]
+    pub fn with_label_selector(mut self, selector: &str) -> Reflector {
+        selector.clone_into(&mut self.label_selector);
+        self
+    }
+
+    /// Starts it on the current runtime. `project` keeps of each object what the consumer needs. It ends when the
+    /// receiver is dropped.
+    #[must_use]
+    pub fn spawn<T: Send + 'static>(
+        self,
+        project: impl Fn(Value) -> T + Send + Sync + 'static,
+    ) -> mpsc::Receiver<Change<T>> {
+        let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
+        tokio::spawn(async move {
+            // An error here means only that nobody listens any more.
+            let _ = self.run(project, sender).await;
+        });
+        receiver
+    }
+
+    async fn run<T>(
+        self,
+        project: impl Fn(Value) -> T,
+        sender: mpsc::Sender<Change<T>>,
+    ) -> Result<(), mpsc::error::SendError<Change<T>>> {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let version = match self.list(&project, &sender).await? {
+                Ok(version) => version,
+                Err(error) => {
+                    tracing::debug!(resource = self.resource.resource, %error, "list failed, trying again");
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    continue;
+                }
+            };
+            backoff = BACKOFF_MIN;
+            self.follow(version, &project, &sender).await?;
+        }
+    }
+
+    /// Lists page by page. The outer result is the consumer's, the inner one the server's.
+    async fn list<T>(
+        &self,
+        project: &impl Fn(Value) -> T,
+        sender: &mpsc::Sender<Change<T>>,
+    ) -> Result<Result<String, ClientError>, mpsc::error::SendError<Change<T>>> {
+        sender.send(Change::Restart).await?;
+        let mut options = ListOptions {
+            label_selector: self.label_selector.clone(),
+            field_selector: self.field_selector.clone(),
+            limit: PAGE_OBJECTS,
+            ..ListOptions::default()
+        };
+        loop {
+            let page = match self.client.list(self.resource, &self.namespace, &options).await {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            for object in page.items {
+                sender.send(Change::Apply(object_key(&object), project(object))).await?;
+            }
+            if page.continue_token.is_empty() {
+                sender.send(Change::Synced).await?;
+                return Ok(Ok(page.resource_version));
+            }
+            options.continue_token = page.continue_token;
+        }
+    }
+
+    /// Watches until the version is no longer kept.
+    async fn follow<T>(
+        &self,
+        mut version: String,
+        project: &impl Fn(Value) -> T,
+        sender: &mpsc::Sender<Change<T>>,
+    ) -> Result<(), mpsc::error::SendError<Change<T>>> {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let options = WatchOptions {
+                label_selector: self.label_selector.clone(),
+                field_selector: self.field_selector.clone(),
+                resource_version: version.clone(),
+            };
+            let mut failure = None;
+            match self.client.watch(self.resource, &self.namespace, &options).await {
+                Err(error) => failure = Some(error),
+                Ok(mut stream) => loop {
+                    let event = tokio::select! {
+                        event = stream.next() => event,
+                        () = sender.closed() => return Ok(()),
+                    };
+                    let (object, deleted) = match event {
+                        Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, false),
+                        Ok(Some(WatchEvent::Deleted(object))) => (object, true),
+                        Ok(Some(WatchEvent::Bookmark(at))) => {
+                            version = at;
+                            continue;
+                        }
+                        Ok(None) => break,
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    };
+                    backoff = BACKOFF_MIN;
+                    meta::object::resource_version(&object).clone_into(&mut version);
+                    let key = object_key(&object);
+                    let change = if deleted { Change::Delete(key) } else { Change::Apply(key, project(object)) };
+                    sender.send(change).await?;
+                },
+            }
+            if let Some(error) = failure {
+                if error.is_expired() {
+                    return Ok(());
+                }
+                tracing::debug!(resource = self.resource.resource, %error, "watch failed, trying again");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+/// What a change did to the mirror.
+#[derive(Debug)]
+pub enum Delta<T> {
+    /// A new object.
+    Added(String),
+    /// The object replaced this older one.
+    Changed(String, T),
+    /// The object went; this is what was known of it.
+    Removed(String, T),
+    /// A list is complete: objects that were deleted unseen come as these.
+    Synced(Vec<(String, T)>),
+}
+
+/// The consumer's copy of what a reflector follows.
+#[derive(Debug)]
+pub struct Mirror<T> {
+    objects: HashMap<String, (u32, T)>,
+    round: u32,
+    synced: bool,
+}
+
+impl<T> Default for Mirror<T> {
+    fn default() -> Mirror<T> {
+        Mirror { objects: HashMap::new(), round: 0, synced: false }
+    }
+}
+
+impl<T> Mirror<T> {
+    /// Takes in one change and says what it did. `None`: nothing to act on.
+    pub fn take(&mut self, change: Change<T>) -> Option<Delta<T>> {
+        match change {
+            Change::Restart => {
+                self.round = self.round.wrapping_add(1);
+                None
+            }
+            Change::Apply(key, object) => match self.objects.entry(key) {
+                Entry::Occupied(mut entry) => {
+                    let (_, old) = entry.insert((self.round, object));
+                    Some(Delta::Changed(entry.key().clone(), old))
+                }
+                Entry::Vacant(entry) => {
+                    let key = entry.key().clone();
+                    entry.insert((self.round, object));
+                    Some(Delta::Added(key))
+                }
+            },
+            Change::Delete(key) => {
+                let (_, old) = self.objects.remove(&key)?;
+                Some(Delta::Removed(key, old))
+            }
+            Change::Synced => {
+                self.synced = true;
+                let round = self.round;
+                let gone = self.objects.extract_if(|_, (seen, _)| *seen != round);
+                Some(Delta::Synced(gone.map(|(key, (_, object))| (key, object)).collect()))
+            }
+        }
+    }
+
+    /// Whether a first list is complete.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// The object under a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&T> {
+        self.objects.get(key).map(|(_, object)| object)
+    }
+
+    /// Everything, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.objects.iter().map(|(key, (_, object))| (key.as_str(), object))
+    }
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_list_removes_what_it_does_not_name() {
+        let mut mirror = Mirror::default();
+        assert!(mirror.take(Change::Restart).is_none());
+        for key in ["a", "b"] {
+            assert!(matches!(mirror.take(Change::Apply(key.into(), 1)), Some(Delta::Added(k)) if k == key));
+        }
+        assert!(matches!(mirror.take(Change::Synced), Some(Delta::Synced(gone)) if gone.is_empty()));
+        assert!(mirror.take(Change::Restart).is_none());
+        assert!(matches!(mirror.take(Change::Apply("b".into(), 2)), Some(Delta::Changed(_, 1))));
+        let Some(Delta::Synced(gone)) = mirror.take(Change::Synced) else { panic!("not synced") };
+        assert_eq!(gone, vec![("a".to_owned(), 1)]);
+        assert_eq!(mirror.get("b"), Some(&2));
+        assert_eq!(mirror.len(), 1);
+        assert!(matches!(mirror.take(Change::Delete("b".into())), Some(Delta::Removed(_, 2))));
+        assert!(mirror.take(Change::Delete("b".into())).is_none());
+    }
+}

@@ -1,0 +1,169 @@
+//! The watch stream: bytes of a reply body cut into events.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use meta::{ApiError, Value};
+use rest::http::FrameSource;
+
+use crate::ClientError;
+use crate::verbs::decode_object;
+
+/// Largest single event that is accepted, in bytes: an object of the request limit with room for its envelope.
+const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One event of a watch.
+#[derive(Debug, Clone)]
+pub enum WatchEvent {
+    /// The object appeared, or began to match the selector.
+    Added(Value),
+    /// The object changed.
+    Modified(Value),
+    /// The object went, or no longer matches; this is its last state.
+    Deleted(Value),
+    /// Everything up to this version has been sent.
+    Bookmark(String),
+}
+
+/// An open watch.
+pub struct WatchStream {
+    source: Box<dyn FrameSource>,
+    buffer: BytesMut,
+    ready: VecDeque<Bytes>,
+}
+
+impl WatchStream {
+    pub(crate) fn new(source: Box<dyn FrameSource>) -> WatchStream {
+        WatchStream {
+            source,
+            buffer: BytesMut::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next event; `None` when the server ended the watch. An error event ends the watch too.
+    pub async fn next(&mut self) -> Result<Option<WatchEvent>, ClientError> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Like [`WatchStream::next`], for callers with a poll loop of their own.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<WatchEvent>, ClientError>> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Poll::Ready(decode_event(&frame).map(Some));
+            }
+            match self.source.poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) if self.buffer.is_empty() => return Poll::Ready(Ok(None)),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(ClientError::Transport("the watch broke off inside an event".into())));
+                }
+                Poll::Ready(Some(bytes)) => {
+                    self.buffer.extend_from_slice(&bytes);
+                    if let Err(error) = self.cut() {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves whole frames (4-byte big-endian length, then the message) from the buffer to the queue.
+    fn cut(&mut self) -> Result<(), ClientError> {
+        while let Some(head) = self.buffer.first_chunk::<4>() {
+            let length = u32::from_be_bytes(*head) as usize;
+            if length > EVENT_BYTES_MAX {
+                return Err(ClientError::Transport(format!("a watch event of {length} bytes is too large")));
+            }
+            if self.buffer.len() < 4 + length {
+                return Ok(());
+            }
+            let mut frame = self.buffer.split_to(4 + length);
+            self.ready.push_back(frame.split_off(4).freeze());
+        }
+        Ok(())
+    }
+}
+
+fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
+    let (kind, object) =
+        split(frame).ok_or_else(|| ClientError::Transport("a watch event cannot be read".into()))?;
+    let object = decode_object(object)?;
+    Ok(match kind {
+        "ADDED" => WatchEvent::Added(object),
+        "MODIFIED" => WatchEvent::Modified(object),
+        "DELETED" => WatchEvent::Deleted(object),
+        "BOOKMARK" => WatchEvent::Bookmark(
+            object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+        ),
+        "ERROR" => return Err(ApiError::from_status(&object).into()),
+        other => return Err(ClientError::Transport(format!("unknown watch event {other}"))),
+    })
+}
+
+/// Type and object of a `WatchEvent` message: field 1 is the type, field 2 a RawExtension whose field 1 is the object.
+fn split(frame: &[u8]) -> Option<(&str, &[u8])> {
+    let (mut kind, mut object) = ("", [].as_slice());
+    let mut rest = frame;
+    while !rest.is_empty() {
+        let (field, value, after) = field(rest)?;
+        match field {
+            1 => kind = std::str::from_utf8(value).ok()?,
+            2 => object = field_of(value, 1)?,
+            _ => {}
+        }
+        rest = after;
+    }
+    Some((kind, object))
+}
+
+fn field_of(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
+    while !message.is_empty() {
+        let (number, value, after) = field(message)?;
+        if number == wanted {
+            return Some(value);
+        }
+        message = after;
+    }
+    None
+}
+
+/// The first field of a message, which must be length-delimited as all of these are.
+fn field(message: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (tag, rest) = varint(message)?;
+    if tag & 7 != 2 {
+        return None;
+    }
+    let (length, rest) = varint(rest)?;
+    let (value, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((tag >> 3, value, after))
+}
+
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (place, byte) in bytes.iter().enumerate().take(10) {
+        value |= u64::from(byte & 0x7f) << (7 * place).min(63);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[place + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_split_and_damage_is_told() {
+        let frame = b"\x0a\x05ADDED\x12\x05\x0a\x03abc";
+        assert_eq!(split(frame), Some(("ADDED", b"abc".as_slice())));
+        for cut in 1..frame.len() {
+            let part = split(&frame[..cut]);
+            assert!(part.is_none() || part == Some(("ADDED", b"".as_slice())), "{cut}");
+        }
+        assert_eq!(split(b"\x08\x01"), None);
+    }
+}

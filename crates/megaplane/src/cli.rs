@@ -1,0 +1,132 @@
+//! The command line: names, defaults, and help that teaches.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
+const NODES_MAX: i64 = 4_000_000;
+
+/// A Kubernetes control plane for one million nodes, in one binary.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Ways to run Megaplane.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole control plane: API server, store, scheduler, controllers, and a simulated fleet if asked for
+    #[command(after_help = "\
+Examples:
+  megaplane up                             an empty control plane, kept in your data folder
+  megaplane up --nodes 10000 --ephemeral   ten thousand living nodes, gone when you stop it
+  export KUBECONFIG=~/.local/share/megaplane/kubeconfig; kubectl get nodes
+
+Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Events excepted, which are made again).")]
+    Up(UpOptions),
+    /// Measure: one benchmark by name, or the list of them
+    #[command(after_help = "\
+Examples:
+  megaplane bench list
+  megaplane bench store-put --json
+  megaplane bench schedule --nodes 100000 --pods 100000 --core-only")]
+    Bench(BenchOptions),
+    /// Print the versions of Megaplane and of the Kubernetes API it serves
+    Version {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Flags of `megaplane up`.
+#[derive(Debug, Args)]
+pub struct UpOptions {
+    /// Simulated nodes to register and keep alive
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=NODES_MAX))]
+    pub nodes: u32,
+    /// Where everything is kept: the log, certificates, kubeconfig [default: megaplane in your data folder]
+    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep nothing: all in memory, gone at the end
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Port of the API server (HTTPS); 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Address to listen on; 0.0.0.0 for all
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub bind_address: IpAddr,
+    /// Where to write the administrator's kubeconfig [default: kubeconfig in the data directory]
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Log filter: error, warn, info, debug, or per module (for example `warn,apiserver=debug`)
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "MEGAPLANE_LOG")]
+    pub log: String,
+}
+
+/// Flags of `megaplane bench`.
+#[derive(Debug, Args)]
+pub struct BenchOptions {
+    /// Which benchmark; `list` names them
+    #[arg(value_name = "NAME", default_value = "list")]
+    pub name: String,
+    /// Nodes in the cluster
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub nodes: usize,
+    /// Pods to schedule
+    #[arg(long, value_name = "M", default_value_t = 10_000)]
+    pub pods: usize,
+    /// Operations to make, for benchmarks that count operations
+    #[arg(long, value_name = "N", default_value_t = 200_000)]
+    pub operations: usize,
+    /// The decision alone, without API and binding (schedule)
+    #[arg(long)]
+    pub core_only: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl From<BenchOptions> for bench::Options {
+    fn from(options: BenchOptions) -> bench::Options {
+        bench::Options {
+            name: options.name,
+            nodes: options.nodes,
+            pods: options.pods,
+            operations: options.operations,
+            core_only: options.core_only,
+            json: options.json,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn impossible_flags_are_refused() {
+        for line in [
+            &["megaplane", "up", "--nodes", "-1"][..],
+            &["megaplane", "up", "--nodes", "5000000"],
+            &["megaplane", "up", "--secure-port", "70000"],
+            &["megaplane", "up", "--bind-address", "nowhere"],
+            &["megaplane", "up", "--ephemeral", "--data-dir", "x"],
+            &["megaplane", "fly"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! `megaplane up`: the whole control plane in one process.
+//!
+//! ```text
+//!   main thread      screen, signals
+//!   api-0 … api-n    one listener and runtime per core
+//!   scheduler, controllers, fleet, census     a runtime each, clients in process
+//!   store-steps      expiry, history, bookkeeping in small steps       wal     the log's writer
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use apiserver::listen::{self, ListenError};
+use apiserver::pki::{Pki, PkiError, PkiOptions};
+use apiserver::{Api, BootstrapError};
+use client::{Client, Kubeconfig};
+use controllers::{ControllersConfig, ControllersProgress};
+use fleet::{FleetConfig, FleetProgress};
+use scheduler::{SchedulerConfig, SchedulerProgress};
+use store::{Store, StoreConfig};
+use tokio::sync::watch;
+
+use crate::cli::UpOptions;
+use crate::paths::Places;
+use crate::screen::{Figures, Screen, say};
+use crate::{census, screen, threads};
+
+/// How often the store takes a step of expiry and trimming, and how much it does at most.
+const STEP_INTERVAL: Duration = Duration::from_millis(10);
+const STEP_ENTRIES_MAX: usize = 4096;
+/// Descriptors below which a warning is due: listeners, log, and a few hundred clients.
+const OPEN_FILES_MIN: u64 = 1024;
+
+/// Why the control plane did not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Store(#[from] wal::WalError),
+    #[error(transparent)]
+    Certificates(#[from] PkiError),
+    #[error("{0}{hint}", hint = port_hint(.0))]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    #[error("cannot write the kubeconfig {0}: {1}")]
+    Kubeconfig(std::path::PathBuf, std::io::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("the log stopped, nothing more can be kept: {0}")]
+    LogStopped(String),
+}
+
+fn port_hint(error: &ListenError) -> &'static str {
+    match error {
+        ListenError::Bind(_, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            " (another server has this port; choose one with --secure-port)"
+        }
+        _ => "",
+    }
+}
+
+/// Runs until a signal comes.
+pub fn run(options: &UpOptions) -> Result<(), Box<dyn std::error::Error>> {
+    screen::start_logging(&options.log)?;
+    let begun = Instant::now();
+    let files = threads::raise_file_limit();
+    if files < OPEN_FILES_MIN {
+        tracing::warn!(files, "this process may open few files: many clients will be refused");
+    }
+    let places = Places::of(options).map_err(UpError::Usage)?;
+    let plane = Plane::start(options, &places)?;
+    say(&format!(
+        "Megaplane {} serves Kubernetes {} on https://{} ({} ms after start)",
+        env!("CARGO_PKG_VERSION"),
+        apiserver::version_info()["gitVersion"].as_str().unwrap_or_default(),
+        plane.address,
+        begun.elapsed().as_millis()
+    ));
+    match &places.data {
+        Some(data) => say(&format!("data in {}", data.display())),
+        None => say("nothing is kept (--ephemeral)"),
+    }
+    say(&format!("  export KUBECONFIG={}", places.kubeconfig.display()));
+    let result = plane.watch_over();
+    plane.stop(&places)?;
+    result.map_err(Into::into)
+}
+
+/// A running control plane.
+struct Plane {
+    address: SocketAddr,
+    api: Api,
+    store: Arc<Store>,
+    disk: Option<wal::Disk>,
+    stopping: watch::Sender<bool>,
+    rooms: Vec<std::thread::JoinHandle<()>>,
+    nodes_wanted: usize,
+    nodes_ready: Arc<AtomicUsize>,
+    fleet: Arc<FleetProgress>,
+}
+
+impl Plane {
+    fn start(options: &UpOptions, places: &Places) -> Result<Plane, UpError> {
+        // The port first: two planes on one port would otherwise fight over the data directory's error.
+        let runtimes = std::thread::available_parallelism().map_or(1, usize::from);
+        let sockets = listen::bind(SocketAddr::new(options.bind_address, options.secure_port), runtimes)?;
+        let address = match sockets.first() {
+            Some(socket) => socket.local_addr()?,
+            None => SocketAddr::new(options.bind_address, options.secure_port),
+        };
+        let seed = u64::try_from(apiserver::now_micros()).unwrap_or(1);
+        let (store, disk) = match &places.data {
+            None => (Arc::new(Store::new(StoreConfig { seed, ..StoreConfig::default() })), None),
+            Some(data) => {
+                let opened = wal::Disk::open(&data.join("store"), seed, apiserver::now_micros())?;
+                (opened.store, Some(opened.disk))
+            }
+        };
+        let (stopping, stop) = watch::channel(false);
+        let api = Api::new(store.clone(), stop.clone());
+        let pki = Pki::open(&PkiOptions {
+            directory: places.data.as_ref().map(|data| data.join("pki")),
+            bind_address: options.bind_address,
+            service_address: api.service_address().into(),
+            now_seconds: apiserver::now_micros() / 1_000_000,
+        })?;
+        let mut plane = Plane {
+            address,
+            api,
+            store,
+            disk,
+            stopping,
+            rooms: Vec::new(),
+            nodes_wanted: usize::try_from(options.nodes).unwrap_or(usize::MAX),
+            nodes_ready: Arc::default(),
+            fleet: Arc::default(),
+        };
+        plane.start_steps(&stop)?;
+        plane.bootstrap()?;
+        plane.start_listeners(sockets, &pki, &stop)?;
+        write_kubeconfig(places, &pki, reachable(address))?;
+        plane.start_rooms(&stop)?;
+        Ok(plane)
+    }
+
+    fn start_steps(&mut self, stop: &watch::Receiver<bool>) -> Result<(), UpError> {
+        let (store, stop) = (self.store.clone(), stop.clone());
+        self.rooms.push(threads::spawn("store-steps", move || async move {
+            let mut ticks = tokio::time::interval(STEP_INTERVAL);
+            while !*stop.borrow() {
+                ticks.tick().await;
+                store.step(apiserver::now_micros(), STEP_ENTRIES_MAX);
+            }
+        })?);
+        Ok(())
+    }
+
+    fn bootstrap(&self) -> Result<(), UpError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.api.bootstrap(self.address))?;
+        Ok(())
+    }
+
+    fn start_listeners(
+        &mut self,
+        sockets: Vec<std::net::TcpListener>,
+        pki: &Pki,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), UpError> {
+        let tls = listen::tls_config(pki)?;
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let (tls, api, stop) = (tls.clone(), Arc::new(self.api.clone()), stop.clone());
+            let room = threads::spawn(&format!("api-{index}"), move || async move {
+                if let Err(error) = listen::serve(socket, tls, api, stop).await {
+                    tracing::error!(%error, "a listener ended");
+                }
+            })?;
+            self.rooms.push(room);
+        }
+        Ok(())
+    }
+
+    fn start_rooms(&mut self, stop: &watch::Receiver<bool>) -> Result<(), UpError> {
+        let client = self.client("megaplane");
+        let scheduler = Arc::new(SchedulerProgress::default());
+        let controllers = Arc::new(ControllersProgress::default());
+        self.add_metrics(&scheduler);
+        {
+            let (client, stop) = (client.clone(), stop.clone());
+            let config = SchedulerConfig::default();
+            self.rooms
+                .push(threads::spawn("scheduler", move || scheduler::run(client, config, scheduler, stop))?);
+        }
+        {
+            let (client, stop) = (client.clone(), stop.clone());
+            let config = ControllersConfig::default();
+            self.rooms.push(threads::spawn("controllers", move || {
+                controllers::run(client, config, controllers, stop)
+            })?);
+        }
+        {
+            let (client, ready, mut stop) = (client.clone(), self.nodes_ready.clone(), stop.clone());
+            self.rooms.push(threads::spawn("census", move || async move {
+                tokio::select! {
+                    () = census::run(client, ready) => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            })?);
+        }
+        if self.nodes_wanted > 0 {
+            let (progress, stop) = (self.fleet.clone(), stop.clone());
+            let config = FleetConfig::new(self.nodes_wanted);
+            self.rooms.push(threads::spawn("fleet", move || fleet::run(client, config, progress, stop))?);
+        }
+        Ok(())
+    }
+
+    fn client(&self, agent: &str) -> Client {
+        Client::new(Arc::new(self.api.clone()), Some(Api::system_user()), agent)
+    }
+
+    fn add_metrics(&self, scheduler: &Arc<SchedulerProgress>) {
+        let (fleet, scheduler, ready) = (self.fleet.clone(), scheduler.clone(), self.nodes_ready.clone());
+        self.api.metrics().add_source(Box::new(move |text| {
+            use apiserver::metrics::{counter, gauge};
+            gauge(text, "megaplane_nodes_ready", "Nodes whose Ready condition is True.", ready.load(Relaxed));
+            let registered = fleet.registered.load(Relaxed);
+            gauge(text, "megaplane_fleet_nodes_registered", "Simulated nodes that are registered.", registered);
+            let renewals = fleet.renewals.load(Relaxed);
+            counter(text, "megaplane_fleet_lease_renewals_total", "Lease renewals that succeeded.", renewals);
+            let failures = fleet.renewal_failures.load(Relaxed);
+            counter(text, "megaplane_fleet_lease_renewal_failures_total", "Lease renewals that failed.", failures);
+            let late = fleet.renewal_late_max_millis.load(Relaxed);
+            let help = "The latest a renewal ever was behind its time.";
+            gauge(text, "megaplane_fleet_lease_renewal_late_max_milliseconds", help, late);
+            scheduler_metrics(&scheduler, text);
+        }));
+    }
+
+    /// Shows progress until a signal comes or the log fails.
+    fn watch_over(&self) -> Result<(), UpError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut screen = Screen::new();
+            let mut ticks = tokio::time::interval(Screen::interval());
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => break,
+                    _ = terminate.recv() => break,
+                    _ = ticks.tick() => {
+                        if let Some(reason) = self.store.failure() {
+                            screen.close();
+                            return Err(UpError::LogStopped(reason));
+                        }
+                        screen.show(&self.figures());
+                    }
+                }
+            }
+            screen.close();
+            Ok(())
+        })
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            nodes_wanted: self.nodes_wanted,
+            registered: self.fleet.registered.load(Relaxed),
+            nodes_ready: self.nodes_ready.load(Relaxed),
+            pods: self.api.count("pods"),
+            writes: self.api.metrics().writes.load(Relaxed),
+            late_max_millis: self.fleet.renewal_late_max_millis.load(Relaxed),
+            resident_bytes: apiserver::metrics::resident_bytes(),
+        }
+    }
+
+    /// Ends the rooms, then closes the log, so that nothing is acknowledged that is not kept.
+    fn stop(self, places: &Places) -> Result<(), UpError> {
+        say("stopping");
+        let _ = self.stopping.send(true);
+        for room in self.rooms {
+            if room.join().is_err() {
+                tracing::error!("a thread had panicked");
+            }
+        }
+        if let Some(disk) = self.disk {
+            disk.close()?;
+        }
+        if places.data.is_none() {
+            // The cluster it speaks of is gone.
+            let _ = std::fs::remove_file(&places.kubeconfig);
+        }
+        say("stopped");
+        Ok(())
+    }
+}
+
+fn scheduler_metrics(progress: &SchedulerProgress, text: &mut String) {
+    use std::fmt::Write as _;
+    text.push_str("# HELP scheduler_pending_pods Pods waiting, by queue.\n# TYPE scheduler_pending_pods gauge\n");
+    for (queue, count) in [
+        ("active", &progress.active),
+        ("backoff", &progress.backoff),
+        ("unschedulable", &progress.parked),
+        ("gated", &progress.gated),
+    ] {
+        let _ = writeln!(text, "scheduler_pending_pods{{queue=\"{queue}\"}} {}", count.load(Relaxed));
+    }
+    text.push_str("# HELP scheduler_schedule_attempts_total Attempts by result.\n# TYPE scheduler_schedule_attempts_total counter\n");
+    for (result, count) in [
+        ("scheduled", &progress.bound),
+        ("unschedulable", &progress.unschedulable),
+        ("error", &progress.errors),
+    ] {
+        let count = count.load(Relaxed);
+        let _ = writeln!(
+            text,
+            "scheduler_schedule_attempts_total{{profile=\"default-scheduler\",result=\"{result}\"}} {count}"
+        );
+    }
+}
+
+/// The address a client on this machine uses.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
+fn write_kubeconfig(places: &Places, pki: &Pki, server: SocketAddr) -> Result<(), UpError> {
+    let path = &places.kubeconfig;
+    let fail = |error| UpError::Kubeconfig(path.clone(), error);
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(fail)?;
+    }
+    let config = Kubeconfig {
+        server: format!("https://{server}"),
+        ca_pem: pki.ca_pem.clone().into_bytes(),
+        client_certificate_pem: pki.admin.certificate_pem.clone().into_bytes(),
+        client_key_pem: pki.admin.key_pem.clone().into_bytes(),
+    };
+    apiserver::write_atomically(path, config.to_yaml("megaplane").as_bytes(), 0o600).map_err(fail)
+}

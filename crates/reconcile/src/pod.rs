@@ -1,0 +1,370 @@
+//! A pod as controllers see it: the few facts they decide on, in a few hundred bytes.
+//!
+//! Knows no controller. Whatever a planner needs of a pod's spec is read once, at projection time.
+
+use meta::{Value, object, time};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Label sets an interner keeps before it starts afresh: 64 Ki sets of ~500 B are 32 MiB at most.
+const LABEL_SETS_MAX: usize = 64 * 1024;
+
+/// Finalizer by which the Job controller makes sure that each finished pod is counted once.
+pub const JOB_TRACKING_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
+
+/// Where a pod is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not all containers have started.
+    Pending,
+    /// The node does not answer.
+    Unknown,
+    /// At least one container runs.
+    Running,
+    /// All containers ended well.
+    Succeeded,
+    /// All containers ended, one of them badly.
+    Failed,
+}
+
+/// A container port with a name, as Services refer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// The port's name.
+    pub name: Box<str>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: Box<str>,
+    /// The number.
+    pub port: i32,
+}
+
+/// A toleration of NoExecute taints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toleration {
+    /// Taint key, empty for every key.
+    pub key: Box<str>,
+    /// Taint value; None means operator Exists.
+    pub value: Option<Box<str>>,
+    /// How long the taint is tolerated; None means forever.
+    pub seconds: Option<i64>,
+}
+
+/// How a failed pod ended, for Jobs' pod failure policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// (container, exit code) of terminated containers.
+    pub exits: Vec<(Box<str>, i32)>,
+    /// (type, status) of the pod's conditions.
+    pub conditions: Vec<(Box<str>, Box<str>)>,
+}
+
+/// The projection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pod {
+    /// metadata.namespace.
+    pub namespace: Box<str>,
+    /// metadata.name.
+    pub name: Box<str>,
+    /// metadata.uid.
+    pub uid: Box<str>,
+    /// uid of the owner reference with `controller: true`.
+    pub controller_uid: Option<Box<str>>,
+    /// metadata.labels, an object or null; share it with [`Labels`].
+    pub labels: Arc<Value>,
+    /// status.phase; an unset phase is Pending.
+    pub phase: Phase,
+    /// Since when the Ready condition is True.
+    pub ready_since_micros: Option<i64>,
+    /// metadata.creationTimestamp.
+    pub created_micros: i64,
+    /// metadata.deletionTimestamp: the pod is going away.
+    pub deletion_micros: Option<i64>,
+    /// When the last container ended, if the pod has ended.
+    pub finished_micros: Option<i64>,
+    /// spec.nodeName, empty while unscheduled.
+    pub node_name: Box<str>,
+    /// status.podIP, empty while there is none.
+    pub ip: Box<str>,
+    /// spec.hostname and spec.subdomain, where the pod has any.
+    pub dns: Option<Box<(String, String)>>,
+    /// Named container ports.
+    pub ports: Box<[NamedPort]>,
+    /// Tolerations of NoExecute taints; None: only the 300 s defaults for not-ready and unreachable.
+    pub tolerations: Option<Box<[Toleration]>>,
+    /// Present for failed pods.
+    pub ending: Option<Box<Ending>>,
+    /// Sum of container restarts.
+    pub restarts: i32,
+    /// Annotation controller.kubernetes.io/pod-deletion-cost.
+    pub deletion_cost: i32,
+    /// Annotation batch.kubernetes.io/job-completion-index, -1 if none.
+    pub completion_index: i32,
+    /// Whether [`JOB_TRACKING_FINALIZER`] is set.
+    pub job_tracking: bool,
+}
+
+impl Pod {
+    /// Projects a whole pod. Never fails: absent and odd fields read as empty.
+    pub fn from_object(pod: &Value) -> Self {
+        let text = |path: &[&str]| Box::<str>::from(object::str_at(pod, path).unwrap_or_default());
+        let annotation = |name: &str| {
+            let text = object::str_at(pod, &["metadata", "annotations", name])?;
+            text.parse::<i32>().ok()
+        };
+        let phase = match object::str_at(pod, &["status", "phase"]).unwrap_or_default() {
+            "Running" => Phase::Running,
+            "Succeeded" => Phase::Succeeded,
+            "Failed" => Phase::Failed,
+            "Unknown" => Phase::Unknown,
+            _ => Phase::Pending,
+        };
+        let hostname = text(&["spec", "hostname"]);
+        let subdomain = text(&["spec", "subdomain"]);
+        let has_dns = !hostname.is_empty() || !subdomain.is_empty();
+        let statuses = items(pod, &["status", "containerStatuses"]);
+        let restarts = statuses.iter().fold(0i64, |sum, status| {
+            sum.saturating_add(
+                status
+                    .get("restartCount")
+                    .and_then(Value::as_i64)
+                    .unwrap_or(0),
+            )
+        });
+        Self {
+            namespace: text(&["metadata", "namespace"]),
+            name: text(&["metadata", "name"]),
+            uid: text(&["metadata", "uid"]),
+            controller_uid: controller_uid(pod).map(Box::from),
+            labels: Arc::new(
+                pod.pointer("/metadata/labels")
+                    .cloned()
+                    .unwrap_or(Value::Null),
+            ),
+            phase,
+            ready_since_micros: condition(pod, "Ready")
+                .filter(|ready| text_of(ready, "status") == "True")
+                .map(|ready| micros(ready.get("lastTransitionTime")).unwrap_or(0)),
+            created_micros: micros(pod.pointer("/metadata/creationTimestamp")).unwrap_or(0),
+            deletion_micros: micros(pod.pointer("/metadata/deletionTimestamp")),
+            finished_micros: matches!(phase, Phase::Succeeded | Phase::Failed)
+                .then(|| finished_micros(pod))
+                .flatten(),
+            node_name: text(&["spec", "nodeName"]),
+            ip: text(&["status", "podIP"]),
+            dns: has_dns.then(|| Box::new((hostname.into(), subdomain.into()))),
+            ports: named_ports(pod),
+            tolerations: tolerations(pod),
+            ending: (phase == Phase::Failed).then(|| Box::new(ending(pod))),
+            restarts: i32::try_from(restarts).unwrap_or(i32::MAX),
+            deletion_cost: annotation("controller.kubernetes.io/pod-deletion-cost").unwrap_or(0),
+            completion_index: annotation("batch.kubernetes.io/job-completion-index").unwrap_or(-1),
+            job_tracking: items(pod, &["metadata", "finalizers"])
+                .iter()
+                .any(|finalizer| finalizer.as_str() == Some(JOB_TRACKING_FINALIZER)),
+        }
+    }
+
+    /// Neither ended nor going away.
+    pub fn is_active(&self) -> bool {
+        !self.has_ended() && self.deletion_micros.is_none()
+    }
+
+    /// Succeeded or Failed.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// Going away, but its containers may still run.
+    pub fn is_terminating(&self) -> bool {
+        !self.has_ended() && self.deletion_micros.is_some()
+    }
+
+    /// The Ready condition is True.
+    pub fn is_ready(&self) -> bool {
+        self.ready_since_micros.is_some()
+    }
+
+    /// Ready for at least `min_ready_seconds`.
+    pub fn is_available(&self, min_ready_seconds: i64, now_micros: i64) -> bool {
+        self.ready_since_micros.is_some_and(|since| {
+            min_ready_seconds <= 0
+                || since.saturating_add(min_ready_seconds.saturating_mul(1_000_000)) <= now_micros
+        })
+    }
+
+    /// A label's value.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).and_then(Value::as_str)
+    }
+}
+
+/// Shares equal label sets between pods: ten thousand replicas have one.
+#[derive(Debug, Default)]
+pub struct Labels {
+    sets: HashMap<String, Arc<Value>>,
+}
+
+impl Labels {
+    /// Replaces the pod's label set by the shared one.
+    pub fn share(&mut self, pod: &mut Pod) {
+        if self.sets.len() >= LABEL_SETS_MAX {
+            self.sets.clear();
+        }
+        let shared = self
+            .sets
+            .entry(pod.labels.to_string())
+            .or_insert_with(|| Arc::clone(&pod.labels));
+        pod.labels = Arc::clone(shared);
+    }
+}
+
+pub(crate) use meta::object::array_at as items;
+
+/// The text of a field, empty if there is none.
+pub(crate) fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A timestamp field.
+pub(crate) fn micros(value: Option<&Value>) -> Option<i64> {
+    value
+        .and_then(Value::as_str)
+        .and_then(|text| time::parse(text).ok())
+}
+
+/// The entry of `status.conditions` of a type.
+pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
+    items(value, &["status", "conditions"])
+        .iter()
+        .find(|condition| text_of(condition, "type") == kind)
+}
+
+/// uid of the owner reference with `controller: true`.
+pub(crate) fn controller_uid(value: &Value) -> Option<&str> {
+    items(value, &["metadata", "ownerReferences"])
+        .iter()
+        .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))
+        .map(|owner| text_of(owner, "uid"))
+}
+
+fn finished_micros(pod: &Value) -> Option<i64> {
+    let ends = items(pod, &["status", "containerStatuses"])
+        .iter()
+        .filter_map(|status| micros(status.pointer("/state/terminated/finishedAt")));
+    ends.max().or_else(|| {
+        micros(condition(pod, "Ready").and_then(|ready| ready.get("lastTransitionTime")))
+    })
+}
+
+fn named_ports(pod: &Value) -> Box<[NamedPort]> {
+    let containers = items(pod, &["spec", "containers"]).iter();
+    let ports = containers.flat_map(|container| items(container, &["ports"]));
+    ports
+        .filter(|port| !text_of(port, "name").is_empty())
+        .map(|port| NamedPort {
+            name: text_of(port, "name").into(),
+            protocol: match text_of(port, "protocol") {
+                "" => "TCP".into(),
+                protocol => protocol.into(),
+            },
+            port: port
+                .get("containerPort")
+                .and_then(Value::as_i64)
+                .and_then(|port| i32::try_from(port).ok())
+                .unwrap_or(0),
+        })
+        .collect()
+}
+
+fn tolerations(pod: &Value) -> Option<Box<[Toleration]>> {
+    let all: Vec<Toleration> = items(pod, &["spec", "tolerations"])
+        .iter()
+        .filter(|toleration| matches!(text_of(toleration, "effect"), "" | "NoExecute"))
+        .map(|toleration| Toleration {
+            key: text_of(toleration, "key").into(),
+            value: (text_of(toleration, "operator") != "Exists")
+                .then(|| text_of(toleration, "value").into()),
+            seconds: toleration.get("tolerationSeconds").and_then(Value::as_i64),
+        })
+        .collect();
+    let is_default = |toleration: &Toleration, key: &str| {
+        &*toleration.key == key && toleration.value.is_none() && toleration.seconds == Some(300)
+    };
+    let defaults = all.len() == 2
+        && is_default(&all[0], "node.kubernetes.io/not-ready")
+        && is_default(&all[1], "node.kubernetes.io/unreachable");
+    (!defaults).then(|| all.into())
+}
+
+fn ending(pod: &Value) -> Ending {
+    let statuses = items(pod, &["status", "containerStatuses"]).iter();
+    let statuses = statuses.chain(items(pod, &["status", "initContainerStatuses"]));
+    let exit = |status: &Value| {
+        let code = status.pointer("/state/terminated/exitCode")?.as_i64()?;
+        Some((text_of(status, "name").into(), i32::try_from(code).ok()?))
+    };
+    Ending {
+        exits: statuses.filter_map(exit).collect(),
+        conditions: items(pod, &["status", "conditions"])
+            .iter()
+            .map(|condition| {
+                (
+                    text_of(condition, "type").into(),
+                    text_of(condition, "status").into(),
+                )
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_projection_holds_what_controllers_decide_on() {
+        let pod = Pod::from_object(&json!({
+            "metadata": {"name": "web-1", "namespace": "default", "uid": "u1", "labels": {"app": "web"},
+                "creationTimestamp": "1970-01-01T00:00:05Z", "finalizers": ["batch.kubernetes.io/job-tracking"],
+                "annotations": {"batch.kubernetes.io/job-completion-index": "7"},
+                "ownerReferences": [{"uid": "other"}, {"uid": "rs", "controller": true}]},
+            "spec": {"nodeName": "n1", "tolerations": [
+                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+                "containers": [{"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"restartCount": 2}, {"restartCount": 1}],
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:00:09Z"}]}}));
+        assert_eq!(pod.controller_uid.as_deref(), Some("rs"));
+        assert_eq!(
+            (pod.created_micros, pod.ready_since_micros),
+            (5_000_000, Some(9_000_000))
+        );
+        assert_eq!(
+            (pod.restarts, pod.completion_index, pod.job_tracking),
+            (3, 7, true)
+        );
+        assert_eq!(pod.ports.len(), 1);
+        assert_eq!(pod.tolerations, None);
+        assert!(
+            pod.is_active()
+                && pod.is_available(10, 19_000_000)
+                && !pod.is_available(10, 18_999_999)
+        );
+    }
+
+    #[test]
+    fn a_projection_is_small_and_labels_are_shared() {
+        assert!(
+            std::mem::size_of::<Pod>() <= 320,
+            "{} bytes",
+            std::mem::size_of::<Pod>()
+        );
+        let mut labels = Labels::default();
+        let object = json!({"metadata": {"labels": {"app": "web"}}});
+        let (mut one, mut two) = (Pod::from_object(&object), Pod::from_object(&object));
+        labels.share(&mut one);
+        labels.share(&mut two);
+        assert!(Arc::ptr_eq(&one.labels, &two.labels));
+    }
+}

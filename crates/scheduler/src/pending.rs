@@ -1,0 +1,79 @@
+//! Pods that wait for a node: what it takes to name them in a request, and their class.
+
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+
+use placement::{ClassId, PodInfo, PodKey};
+
+/// A pod's place in the API.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    pub(crate) namespace: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) uid: Box<str>,
+}
+
+/// One waiting pod.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    namespace: Box<str>,
+    name: Box<str>,
+    uid: Box<str>,
+    /// The one node it may go to, if it says so.
+    pub(crate) pin: Option<Box<str>>,
+    class: ClassId,
+    /// Hash of the last message in its status, so that the same is not written twice.
+    message: u64,
+}
+
+impl Waiting {
+    pub(crate) fn address(&self) -> Address {
+        Address { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
+    }
+}
+
+/// All waiting pods. Bounded by the queue, which refuses more than its limit.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pods: HashMap<PodKey, Waiting>,
+}
+
+impl Pending {
+    /// Notes a pod; gives the class it had before.
+    pub(crate) fn insert(&mut self, pod: PodKey, info: &PodInfo, class: ClassId) -> Option<ClassId> {
+        let message = self.pods.get(&pod).map_or(0, |old| old.message);
+        let waiting = Waiting {
+            namespace: info.namespace.clone(),
+            name: info.name.clone(),
+            uid: info.uid.clone(),
+            pin: info.pin.clone(),
+            class,
+            message,
+        };
+        self.pods.insert(pod, waiting).map(|old| old.class)
+    }
+
+    pub(crate) fn get(&self, pod: PodKey) -> Option<&Waiting> {
+        self.pods.get(&pod)
+    }
+
+    /// Forgets a pod; gives the class it had.
+    pub(crate) fn remove(&mut self, pod: PodKey) -> Option<ClassId> {
+        self.pods.remove(&pod).map(|old| old.class)
+    }
+
+    /// Notes what a pod's status is to say; false if it says so already.
+    pub(crate) fn note_message(&mut self, pod: PodKey, message: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        message.hash(&mut hasher);
+        let hash = hasher.finish();
+        match self.pods.get_mut(&pod) {
+            Some(waiting) if waiting.message != hash => {
+                waiting.message = hash;
+                true
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Requests of the scheduler: bindings and status conditions, many at a time, none of them waited for.
+
+use std::sync::Arc;
+
+use client::{Client, ClientError, PatchType};
+use placement::PodKey;
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::now_micros;
+use crate::pending::Address;
+
+/// Bindings under way at a time. Each waits for the disk once, together with the others.
+const BINDINGS_MAX: usize = 1_024;
+/// Status updates under way at a time; what does not fit is dropped, as the next attempt says it again.
+const STATUSES_MAX: usize = 128;
+
+/// A binding that ended.
+pub(crate) struct Done {
+    pub(crate) pod: PodKey,
+    pub(crate) result: Result<(), ClientError>,
+}
+
+/// Sends requests.
+pub(crate) struct Worker {
+    client: Client,
+    bindings: Arc<Semaphore>,
+    statuses: Arc<Semaphore>,
+    done: mpsc::Sender<Done>,
+}
+
+impl Worker {
+    pub(crate) fn new(client: Client) -> (Worker, mpsc::Receiver<Done>) {
+        let (done, receiver) = mpsc::channel(BINDINGS_MAX);
+        let worker = Worker {
+            client,
+            
+            bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
+            statuses: Arc::new(Semaphore::new(STATUSES_MAX)),
+            done,
+        };
+        (worker, receiver)
+    }
+
+    /// Whether one more binding may be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bindings.available_permits() > 0
+    }
+
+    /// Binds a pod; the result comes over the channel.
+    pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String) {
+        let (client, done, bindings) = (self.client.clone(), self.done.clone(), self.bindings.clone());
+        tokio::spawn(async move {
+            let _slot = bindings.acquire_owned().await;
+            let result = client.bind(&address.namespace, &address.name, &address.uid, &node).await;
+            let _ = done.send(Done { pod, result }).await;
+        });
+    }
+
+    /// Writes into a pod's status why it has no node.
+    pub(crate) fn tell_unschedulable(&self, address: Address, message: String) {
+        let Ok(slot) = self.statuses.clone().try_acquire_owned() else { return };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            let _slot = slot;
+            let patch = json!({
+                "metadata": {"uid": &*address.uid},
+                "status": {"conditions": [{
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+                    "lastProbeTime": null, "lastTransitionTime": meta::time::format_seconds(now_micros()),
+                }]},
+            });
+            let result = client
+                .patch(
+                    resource("pods"),
+                    &address.namespace,
+                    &address.name,
+                    "status",
+                    PatchType::StrategicMerge,
+                    &patch,
+                )
+                .await;
+            if let Err(error) = result {
+                tracing::debug!(pod = %address.name, %error, "cannot write the scheduling condition");
+            }
+        });
+    }
+}
+
+/// A resource of the core group. The table always has it.
+pub(crate) fn resource(name: &str) -> &'static schema::Resource {
+    schema::resource("", "v1", name).expect("the schema table holds nodes and pods")
+}

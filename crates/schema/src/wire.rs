@@ -1,0 +1,169 @@
+//! The protobuf wire format: tags, varints and length-delimited bytes. Knows no message types.
+
+use crate::error::DecodeError;
+
+/// One field as it stands on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wire<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    /// No Kubernetes field is one; known only to be stepped over.
+    Fixed32,
+}
+
+/// Reads the fields of one message in order.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next field, or `None` at the end of the message.
+    pub(crate) fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
+        if self.at >= self.bytes.len() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0);
+        let number = number.ok_or_else(|| DecodeError::protobuf("illegal tag"))?;
+        let wire = match tag & 7 {
+            0 => Wire::Varint(self.varint()?),
+            1 => Wire::Fixed64(u64::from_le_bytes(self.fixed()?)),
+            2 => {
+                let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::protobuf("length out of range"))?;
+                Wire::Bytes(self.take(length)?)
+            }
+            5 => {
+                self.fixed::<4>()?;
+                Wire::Fixed32
+            }
+            other => return Err(DecodeError::protobuf(&format!("illegal wireType {other}"))),
+        };
+        Ok(Some((number, wire)))
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let Some(byte) = self.bytes.get(self.at) else { return Err(DecodeError::protobuf("unexpected EOF")) };
+            self.at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::protobuf("integer overflow"))
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = end.ok_or_else(|| DecodeError::protobuf("unexpected EOF"))?;
+        let bytes = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let bytes = self.take(N)?;
+        <[u8; N]>::try_from(bytes).map_err(|_| DecodeError::protobuf("unexpected EOF"))
+    }
+
+    pub(crate) fn at_end(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+}
+
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+pub(crate) fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+pub(crate) fn put_tag(number: u32, wire: u32, out: &mut Vec<u8>) {
+    put_varint(u64::from(number << 3 | wire), out);
+}
+
+pub(crate) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    put_tag(number, 2, out);
+    put_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+pub(crate) fn put_int(number: u32, value: u64, out: &mut Vec<u8>) {
+    put_tag(number, 0, out);
+    put_varint(value, out);
+}
+
+/// Writes a length-delimited field whose content is written by `content`: the length goes in afterwards.
+pub(crate) fn put_nested<E>(
+    number: u32,
+    out: &mut Vec<u8>,
+    content: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    put_tag(number, 2, out);
+    out.push(0);
+    let start = out.len();
+    content(out)?;
+    let length = out.len() - start;
+    let extra = varint_len(length as u64) - 1;
+    if extra > 0 {
+        out.resize(out.len() + extra, 0);
+        out.copy_within(start..start + length, start + extra);
+    }
+    let mut value = length as u64;
+    for byte in &mut out[start - 1..start + extra] {
+        *byte = (value as u8 & 0x7f) | 0x80;
+        value >>= 7;
+    }
+    out[start + extra - 1] &= 0x7f;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_round_trip_at_the_edges() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+            let mut out = Vec::new();
+            put_varint(value, &mut out);
+            assert_eq!(out.len(), varint_len(value));
+            assert_eq!(Reader::new(&out).varint().unwrap(), value);
+        }
+        assert!(Reader::new(&[0xff; 11]).varint().is_err());
+    }
+
+    #[test]
+    fn nested_lengths_of_every_size() {
+        for length in [0usize, 1, 127, 128, 16_383, 16_384, 40_000] {
+            let mut out = vec![9];
+            put_nested::<()>(3, &mut out, |out| {
+                out.extend(std::iter::repeat_n(7, length));
+                Ok(())
+            })
+            .unwrap();
+            let mut reader = Reader::new(&out[1..]);
+            let Some((3, Wire::Bytes(bytes))) = reader.field().unwrap() else { panic!("one nested field") };
+            assert_eq!((bytes.len(), bytes.iter().all(|byte| *byte == 7)), (length, true));
+            assert!(reader.at_end());
+        }
+    }
+}

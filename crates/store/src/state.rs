@@ -1,0 +1,576 @@
+//! What a collection's lock protects, and the steps that happen under it.
+//!
+//! Nothing here decides: preconditions, budgets and leases were checked by the caller. Every step is
+//! short, and long work (announcing, trimming, listing) is cut into bounded pieces.
+
+use crate::blob::{Blob, Version, key_bytes};
+use crate::config::CollectionConfig;
+use crate::errors::Compacted;
+use crate::history::{Entry, History};
+use crate::limits::{
+    ANNOUNCE_ENTRIES_MAX, KEY_OVERHEAD_BYTES, PAGE_RECORDS_MAX, SCAN_ENTRIES_MAX, TIME_MARKS_MAX,
+    TRIM_PER_WRITE,
+};
+use crate::names::Names;
+use crate::records::{NO_ENTRY, Records, Slot};
+use crate::shared::{PendingChange, Shared, Ticket, Wakes};
+use crate::watch::{Interest, WatchItem, Watchers};
+use bytes::Bytes;
+use kv::{LeaseId, Revision};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What a collection is called.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: u32,
+    pub(crate) prefix: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: CollectionConfig,
+    pub(crate) records: Records,
+    pub(crate) names: Names,
+    pub(crate) history: History,
+    pub(crate) live: usize,
+    pub(crate) live_bytes: u64,
+    /// Lists at this revision and later are possible.
+    pub(crate) list_floor: i64,
+    /// Watches from this revision (events after it) and later are possible.
+    pub(crate) watch_floor: i64,
+    /// Entries before this number may be trimmed.
+    trim_to: u64,
+    /// Entries before this number are visible and have been told to the watchers.
+    pub(crate) announced: u64,
+    pub(crate) watchers: Watchers,
+    waiters: Vec<(i64, Waker)>,
+    /// When the history ended where, oldest first.
+    marks: VecDeque<(i64, u64)>,
+}
+
+/// A put, with what the caller has found out already.
+pub(crate) struct Put<'a> {
+    /// The slot of the key, if it is known.
+    pub(crate) number: Option<u32>,
+    pub(crate) key: &'a Arc<[u8]>,
+    pub(crate) blob: Blob,
+    pub(crate) tag_count: usize,
+    pub(crate) lease: i64,
+}
+
+/// How far a watcher came.
+pub(crate) enum Advance {
+    /// Nothing for it; the waker is kept.
+    Idle,
+    /// Delivered everything up to this revision.
+    Through(i64),
+    /// Enough for one hold of the lock; nothing yet.
+    Again,
+    /// The window passed it.
+    Compacted(Compacted),
+}
+
+impl State {
+    pub(crate) fn new(config: CollectionConfig, floor: i64) -> Self {
+        State {
+            config,
+            records: Records::default(),
+            names: Names::default(),
+            history: History::default(),
+            live: 0,
+            live_bytes: 0,
+            list_floor: floor,
+            watch_floor: floor,
+            trim_to: 0,
+            announced: 0,
+            watchers: Watchers::default(),
+            waiters: Vec::new(),
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// The slot of a key that exists now.
+    pub(crate) fn find_live(&self, key: &[u8]) -> Option<(u32, &Slot)> {
+        let number = self.records.find(key)?;
+        let slot = self.records.get(number)?;
+        slot.latest.exists().then_some((number, slot))
+    }
+
+    /// A put, at the ticket's revision.
+    pub(crate) fn put(&mut self, identity: &Identity, ticket: &mut Ticket<'_>, put: Put<'_>) {
+        let revision = ticket.revision();
+        let (number, is_fresh) = match put.number {
+            Some(number) => (number, false),
+            None => (self.insert(put.key.clone()), true),
+        };
+        let old = self.records.get(number).map(|slot| &slot.latest);
+        let (create, version) = match old {
+            Some(old) if old.exists() => (old.create, old.version() + 1),
+            _ => (revision, 1),
+        };
+        let new = Version::put(put.blob, put.tag_count, create, revision, version, put.lease);
+        self.commit(identity, ticket, number, new, is_fresh);
+    }
+
+    /// A deletion of a live slot, at the ticket's revision.
+    pub(crate) fn delete(&mut self, identity: &Identity, ticket: &mut Ticket<'_>, number: u32) {
+        let new = Version::deleted(ticket.revision());
+        self.commit(identity, ticket, number, new, false);
+    }
+
+    /// Makes room for a key that is not known; its name counts as live already.
+    pub(crate) fn insert(&mut self, key: Arc<[u8]>) -> u32 {
+        let number = self.records.insert(key);
+        self.names.insert(&self.records, number, true);
+        number
+    }
+
+    fn commit(
+        &mut self,
+        identity: &Identity,
+        ticket: &mut Ticket<'_>,
+        number: u32,
+        new: Version,
+        is_fresh: bool,
+    ) {
+        let sub = ticket.next_sub();
+        if self.config.durability.is_logged()
+            && let Some(slot) = self.records.get(number)
+        {
+            let change = PendingChange::Key {
+                collection: identity.prefix.clone(),
+                key: slot.key.clone(),
+                version: new.clone(),
+                sub,
+            };
+            ticket.push(self.config.durability, change);
+        }
+        let revision = new.modified;
+        let Some((old, before)) = self.replace(number, new, is_fresh) else { return };
+        self.record(number, revision, sub, old, before);
+    }
+
+    /// Appends the entry for a version that is already in its record.
+    pub(crate) fn record(
+        &mut self,
+        number: u32,
+        revision: i64,
+        sub: u32,
+        old: Version,
+        before: u64,
+    ) {
+        let at = self.history.end();
+        let older = self.link(before, at);
+        if let Some(slot) = self.records.get_mut(number) {
+            slot.newest = at;
+        }
+        self.history.push(Entry { revision, slot: number, sub, undo: old, older, newer: 0 });
+        for _ in 0..TRIM_PER_WRITE {
+            if !self.is_over_history_budget() || !self.trim_one() {
+                break;
+            }
+        }
+    }
+
+    /// Links the key's entry before to the one to come; answers the distance.
+    fn link(&mut self, before: u64, at: u64) -> u32 {
+        let Some(distance) = at.checked_sub(before) else { return 0 };
+        let Ok(distance) = u32::try_from(distance) else { return 0 };
+        match self.history.get_mut(before) {
+            Some(entry) => {
+                entry.newer = distance;
+                distance
+            }
+            None => 0,
+        }
+    }
+
+    /// Puts `new` in the record and keeps the counts. Answers what was there and its entry.
+    pub(crate) fn replace(
+        &mut self,
+        number: u32,
+        new: Version,
+        is_fresh: bool,
+    ) -> Option<(Version, u64)> {
+        let slot = self.records.get_mut(number)?;
+        let key_len = slot.key.len() as u64;
+        let (was, is, new_len) = (slot.latest.exists(), new.exists(), new.blob_len());
+        let old = std::mem::replace(&mut slot.latest, new);
+        let before = slot.newest;
+        self.live_bytes = (self.live_bytes + new_len).saturating_sub(old.blob_len());
+        if was != is {
+            if !is_fresh {
+                self.names.set_live(&self.records, number, is);
+            }
+            let fixed = KEY_OVERHEAD_BYTES + key_len;
+            if is {
+                self.live += 1;
+                self.live_bytes += fixed;
+            } else {
+                self.live -= 1;
+                self.live_bytes = self.live_bytes.saturating_sub(fixed);
+            }
+        }
+        Some((old, before))
+    }
+
+    /// The version of a slot as of `revision`, which must not be below the floor.
+    pub(crate) fn version_at<'a>(&'a self, slot: &'a Slot, revision: i64) -> Option<&'a Version> {
+        let mut version = &slot.latest;
+        let mut at = Some(slot.newest);
+        while version.modified > revision {
+            let number = at?;
+            version = &self.history.get(number)?.undo;
+            at = self.history.older(number);
+        }
+        version.exists().then_some(version)
+    }
+
+    /// The version an entry made.
+    fn version_after(&self, number: u64, entry: &Entry) -> Option<&Version> {
+        match self.history.newer(number) {
+            Some(newer) => self.history.get(newer).map(|entry| &entry.undo),
+            None => self.records.get(entry.slot).map(|slot| &slot.latest),
+        }
+    }
+
+    /// Visits versions as of `revision` in key order, from `start` on: at most a page of records.
+    /// Answers where to go on, or none at the end.
+    pub(crate) fn page(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        revision: i64,
+        mut visit: impl FnMut(&Arc<[u8]>, &Version) -> bool,
+    ) -> Option<Arc<[u8]>> {
+        let mut place = self.names.seek(&self.records, start);
+        let mut seen = 0;
+        while let Some((number, next)) = self.names.next(place) {
+            let slot = self.records.get(number)?;
+            if end.is_some_and(|end| &*slot.key >= end) {
+                return None;
+            }
+            if seen >= PAGE_RECORDS_MAX {
+                return Some(slot.key.clone());
+            }
+            if let Some(version) = self.version_at(slot, revision)
+                && !visit(&slot.key, version)
+            {
+                return Some(slot.key.clone());
+            }
+            seen += 1;
+            place = next;
+        }
+        None
+    }
+
+    /// How many keys of `[start, end)` existed at `revision`: the present count, with what came and
+    /// went since taken back.
+    pub(crate) fn count_at(&self, start: &[u8], end: Option<&[u8]>, revision: i64) -> usize {
+        let mut count = self.names.count_live(&self.records, start, end) as i64;
+        for number in self.history.first_after(revision)..self.history.end() {
+            let Some(entry) = self.history.get(number) else { continue };
+            let key = self.records.key(entry.slot);
+            if key < start || end.is_some_and(|end| key >= end) {
+                continue;
+            }
+            let after = self.version_after(number, entry).is_some_and(Version::exists);
+            count += i64::from(entry.undo.exists()) - i64::from(after);
+        }
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    /// Everything of this collection up to here is visible.
+    pub(crate) fn visible(&self, shared: &Shared) -> i64 {
+        match self.history.get(self.announced) {
+            Some(entry) => entry.revision - 1,
+            None => shared.revision(),
+        }
+    }
+
+    /// Tells watchers and waiters what has become visible. True when there is more to tell.
+    pub(crate) fn announce(&mut self, shared: &Shared, wakes: &mut Wakes) -> bool {
+        let watermark = shared.watermark(self.config.durability);
+        let end = if watermark == i64::MAX {
+            self.history.end()
+        } else {
+            self.history.first_after(watermark).max(self.announced)
+        };
+        let mut told = 0;
+        while self.announced < end && self.watchers.anyone_idle() && told < ANNOUNCE_ENTRIES_MAX {
+            self.announce_one(self.announced, wakes);
+            self.announced += 1;
+            told += 1;
+        }
+        if !self.watchers.anyone_idle() {
+            self.announced = end;
+        }
+        if !self.waiters.is_empty() {
+            let visible = self.visible(shared);
+            self.waiters.retain(|(revision, waker)| {
+                let waits = *revision > visible;
+                if !waits {
+                    wakes.add(waker.clone());
+                }
+                waits
+            });
+        }
+        self.announced < end
+    }
+
+    fn announce_one(&mut self, number: u64, wakes: &mut Wakes) {
+        let Some(entry) = self.history.get(number) else { return };
+        // Borrowed field by field: the watchers change while the entry is read.
+        let after = match self.history.newer(number) {
+            Some(newer) => self.history.get(newer).map(|entry| &entry.undo),
+            None => self.records.get(entry.slot).map(|slot| &slot.latest),
+        };
+        let tags = entry.undo.tags().chain(after.into_iter().flat_map(Version::tags));
+        self.watchers.hit(self.records.key(entry.slot), tags, number, wakes);
+    }
+
+    /// Leaves a waker for when `revision` is visible. False when it already is.
+    pub(crate) fn wait_visible(&mut self, shared: &Shared, revision: i64, waker: &Waker) -> bool {
+        if revision <= self.visible(shared) {
+            return false;
+        }
+        let again = |(waiting, other): &(i64, Waker)| *waiting == revision && other.will_wake(waker);
+        if !self.waiters.last().is_some_and(again) {
+            self.waiters.push((revision, waker.clone()));
+        }
+        true
+    }
+
+    /// Moves a watcher on, for at most one hold of the lock.
+    pub(crate) fn advance(
+        &mut self,
+        shared: &Shared,
+        seat_number: u32,
+        waker: Option<&Waker>,
+        max: usize,
+        out: &mut Vec<WatchItem>,
+    ) -> Advance {
+        let Some(seat) = self.watchers.get_mut(seat_number) else { return Advance::Idle };
+        if seat.idle {
+            if let Some(waker) = waker {
+                seat.waker = Some(waker.clone());
+            }
+            return Advance::Idle;
+        }
+        let Some(seat) = self.watchers.get(seat_number) else { return Advance::Idle };
+        let mut start = seat.cursor;
+        if start < self.history.start() && seat.after >= self.watch_floor {
+            // What was trimmed lies before the watcher's own beginning.
+            start = self.history.start();
+        }
+        if start < self.history.start() {
+            return Advance::Compacted(Compacted {
+                requested: Revision(self.watch_floor - 1),
+                oldest: Revision(self.watch_floor),
+            });
+        }
+        let before = out.len();
+        let at = match &seat.interest {
+            Interest::Key(key) => self.scan_key(key, start, seat.after, max, out),
+            interest => self.scan(interest, start, seat.after, max, out),
+        };
+        let done = at >= self.announced;
+        let through = match self.history.get(at) {
+            Some(entry) if !done => entry.revision - 1,
+            _ => self.visible(shared),
+        };
+        if done {
+            self.watchers.put_in(seat_number);
+        }
+        let Some(seat) = self.watchers.get_mut(seat_number) else { return Advance::Idle };
+        seat.cursor = at;
+        if out.len() > before {
+            return Advance::Through(through);
+        }
+        if !done {
+            return Advance::Again;
+        }
+        seat.waker = waker.cloned();
+        Advance::Idle
+    }
+
+    /// Looks through entries from `at`; answers the first one not looked at.
+    fn scan(
+        &self,
+        interest: &Interest,
+        mut at: u64,
+        after: i64,
+        max: usize,
+        out: &mut Vec<WatchItem>,
+    ) -> u64 {
+        let before = out.len();
+        let mut looked = 0;
+        let mut last = None;
+        while at < self.announced {
+            let Some(entry) = self.history.get(at) else { return at };
+            let is_new_revision = last != Some(entry.revision);
+            if is_new_revision && (out.len() - before >= max || looked >= SCAN_ENTRIES_MAX) {
+                return at;
+            }
+            last = Some(entry.revision);
+            looked += 1;
+            if entry.revision > after && self.concerns(interest, at, entry) {
+                out.extend(self.item(at, entry));
+            }
+            at += 1;
+        }
+        at
+    }
+
+    fn concerns(&self, interest: &Interest, number: u64, entry: &Entry) -> bool {
+        match interest {
+            Interest::All => true,
+            Interest::Key(key) => self.records.key(entry.slot) == &key[..],
+            Interest::Prefix(prefix) => self.records.key(entry.slot).starts_with(prefix),
+            Interest::Tag(tag) => {
+                let mut after =
+                    self.version_after(number, entry).into_iter().flat_map(Version::tags);
+                entry.undo.tags().any(|found| found == *tag) || after.any(|found| found == *tag)
+            }
+        }
+    }
+
+    /// Follows one key's own chain instead of looking through everybody's entries.
+    fn scan_key(
+        &self,
+        key: &[u8],
+        cursor: u64,
+        after: i64,
+        max: usize,
+        out: &mut Vec<WatchItem>,
+    ) -> u64 {
+        let before = out.len();
+        let mut at = self.first_of_key(key, cursor);
+        while let Some(number) = at.filter(|number| *number < self.announced) {
+            if out.len() - before >= max {
+                return number;
+            }
+            let Some(entry) = self.history.get(number) else { return number };
+            if entry.revision > after {
+                out.extend(self.item(number, entry));
+            }
+            at = self.history.newer(number);
+        }
+        self.announced.max(cursor)
+    }
+
+    /// The key's first entry at or after `cursor`.
+    fn first_of_key(&self, key: &[u8], cursor: u64) -> Option<u64> {
+        let number = self.records.find(key)?;
+        if self.history.get(cursor).is_some_and(|entry| entry.slot == number) {
+            return Some(cursor);
+        }
+        let mut first = None;
+        let mut at = self.records.get(number).map(|slot| slot.newest);
+        while let Some(entry) = at.filter(|entry| *entry != NO_ENTRY && *entry >= cursor) {
+            first = Some(entry);
+            at = self.history.older(entry);
+        }
+        first
+    }
+
+    fn item(&self, number: u64, entry: &Entry) -> Option<WatchItem> {
+        let slot = self.records.get(entry.slot)?;
+        let after = self.version_after(number, entry)?;
+        let prev = &entry.undo;
+        let create = if after.exists() { after.create } else { prev.create };
+        let prev_modified = if prev.exists() { prev.modified } else { 0 };
+        Some(WatchItem {
+            revision: Revision(entry.revision),
+            sub: entry.sub,
+            key: key_bytes(&slot.key),
+            value: after.exists().then(|| after.value()),
+            prev: prev.exists().then(|| prev.value()),
+            create_revision: Revision(create),
+            version: after.version(),
+            lease: LeaseId(after.lease),
+            prev_mod_revision: Revision(prev_modified),
+            prev_version: prev.version(),
+            prev_lease: LeaseId(prev.lease),
+        })
+    }
+
+    /// Notes what time it is, so that history can be trimmed by age.
+    pub(crate) fn mark_time(&mut self, now_micros: i64) {
+        if self.config.keep_until_compacted {
+            return;
+        }
+        let window = i64::from(self.config.history_seconds_min).saturating_mul(1_000_000);
+        let apart = (window / TIME_MARKS_MAX as i64).max(1_000_000);
+        let old = now_micros.saturating_sub(window);
+        while let Some((time, end)) = self.marks.front().copied().filter(|(time, _)| *time <= old) {
+            let _ = time;
+            self.trim_to = self.trim_to.max(end);
+            self.marks.pop_front();
+        }
+        let is_due = self.marks.back().is_none_or(|(time, _)| now_micros - time >= apart);
+        if is_due && self.marks.len() <= TIME_MARKS_MAX {
+            self.marks.push_back((now_micros, self.history.end()));
+        }
+    }
+
+    /// Gives up history before `revision`; the entries go in small steps.
+    pub(crate) fn compact(&mut self, revision: i64) {
+        self.list_floor = self.list_floor.max(revision);
+        self.watch_floor = self.watch_floor.max(revision - 1);
+        self.trim_to = self.trim_to.max(self.history.first_after(revision - 1));
+    }
+
+    /// For recovery: history up to `revision` is not to be relied on.
+    pub(crate) fn raise_floor(&mut self, revision: i64) {
+        self.list_floor = self.list_floor.max(revision);
+        self.watch_floor = self.watch_floor.max(revision);
+        self.trim_to = self.trim_to.max(self.history.first_after(revision));
+    }
+
+    /// For recovery: a key without history goes without a trace.
+    pub(crate) fn forget(&mut self, number: u32) {
+        self.names.remove(&self.records, number, false);
+        self.records.remove(number);
+    }
+
+    /// For recovery: begins anew.
+    pub(crate) fn forget_all(&mut self, revision: i64) {
+        *self = State::new(self.config, self.list_floor.max(revision));
+    }
+
+    /// Trims up to `max` entries. Answers how many.
+    pub(crate) fn trim(&mut self, max: usize) -> usize {
+        let mut trimmed = 0;
+        while trimmed < max
+            && (self.history.start() < self.trim_to || self.is_over_history_budget())
+            && self.trim_one()
+        {
+            trimmed += 1;
+        }
+        trimmed
+    }
+
+    fn is_over_history_budget(&self) -> bool {
+        !self.config.keep_until_compacted && self.history.bytes() > self.config.history_bytes_max
+    }
+
+    /// Drops the oldest entry, unless it has not become visible yet.
+    fn trim_one(&mut self) -> bool {
+        let number = self.history.start();
+        if number >= self.announced {
+            return false;
+        }
+        let Some((revision, slot_number)) = self.history.pop() else { return false };
+        self.list_floor = self.list_floor.max(revision);
+        self.watch_floor = self.watch_floor.max(revision);
+        let Some(slot) = self.records.get(slot_number) else { return true };
+        if slot.newest == number && !slot.latest.exists() {
+            self.names.remove(&self.records, slot_number, false);
+            self.records.remove(slot_number);
+        }
+        true
+    }
+}

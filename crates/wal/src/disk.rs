@@ -1,0 +1,376 @@
+//! A data directory in use: opening it, and the thread that carries the store's log to it.
+
+use crate::codec::Item;
+use crate::error::WalError;
+use crate::files::{
+    Kind, Listing, check_format, list, lock, remove, segment_path, shutdown_path, snapshot_path,
+    sync_dir,
+};
+use crate::recover::{Recovered, Resume, recover};
+use crate::snapshot::{Draft, publish, write_draft};
+use crate::writer::Writer;
+use kv::{Durability, LogRecord, Revision};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+use store::{SnapshotScope, Store};
+
+/// How a data directory is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A segment is closed when it has grown to this.
+    pub segment_bytes: u64,
+    /// A snapshot is taken when the log since the last one has grown to this, and to the size of
+    /// that snapshot: so the log costs at most as much again as the state.
+    pub snapshot_log_bytes: u64,
+    /// Revisions put on record ahead: at 1 M writes a second, 10 s of the log being stuck.
+    pub reserve_revisions: i64,
+    /// Writes of class `Buffered` reach the medium after this at the latest.
+    pub sync_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            segment_bytes: 64 << 20,
+            snapshot_log_bytes: 256 << 20,
+            reserve_revisions: 10_000_000,
+            sync_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Revisions kept back from the stretch on record: writers that pass the check at the same moment
+/// may exceed it by one each.
+const RESERVE_MARGIN: i64 = 4096;
+
+/// How long the thread sleeps when nobody wakes it.
+const IDLE: Duration = Duration::from_millis(50);
+
+const RUN: u8 = 0;
+const CLOSE: u8 = 1;
+const ABANDON: u8 = 2;
+
+/// An open data directory.
+#[derive(Debug)]
+pub struct Disk {
+    recovered: Recovered,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<Result<(), WalError>>>,
+}
+
+#[derive(Debug)]
+struct Control {
+    order: AtomicU8,
+    snapshots_asked: AtomicU64,
+    snapshots_done: AtomicU64,
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Disk {
+    /// Opens `dir`, making it if need be, recovers what it holds into `store`, which must be new and
+    /// have a log, and starts writing.
+    pub fn open(dir: &Path, store: Arc<Store>, options: Options) -> Result<Disk, WalError> {
+        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
+        let lock = lock(dir)?;
+        check_format(dir)?;
+        let listing = list(dir)?;
+        let resume = recover(dir, &listing, &store)?;
+        // Everything was understood: from here on the directory may be changed.
+        tidy(dir, &listing, &resume)?;
+        let recovered = resume.recovered.clone();
+        let base = recovered.revision;
+        let mut writer = Writer::create(dir, resume.next_segment, resume.next_sequence)?;
+        let reserved = Revision(base.0.saturating_add(options.reserve_revisions));
+        writer.append(&[], &[Item::Reserve(reserved)])?;
+        writer.sync()?;
+        // Only now: before, a crash would have found the clean end again, without its collections.
+        remove(&shutdown_path(dir))?;
+        sync_dir(dir)?;
+        store.reserve(Revision(reserved.0 - RESERVE_MARGIN));
+        let control = Arc::new(Control {
+            order: AtomicU8::new(RUN),
+            // What memory collections had kept may belong to logged ones now.
+            snapshots_asked: AtomicU64::new(u64::from(recovered.memory_items > 0)),
+            snapshots_done: AtomicU64::new(0),
+        });
+        let (drafts_in, drafts) = mpsc::sync_channel(1);
+        let mut logger = Logger {
+            dir: dir.to_owned(),
+            _lock: lock,
+            store: store.clone(),
+            options,
+            control: control.clone(),
+            writer,
+            reserved,
+            records: Vec::new(),
+            dirty_since: None,
+            log_bytes: 0,
+            last_snapshot_bytes: 0,
+            snapshotting: None,
+            drafts_in,
+            drafts,
+        };
+        let builder = std::thread::Builder::new().name("wal".to_owned());
+        let spawned = builder.spawn(move || logger.run());
+        let thread = spawned.map_err(WalError::io("start a thread for", dir))?;
+        store.set_log_waker(Waker::from(Arc::new(Unpark(thread.thread().clone()))));
+        thread.thread().unpark();
+        Ok(Disk { recovered, control, thread: Some(thread) })
+    }
+
+    /// What was found when it was opened.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// Asks for a snapshot now.
+    pub fn snapshot_soon(&self) {
+        self.control.snapshots_asked.fetch_add(1, Ordering::AcqRel);
+        self.unpark();
+    }
+
+    /// How many snapshots were completed since the directory was opened.
+    #[must_use]
+    pub fn snapshots_done(&self) -> u64 {
+        self.control.snapshots_done.load(Ordering::Acquire)
+    }
+
+    /// Ends cleanly: refuses further writes, writes what there is, keeps the memory collections.
+    pub fn close(mut self) -> Result<(), WalError> {
+        self.end(CLOSE)
+    }
+
+    fn end(&mut self, order: u8) -> Result<(), WalError> {
+        self.control.order.store(order, Ordering::Release);
+        self.unpark();
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(WalError::Stopped("its thread panicked".to_owned())),
+        }
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Disk {
+    /// Without [`Disk::close`]: what was logged is written, memory collections are lost.
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            // The reason, if any, is with the store.
+            let _ = self.end(ABANDON);
+        }
+    }
+}
+
+/// Cuts a torn tail off, and removes what the newest snapshot has made superfluous.
+fn tidy(dir: &Path, listing: &Listing, resume: &Resume) -> Result<(), WalError> {
+    match &resume.cut {
+        Some((path, Some(len))) => {
+            let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
+                file.set_len(*len)?;
+                file.sync_all()
+            });
+            cut.map_err(WalError::io("cut", path))?;
+        }
+        Some((path, None)) => remove(path)?,
+        None => {}
+    }
+    for path in &listing.unfinished {
+        remove(path)?;
+    }
+    remove_before(dir, listing, resume.first_segment)?;
+    sync_dir(dir)
+}
+
+fn remove_before(dir: &Path, listing: &Listing, first: u64) -> Result<(), WalError> {
+    for number in listing.segments.iter().filter(|number| **number < first) {
+        remove(&segment_path(dir, *number))?;
+    }
+    for number in listing.snapshots.iter().filter(|number| **number < first) {
+        remove(&snapshot_path(dir, *number))?;
+    }
+    Ok(())
+}
+
+/// The thread's own.
+struct Logger {
+    dir: PathBuf,
+    /// Held until the thread ends.
+    _lock: File,
+    store: Arc<Store>,
+    options: Options,
+    control: Arc<Control>,
+    writer: Writer,
+    reserved: Revision,
+    records: Vec<LogRecord>,
+    /// Since when something written waits for the medium.
+    dirty_since: Option<Instant>,
+    /// Log written since the last snapshot began.
+    log_bytes: u64,
+    last_snapshot_bytes: u64,
+    /// The first segment the snapshot being written needs.
+    snapshotting: Option<u64>,
+    drafts_in: mpsc::SyncSender<Result<Draft, WalError>>,
+    drafts: mpsc::Receiver<Result<Draft, WalError>>,
+}
+
+impl Logger {
+    fn run(&mut self) -> Result<(), WalError> {
+        let result = self.work();
+        if let Err(error) = &result {
+            // Whoever waits for a watermark waits for ever: better than an answer that is a lie.
+            self.store.fail_log(error.to_string());
+        }
+        result
+    }
+
+    fn work(&mut self) -> Result<(), WalError> {
+        loop {
+            let order = self.control.order.load(Ordering::Acquire);
+            let draft = self.drafts.try_recv().ok();
+            let wrote = self.write(draft.is_some())?;
+            if let Some(draft) = draft {
+                self.conclude(draft)?;
+            }
+            if order != RUN && self.snapshotting.is_none() {
+                self.write(true)?;
+                return if order == CLOSE { self.close() } else { Ok(()) };
+            }
+            if self.writer.len >= self.options.segment_bytes {
+                self.rotate()?;
+            }
+            self.maybe_snapshot()?;
+            if !wrote {
+                std::thread::park_timeout(IDLE);
+            }
+        }
+    }
+
+    /// One group: everything that has arrived, one write, one sync if a class asks for it.
+    fn write(&mut self, must_sync: bool) -> Result<bool, WalError> {
+        self.records.clear();
+        self.store.drain_log(&mut self.records);
+        let mut items = Vec::new();
+        let applied = self.store.applied();
+        let mut reserved = self.reserved;
+        if reserved.0 - applied.0 < self.options.reserve_revisions / 2 + RESERVE_MARGIN {
+            reserved = Revision(applied.0.saturating_add(self.options.reserve_revisions));
+            items.push(Item::Reserve(reserved));
+        }
+        let wrote = !self.records.is_empty() || !items.is_empty();
+        let mut newest = Revision(0);
+        if wrote {
+            let before = self.writer.len;
+            self.writer.append(&self.records, &items)?;
+            self.log_bytes += self.writer.len - before;
+            self.dirty_since.get_or_insert_with(Instant::now);
+            newest = self.records.iter().map(|record| record.revision).max().unwrap_or_default();
+            if self.records.iter().any(|record| record.durability == Durability::Buffered) {
+                self.store.set_written(newest);
+            }
+        }
+        let asks = |record: &LogRecord| record.durability == Durability::Fsync;
+        let is_late =
+            self.dirty_since.is_some_and(|since| since.elapsed() >= self.options.sync_interval);
+        if must_sync || is_late || !items.is_empty() || self.records.iter().any(asks) {
+            self.writer.sync()?;
+            self.dirty_since = None;
+        }
+        if self.writer.is_synced() && wrote {
+            self.store.set_durable(newest);
+        }
+        if reserved > self.reserved {
+            self.reserved = reserved;
+            self.store.reserve(Revision(reserved.0 - RESERVE_MARGIN));
+        }
+        // One burst must not keep its memory for ever.
+        self.records.shrink_to(1 << 16);
+        Ok(wrote)
+    }
+
+    fn rotate(&mut self) -> Result<(), WalError> {
+        self.writer.rotate()?;
+        self.dirty_since = None;
+        Ok(())
+    }
+
+    /// Starts a snapshot on a thread of its own: the log goes on meanwhile.
+    fn maybe_snapshot(&mut self) -> Result<(), WalError> {
+        let asked = self.control.snapshots_asked.load(Ordering::Acquire) > 0;
+        let due = self.log_bytes >= self.options.snapshot_log_bytes.max(self.last_snapshot_bytes);
+        if self.snapshotting.is_some() || !(asked || due) {
+            return Ok(());
+        }
+        self.control.snapshots_asked.store(0, Ordering::Release);
+        // What was drained before is in older segments, and applied: the pages will show it.
+        self.rotate()?;
+        self.log_bytes = 0;
+        let number = self.writer.segment;
+        let path = snapshot_path(&self.dir, number);
+        let (store, drafts) = (self.store.clone(), self.drafts_in.clone());
+        let me = std::thread::current();
+        let builder = std::thread::Builder::new().name("wal-snapshot".to_owned());
+        let spawned = builder.spawn(move || {
+            let draft = write_draft(&store, SnapshotScope::Logged, &path, Kind::Snapshot, number);
+            // The logger is gone only when nobody needs the draft any more.
+            let _ = drafts.send(draft);
+            me.unpark();
+        });
+        if spawned.is_ok() {
+            self.snapshotting = Some(number);
+        }
+        Ok(())
+    }
+
+    /// A draft is finished, and the log beside it is on the medium: it may count, and what is older
+    /// may go. A failed one changes nothing: the log is still whole.
+    fn conclude(&mut self, draft: Result<Draft, WalError>) -> Result<(), WalError> {
+        let Some(number) = self.snapshotting.take() else { return Ok(()) };
+        let Ok(draft) = draft else { return Ok(()) };
+        debug_assert!(self.writer.is_synced());
+        debug_assert!(draft.end <= self.store.applied());
+        publish(&self.dir, &snapshot_path(&self.dir, number))?;
+        self.last_snapshot_bytes = draft.bytes;
+        remove_before(&self.dir, &list(&self.dir)?, number)?;
+        self.control.snapshots_done.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), WalError> {
+        self.store.fail_log("the store was shut down");
+        // Every collection is locked once while this is written: nobody is inside a write after it.
+        let path = shutdown_path(&self.dir);
+        let number = self.store.applied();
+        let scope = SnapshotScope::Memory;
+        write_draft(&self.store, scope, &path, Kind::Shutdown, number.0.cast_unsigned())?;
+        self.write(true)?;
+        let end = self.store.applied();
+        if end == number {
+            publish(&self.dir, &path)?;
+        } else {
+            // A writer was still inside when we began: once more, now that nobody can be.
+            write_draft(&self.store, scope, &path, Kind::Shutdown, end.0.cast_unsigned())?;
+            publish(&self.dir, &path)?;
+        }
+        self.writer.append(&[], &[Item::Clean(end)])?;
+        self.writer.sync()
+    }
+}

@@ -1,0 +1,153 @@
+//! The files of a data directory: names, headers, durable creation and removal.
+
+use crate::error::WalError;
+use crate::frame::crc;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What the file `FORMAT` says.
+pub(crate) const FORMAT: &str = "megaplane-wal 1\n";
+
+/// Bytes before the first frame of a segment or snapshot.
+pub(crate) const FILE_HEADER_BYTES: usize = 28;
+
+/// What a file of frames is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Segment,
+    Snapshot,
+    Shutdown,
+}
+
+impl Kind {
+    fn magic(self) -> [u8; 8] {
+        *match self {
+            Kind::Segment => b"MPLNSEG1",
+            Kind::Snapshot => b"MPLNSNP1",
+            Kind::Shutdown => b"MPLNMEM1",
+        }
+    }
+}
+
+/// The first bytes of a file: what it is, its number, and the sequence of its first frame.
+pub(crate) fn header(kind: Kind, number: u64, sequence: u64) -> [u8; FILE_HEADER_BYTES] {
+    let mut header = [0; FILE_HEADER_BYTES];
+    let mut place = header.chunks_exact_mut(4);
+    let fields = [kind.magic(), number.to_le_bytes(), sequence.to_le_bytes()];
+    for (bytes, place) in fields.iter().flat_map(|field| field.chunks_exact(4)).zip(&mut place) {
+        place.copy_from_slice(bytes);
+    }
+    let (fields, checksum) = header.split_at_mut(FILE_HEADER_BYTES - 4);
+    checksum.copy_from_slice(&crc(fields).to_le_bytes());
+    header
+}
+
+/// The sequence of the first frame, if the header is that of file `number` of this kind.
+pub(crate) fn parse_header(kind: Kind, number: u64, bytes: &[u8]) -> Option<u64> {
+    let bytes = bytes.get(..FILE_HEADER_BYTES)?;
+    let sequence = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
+    (header(kind, number, sequence) == bytes).then_some(sequence)
+}
+
+pub(crate) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("log-{number:016x}.seg"))
+}
+
+pub(crate) fn snapshot_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("state-{number:016x}.snap"))
+}
+
+pub(crate) fn shutdown_path(dir: &Path) -> PathBuf {
+    dir.join("memory.snap")
+}
+
+/// The name a file has while it is being written.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
+}
+
+/// What a directory holds, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) segments: Vec<u64>,
+    pub(crate) snapshots: Vec<u64>,
+    pub(crate) unfinished: Vec<PathBuf>,
+}
+
+pub(crate) fn list(dir: &Path) -> Result<Listing, WalError> {
+    let mut listing = Listing::default();
+    for entry in std::fs::read_dir(dir).map_err(WalError::io("read", dir))? {
+        let path = entry.map_err(WalError::io("read", dir))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let number = |start: &str, end: &str| {
+            let number = name.strip_prefix(start)?.strip_suffix(end)?;
+            u64::from_str_radix(number, 16).ok()
+        };
+        if let Some(number) = number("log-", ".seg") {
+            listing.segments.push(number);
+        } else if let Some(number) = number("state-", ".snap") {
+            listing.snapshots.push(number);
+        } else if name.ends_with(".tmp") {
+            listing.unfinished.push(path);
+        }
+    }
+    listing.segments.sort_unstable();
+    listing.snapshots.sort_unstable();
+    Ok(listing)
+}
+
+/// Makes names created, renamed or removed in `dir` durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), WalError> {
+    let sync = File::open(dir).and_then(|file| file.sync_all());
+    sync.map_err(WalError::io("sync", dir))
+}
+
+pub(crate) fn remove(path: &Path) -> Result<(), WalError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(WalError::io("remove", path)),
+    }
+}
+
+/// Takes the directory for this process, until the file is dropped.
+pub(crate) fn lock(dir: &Path) -> Result<File, WalError> {
+    let path = dir.join("LOCK");
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(WalError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(WalError::InUse { path: dir.to_owned() }),
+        Err(std::fs::TryLockError::Error(error)) => Err(WalError::io("lock", &path)(error)),
+    }
+}
+
+/// Checks the format of a directory, or sets it in a new one. True when it is new.
+pub(crate) fn check_format(dir: &Path) -> Result<bool, WalError> {
+    let path = dir.join("FORMAT");
+    match std::fs::read(&path) {
+        Ok(found) if found == FORMAT.as_bytes() => return Ok(false),
+        Ok(found) => {
+            return Err(WalError::Format {
+                path: dir.to_owned(),
+                found: String::from_utf8_lossy(&found).trim_end().to_owned(),
+                expected: FORMAT.trim_end().to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(WalError::io("read", &path)(error)),
+    }
+    let listing = list(dir)?;
+    if !listing.segments.is_empty() || !listing.snapshots.is_empty() {
+        return Err(WalError::Missing { path });
+    }
+    let draft = unfinished(&path);
+    let write = File::create(&draft).and_then(|mut file| {
+        file.write_all(FORMAT.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &path)
+    });
+    write.map_err(WalError::io("write", &path))?;
+    sync_dir(dir)?;
+    Ok(true)
+}
