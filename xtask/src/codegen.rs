@@ -30,8 +30,14 @@ const HEADER: &str = "\
 pub(crate) fn run(schema: &Path, repository: &Path) -> Result<(), String> {
     let table = Sources::read(schema)?.table()?;
     let path = repository.join("crates/schema/src/table.txt");
-    std::fs::write(&path, &table).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    println!("{}: {} lines, {} bytes", path.display(), table.lines().count(), table.len());
+    std::fs::write(&path, &table)
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    println!(
+        "{}: {} lines, {} bytes",
+        path.display(),
+        table.lines().count(),
+        table.len()
+    );
     Ok(())
 }
 
@@ -44,7 +50,8 @@ struct Sources {
 impl Sources {
     fn read(schema: &Path) -> Result<Sources, String> {
         let json = |name: &str| -> Result<Value, String> {
-            serde_json::from_slice(&read_xz(schema, name)?).map_err(|error| format!("{name}: {error}"))
+            serde_json::from_slice(&read_xz(schema, name)?)
+                .map_err(|error| format!("{name}: {error}"))
         };
         let mut messages = Messages::new();
         for (path, bytes) in read_tar_xz(schema, "protos-1.36.4.tar.xz")? {
@@ -55,16 +62,26 @@ impl Sources {
         let Value::Array(resources) = json("api-resources-1.36.json.xz")? else {
             return Err("api-resources is not a list".to_owned());
         };
-        Ok(Sources { markers: json("go-type-markers-1.36.4.json.xz")?, messages, resources })
+        Ok(Sources {
+            markers: json("go-type-markers-1.36.4.json.xz")?,
+            messages,
+            resources,
+        })
     }
 
     fn table(&self) -> Result<String, String> {
         let mut out = HEADER.to_owned();
         let mut packages: BTreeMap<String, (Package, BTreeSet<&str>)> = BTreeMap::new();
         for full in self.messages.keys() {
-            let Some((proto, name)) = full.rsplit_once('.') else { continue };
+            let Some((proto, name)) = full.rsplit_once('.') else {
+                continue;
+            };
             if let Some(package) = package(proto) {
-                packages.entry(package.short.clone()).or_insert_with(|| (package, BTreeSet::new())).1.insert(name);
+                packages
+                    .entry(package.short.clone())
+                    .or_insert_with(|| (package, BTreeSet::new()))
+                    .1
+                    .insert(name);
             }
         }
         for (package, names) in packages.values() {
@@ -73,8 +90,15 @@ impl Sources {
                 Some("") => "-",
                 Some(group) => group,
             };
-            let version = package.short.rsplit_once('/').map_or("!", |(_, version)| version);
-            let _ = writeln!(out, "P {} {group} {version} {}", package.short, package.openapi);
+            let version = package
+                .short
+                .rsplit_once('/')
+                .map_or("!", |(_, version)| version);
+            let _ = writeln!(
+                out,
+                "P {} {group} {version} {}",
+                package.short, package.openapi
+            );
             for name in names {
                 self.write_type(package, name, &mut out)?;
             }
@@ -85,27 +109,52 @@ impl Sources {
 
     fn write_type(&self, package: &Package, name: &str, out: &mut String) -> Result<(), String> {
         let table_name = format!("{}.{name}", package.short);
+        if package.short == "runtime" && name != "RawExtension" {
+            // The envelope of the wire, read by hand-written code.
+            return Ok(());
+        }
         let message = &self.messages[&format!("{}.{name}", package.proto)];
         if let Some((_, special)) = SPECIALS.iter().find(|(special, _)| *special == table_name) {
             let _ = writeln!(out, "T {name} special={special}");
             // Protobuf numbers of the special forms are still data.
             for field in message {
-                let _ = writeln!(out, " {} {} {}", field.name, field.number, self.type_text(field, true)?);
+                let _ = writeln!(
+                    out,
+                    " {} {} {}",
+                    field.name,
+                    field.number,
+                    self.type_text(field, true)?
+                );
             }
             return Ok(());
         }
         if let Some(extra) = EXTRAS.iter().find(|extra| extra.name == table_name) {
             return self.write_extra(extra, message, out);
         }
-        let Some((marker_package, marker)) = self.marker(&package.markers, name) else { return Ok(()) };
-        if marker["alias"].as_str().is_some_and(|alias| alias.starts_with("[]")) {
-            let [items] = message.as_slice() else { return Err(format!("{table_name}: a list with several fields")) };
-            let _ = writeln!(out, "T {name} special=items\n {} {} {}", items.name, items.number, self.type_text(items, true)?);
+        let Some((marker_package, marker)) = self.marker(&package.markers, name) else {
+            return Ok(());
+        };
+        if marker["alias"]
+            .as_str()
+            .is_some_and(|alias| alias.starts_with("[]"))
+        {
+            let [items] = message.as_slice() else {
+                return Err(format!("{table_name}: a list with several fields"));
+            };
+            let _ = writeln!(
+                out,
+                "T {name} special=items\n {} {} {}",
+                items.name,
+                items.number,
+                self.type_text(items, true)?
+            );
             return Ok(());
         }
         let none = Vec::new();
         let fields = marker["fields"].as_array().unwrap_or(&none);
-        let kind = fields.iter().any(|field| field["go"] == "TypeMeta" && field["inline"] == true);
+        let kind = fields
+            .iter()
+            .any(|field| field["go"] == "TypeMeta" && field["inline"] == true);
         let _ = writeln!(out, "T {name}{}", if kind { " kind" } else { "" });
         for field in fields {
             let number = field["pb"].as_u64().unwrap_or(0);
@@ -121,8 +170,16 @@ impl Sources {
         Ok(())
     }
 
-    fn write_extra(&self, extra: &Extra, message: &[ProtoField], out: &mut String) -> Result<(), String> {
-        let name = extra.name.rsplit_once('.').map_or(extra.name, |(_, name)| name);
+    fn write_extra(
+        &self,
+        extra: &Extra,
+        message: &[ProtoField],
+        out: &mut String,
+    ) -> Result<(), String> {
+        let name = extra
+            .name
+            .rsplit_once('.')
+            .map_or(extra.name, |(_, name)| name);
         let _ = writeln!(out, "T {name}{}", if extra.kind { " kind" } else { "" });
         for text in extra.fields {
             let pointer = text.starts_with('*');
@@ -132,9 +189,17 @@ impl Sources {
                 .iter()
                 .find(|field| field.name == json)
                 .ok_or_else(|| format!("{}: no message field {json}", extra.name))?;
-            let _ = write!(out, " {json} {} {}", proto.number, self.type_text(proto, pointer)?);
+            let _ = write!(
+                out,
+                " {json} {} {}",
+                proto.number,
+                self.type_text(proto, pointer)?
+            );
             out.push_str(if omitempty { " oe" } else { " req" });
-            for (_, _, flags) in EXTRA_FLAGS.iter().filter(|(name, field, _)| *name == extra.name && *field == json) {
+            for (_, _, flags) in EXTRA_FLAGS
+                .iter()
+                .filter(|(name, field, _)| *name == extra.name && *field == json)
+            {
                 let _ = write!(out, " {flags}");
             }
             out.push('\n');
@@ -142,14 +207,26 @@ impl Sources {
         Ok(())
     }
 
-    fn write_field(&self, package: &str, field: &Value, proto: &ProtoField, out: &mut String) -> Result<(), String> {
+    fn write_field(
+        &self,
+        package: &str,
+        field: &Value,
+        proto: &ProtoField,
+        out: &mut String,
+    ) -> Result<(), String> {
         let text = |key: &str| field[key].as_str().unwrap_or("");
         let go = text("type");
         let json = text("json");
         let inline = field["inline"] == true && json.is_empty();
         let pointer = go.starts_with('*');
         let kind = self.type_text(proto, pointer)?;
-        let _ = write!(out, " {} {} {}", if inline { "=" } else { json }, proto.number, kind);
+        let _ = write!(
+            out,
+            " {} {} {}",
+            if inline { "=" } else { json },
+            proto.number,
+            kind
+        );
         let omitempty = field["omitempty"] == true;
         if omitempty {
             out.push_str(" oe");
@@ -157,13 +234,29 @@ impl Sources {
         if field["omitzero"] == true {
             out.push_str(" oz");
         }
-        let markers: Vec<&str> =
-            field["markers"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+        let markers: Vec<&str> = field["markers"]
+            .as_array()
+            .map(|list| list.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
         let marker = |name: &str| {
-            let plain = markers.iter().find_map(|marker| marker.strip_prefix(name)?.strip_prefix('='));
-            plain.or_else(|| markers.iter().find_map(|marker| marker.strip_prefix("k8s:")?.strip_prefix(name)?.strip_prefix('=')))
+            let plain = markers
+                .iter()
+                .find_map(|marker| marker.strip_prefix(name)?.strip_prefix('='));
+            plain.or_else(|| {
+                markers.iter().find_map(|marker| {
+                    marker
+                        .strip_prefix("k8s:")?
+                        .strip_prefix(name)?
+                        .strip_prefix('=')
+                })
+            })
         };
-        if !omitempty && !inline && !markers.iter().any(|marker| matches!(*marker, "optional" | "k8s:optional")) {
+        if !omitempty
+            && !inline
+            && !markers
+                .iter()
+                .any(|marker| matches!(*marker, "optional" | "k8s:optional"))
+        {
             out.push_str(" req");
         }
         if !text("patchStrategy").is_empty() {
@@ -177,7 +270,11 @@ impl Sources {
         }
         let keys: Vec<&str> = markers
             .iter()
-            .filter_map(|marker| marker.strip_prefix("listMapKey=").or_else(|| marker.strip_prefix("k8s:listMapKey=")))
+            .filter_map(|marker| {
+                marker
+                    .strip_prefix("listMapKey=")
+                    .or_else(|| marker.strip_prefix("k8s:listMapKey="))
+            })
             .collect();
         if !keys.is_empty() {
             let mut keys = keys;
@@ -188,10 +285,15 @@ impl Sources {
             let _ = write!(out, " map={map}");
         }
         if let Some(default) = marker("default") {
-            let constant = CONSTANTS.iter().find(|(name, _)| *name == default).map(|(_, value)| *value);
+            let constant = CONSTANTS
+                .iter()
+                .find(|(name, _)| *name == default)
+                .map(|(_, value)| *value);
             let value = constant.unwrap_or(default);
             if serde_json::from_str::<Value>(value).is_err() || value.contains(' ') {
-                return Err(format!("default marker {default:?} of {json} is not a JSON value without spaces"));
+                return Err(format!(
+                    "default marker {default:?} of {json} is not a JSON value without spaces"
+                ));
             }
             let _ = write!(out, " default={value}");
         }
@@ -217,10 +319,15 @@ impl Sources {
 
     fn type_text(&self, field: &ProtoField, pointer: bool) -> Result<String, String> {
         let kind = match field.kind.as_str() {
-            scalar @ ("string" | "int32" | "int64" | "bool" | "bytes" | "double") => scalar.to_owned(),
+            scalar @ ("string" | "int32" | "int64" | "bool" | "bytes" | "double") => {
+                scalar.to_owned()
+            }
             full => {
-                let (proto, name) = full.rsplit_once('.').ok_or_else(|| format!("odd type {full}"))?;
-                let package = package(proto).ok_or_else(|| format!("{}: {full} is in an unknown package", field.name))?;
+                let (proto, name) = full
+                    .rsplit_once('.')
+                    .ok_or_else(|| format!("odd type {full}"))?;
+                let package = package(proto)
+                    .ok_or_else(|| format!("{}: {full} is in an unknown package", field.name))?;
                 format!("{}.{name}", package.short)
             }
         };
@@ -236,17 +343,34 @@ impl Sources {
         let mut sorted: Vec<&Value> = self.resources.iter().collect();
         let key = |row: &Value| {
             let text = |key: &str| row[key].as_str().unwrap_or("").to_owned();
-            (text("group"), text("version"), text("resource"), text("subresource"))
+            (
+                text("group"),
+                text("version"),
+                text("resource"),
+                text("subresource"),
+            )
         };
         sorted.sort_by_key(|row| key(row));
         for row in &sorted {
             let text = |key: &str| row[key].as_str().unwrap_or("");
             let list = |key: &str| -> String {
-                let items: Vec<&str> =
-                    row[key].as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
-                if items.is_empty() { "-".to_owned() } else { items.join(",") }
+                let items: Vec<&str> = row[key]
+                    .as_array()
+                    .map(|list| list.iter().filter_map(Value::as_str).collect())
+                    .unwrap_or_default();
+                if items.is_empty() {
+                    "-".to_owned()
+                } else {
+                    items.join(",")
+                }
             };
-            let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+            let dash = |text: &str| {
+                if text.is_empty() {
+                    "-".to_owned()
+                } else {
+                    text.to_owned()
+                }
+            };
             let kind = |key: &str| row["kind"][key].as_str().unwrap_or("");
             if !text("subresource").is_empty() {
                 let _ = writeln!(
@@ -268,11 +392,19 @@ impl Sources {
                 text("resource"),
                 kind("kind"),
                 text("singular"),
-                if row["namespaced"] == true { "namespaced" } else { "cluster" },
+                if row["namespaced"] == true {
+                    "namespaced"
+                } else {
+                    "cluster"
+                },
                 list("verbs"),
                 list("shortNames"),
                 list("categories"),
-                if stability(text("version")).0 == 2 { "served" } else { "off" },
+                if stability(text("version")).0 == 2 {
+                    "served"
+                } else {
+                    "off"
+                },
                 storage(text("group"), text("resource"), &sorted),
             );
         }
@@ -291,7 +423,10 @@ fn storage(group: &str, resource: &str, rows: &[&Value]) -> String {
         .filter_map(|row| row["version"].as_str())
         .max_by_key(|version| stability(version))
         .unwrap_or("v1");
-    format!("{}/{version}/{resource}", if group.is_empty() { "-" } else { group })
+    format!(
+        "{}/{version}/{resource}",
+        if group.is_empty() { "-" } else { group }
+    )
 }
 
 /// Kubernetes' order of versions: general availability, then beta, then alpha; then by number.
@@ -310,16 +445,33 @@ fn stability(version: &str) -> (u8, u32, u32) {
 /// How Go would print the type of a field in an error, if it has a name that the protobuf type does not tell.
 fn named_go_type(package: &str, go: &str) -> Option<String> {
     let go = go.trim_start_matches('*');
-    let scalar = |name: &str| matches!(name, "string" | "int32" | "int64" | "bool" | "float64" | "[]byte" | "byte");
+    let scalar = |name: &str| {
+        matches!(
+            name,
+            "string" | "int32" | "int64" | "bool" | "float64" | "[]byte" | "byte"
+        )
+    };
     let element = go.trim_start_matches("[]");
     if scalar(go) || scalar(element) || go.starts_with("map[string]") {
         return None;
     }
     if go.starts_with("map[") {
         let (key, value) = go.trim_start_matches("map[").split_once(']')?;
-        return Some(format!("map[{}]{}", qualify(package, key), if scalar(value) { value.to_owned() } else { qualify(package, value) }));
+        return Some(format!(
+            "map[{}]{}",
+            qualify(package, key),
+            if scalar(value) {
+                value.to_owned()
+            } else {
+                qualify(package, value)
+            }
+        ));
     }
-    Some(format!("{}{}", &go[..go.len() - element.len()], qualify(package, element)))
+    Some(format!(
+        "{}{}",
+        &go[..go.len() - element.len()],
+        qualify(package, element)
+    ))
 }
 
 /// What the engine prints for a field without `go=`: the last word of the package and the type's name.
@@ -340,7 +492,10 @@ fn qualify(package: &str, name: &str) -> String {
             let prefix = if prefix.ends_with("v1") { "v1" } else { prefix };
             format!("{prefix}.{name}")
         }
-        None => format!("{}.{name}", package.rsplit_once('/').map_or(package, |(_, last)| last)),
+        None => format!(
+            "{}.{name}",
+            package.rsplit_once('/').map_or(package, |(_, last)| last)
+        ),
     }
 }
 
@@ -358,8 +513,14 @@ mod tests {
 
     #[test]
     fn go_types_read_as_in_upstream_errors() {
-        assert_eq!(named_go_type("api/core/v1", "*Protocol").as_deref(), Some("v1.Protocol"));
-        assert_eq!(named_go_type("api/apps/v1", "[]corev1.Container").as_deref(), Some("[]v1.Container"));
+        assert_eq!(
+            named_go_type("api/core/v1", "*Protocol").as_deref(),
+            Some("v1.Protocol")
+        );
+        assert_eq!(
+            named_go_type("api/apps/v1", "[]corev1.Container").as_deref(),
+            Some("[]v1.Container")
+        );
         assert_eq!(named_go_type("api/apps/v1", "*int32"), None);
         assert_eq!(
             named_go_type("api/core/v1", "map[ResourceName]resource.Quantity").as_deref(),

@@ -17,10 +17,29 @@ enum Floor {
 
 const FLOORS: &[(Floor, &str, &[&str])] = &[
     (Floor::Words, "words", &["kv", "meta", "schema"]),
-    (Floor::Core, "cores", &["store", "registry", "placement", "reconcile"]),
+    (
+        Floor::Core,
+        "cores",
+        &["store", "registry", "placement", "reconcile"],
+    ),
     (Floor::Edge, "edges", &["wal", "rest"]),
-    (Floor::Shell, "shells", &["client", "apiserver", "scheduler", "controllers", "fleet", "megaplane"]),
-    (Floor::Workshop, "workshop", &["bench", "xtask", "conformance"]),
+    (
+        Floor::Shell,
+        "shells",
+        &[
+            "client",
+            "apiserver",
+            "scheduler",
+            "controllers",
+            "fleet",
+            "megaplane",
+        ],
+    ),
+    (
+        Floor::Workshop,
+        "workshop",
+        &["bench", "xtask", "conformance"],
+    ),
 ];
 
 /// Doors that are allowed although the floors alone would forbid them.
@@ -33,8 +52,17 @@ pub(crate) fn run(repository: &Path) -> Result<(), String> {
     for (floor, title, rooms) in FLOORS {
         println!("{title}");
         for room in *rooms {
-            let Some((_, doors)) = edges.iter().find(|(name, _)| name == room) else { continue };
-            println!("  {room:<12} -> {}", if doors.is_empty() { "-".to_owned() } else { doors.join(" ") });
+            let Some((_, doors)) = edges.iter().find(|(name, _)| name == room) else {
+                continue;
+            };
+            println!(
+                "  {room:<12} -> {}",
+                if doors.is_empty() {
+                    "-".to_owned()
+                } else {
+                    doors.join(" ")
+                }
+            );
             for door in doors {
                 if !allowed(*floor, room, door) {
                     wrong.push(format!("{room} must not know {door}"));
@@ -44,17 +72,25 @@ pub(crate) fn run(repository: &Path) -> Result<(), String> {
     }
     for (room, _) in &edges {
         if floor_of(room).is_none() {
-            wrong.push(format!("{room} stands on no floor: add it to xtask/src/graph.rs"));
+            wrong.push(format!(
+                "{room} stands on no floor: add it to xtask/src/graph.rs"
+            ));
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n"))
+    }
 }
 
 fn allowed(floor: Floor, room: &str, door: &str) -> bool {
     if EXCEPTIONS.contains(&(room, door)) {
         return true;
     }
-    let Some(target) = floor_of(door) else { return false };
+    let Some(target) = floor_of(door) else {
+        return false;
+    };
     match floor {
         Floor::Words | Floor::Edge => target == Floor::Words,
         Floor::Core => matches!(target, Floor::Words | Floor::Core),
@@ -64,22 +100,37 @@ fn allowed(floor: Floor, room: &str, door: &str) -> bool {
 }
 
 fn floor_of(room: &str) -> Option<Floor> {
-    FLOORS.iter().find(|(_, _, rooms)| rooms.contains(&room)).map(|(floor, _, _)| *floor)
+    FLOORS
+        .iter()
+        .find(|(_, _, rooms)| rooms.contains(&room))
+        .map(|(floor, _, _)| *floor)
 }
 
 /// Every room with the rooms it depends on, tests aside.
 fn edges(repository: &Path) -> Result<Vec<(String, Vec<String>)>, String> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(repository)
         .output()
         .map_err(|error| format!("cannot run cargo metadata: {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata: {error}"))?;
-    let packages = metadata["packages"].as_array().ok_or("cargo metadata without packages")?;
-    let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let metadata: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("cargo metadata: {error}"))?;
+    let packages = metadata["packages"]
+        .as_array()
+        .ok_or("cargo metadata without packages")?;
+    let names: Vec<&str> = packages
+        .iter()
+        .filter_map(|package| package["name"].as_str())
+        .collect();
     let mut edges: Vec<(String, Vec<String>)> = packages
         .iter()
         .filter_map(|package| {

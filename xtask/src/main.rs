@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let command = arguments.first().map(String::as_str).unwrap_or("");
     let result = match command {
-        "codegen" => schema_directory(&arguments[1..]).and_then(|dir| codegen::run(&dir, &repository())),
+        "codegen" => {
+            schema_directory(&arguments[1..]).and_then(|dir| codegen::run(&dir, &repository()))
+        }
         "oracle" => schema_directory(&arguments[1..]).and_then(|dir| oracle::run(&dir)),
         "graph" => graph::run(&repository()),
         "ci" => ci(),
@@ -69,5 +71,9 @@ fn ci() -> Result<(), String> {
         .current_dir(repository())
         .status()
         .map_err(|error| format!("cannot run {}: {error}", script.display()))?;
-    if status.success() { Ok(()) } else { Err(format!(".ci/run failed: {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!(".ci/run failed: {status}"))
+    }
 }

@@ -11,11 +11,48 @@ use crate::sources::read_tar_xz;
 type Check = (&'static str, fn(&Sample) -> Result<(), String>);
 
 const CHECKS: &[Check] = &[
-    ("json → pb", |sample| same("pb", &sample.pb, &encode(sample, &schema::decode_json(sample.ty, &sample.json).map_err(text)?.value)?)),
-    ("yaml → pb", |sample| same("pb", &sample.pb, &encode(sample, &schema::decode_yaml(sample.ty, &sample.yaml).map_err(text)?.value)?)),
-    ("pb → pb", |sample| same("pb", &sample.pb, &encode(sample, &decode(sample)?)?)),
-    ("pb → json", |sample| same("json", &sample.json, &pretty(sample, &decode(sample)?))),
-    ("json → json", |sample| same("json", &sample.json, &pretty(sample, &schema::decode_json(sample.ty, &sample.json).map_err(text)?.value))),
+    ("json → pb", |sample| {
+        same(
+            "pb",
+            &sample.pb,
+            &encode(
+                sample,
+                &schema::decode_json(sample.ty, &sample.json)
+                    .map_err(text)?
+                    .value,
+            )?,
+        )
+    }),
+    ("yaml → pb", |sample| {
+        same(
+            "pb",
+            &sample.pb,
+            &encode(
+                sample,
+                &schema::decode_yaml(sample.ty, &sample.yaml)
+                    .map_err(text)?
+                    .value,
+            )?,
+        )
+    }),
+    ("pb → pb", |sample| {
+        same("pb", &sample.pb, &encode(sample, &decode(sample)?)?)
+    }),
+    ("pb → json", |sample| {
+        same("json", &sample.json, &pretty(sample, &decode(sample)?))
+    }),
+    ("json → json", |sample| {
+        same(
+            "json",
+            &sample.json,
+            &pretty(
+                sample,
+                &schema::decode_json(sample.ty, &sample.json)
+                    .map_err(text)?
+                    .value,
+            ),
+        )
+    }),
     ("pb → yaml", |sample| {
         let mut out = Vec::new();
         schema::write_yaml(sample.ty, &decode(sample)?, &mut out);
@@ -23,7 +60,10 @@ const CHECKS: &[Check] = &[
     }),
     ("pb → json, streaming", |sample| {
         let envelope = schema::envelope::unwrap(&sample.pb).map_err(text)?;
-        let options = JsonOptions { type_meta: sample.type_meta(), resource_version: None };
+        let options = JsonOptions {
+            type_meta: sample.type_meta(),
+            resource_version: None,
+        };
         let mut compact = Vec::new();
         schema::protobuf_to_json(sample.ty, envelope.raw, options, &mut compact).map_err(text)?;
         let mut out = Vec::new();
@@ -32,7 +72,11 @@ const CHECKS: &[Check] = &[
     }),
     ("nothing dropped", |sample| {
         let decoded = schema::decode_json(sample.ty, &sample.json).map_err(text)?;
-        if decoded.complaints.is_empty() { Ok(()) } else { Err(decoded.complaints.join(", ")) }
+        if decoded.complaints.is_empty() {
+            Ok(())
+        } else {
+            Err(decoded.complaints.join(", "))
+        }
     }),
 ];
 
@@ -50,7 +94,8 @@ struct Sample {
 
 impl Sample {
     fn type_meta(&self) -> Option<(&str, &str)> {
-        self.has_type_meta.then_some((self.api_version.as_str(), self.kind.as_str()))
+        self.has_type_meta
+            .then_some((self.api_version.as_str(), self.kind.as_str()))
     }
 }
 
@@ -73,7 +118,11 @@ pub(crate) fn run(schema: &Path) -> Result<(), String> {
     for ((title, _), passed) in CHECKS.iter().zip(passed) {
         println!("{passed:>4}/{} {title}", samples.len());
     }
-    if failures == 0 { Ok(()) } else { Err(format!("{failures} checks failed")) }
+    if failures == 0 {
+        Ok(())
+    } else {
+        Err(format!("{failures} checks failed"))
+    }
 }
 
 fn samples(schema: &Path) -> Result<Vec<Sample>, String> {
@@ -81,22 +130,44 @@ fn samples(schema: &Path) -> Result<Vec<Sample>, String> {
     for (path, bytes) in read_tar_xz(schema, "api-testdata-1.36.tar.xz")? {
         let file = path.rsplit('/').next().unwrap_or(&path);
         if let Some((name, form)) = file.rsplit_once('.') {
-            files.entry(name.to_owned()).or_default().insert(form.to_owned(), bytes);
+            files
+                .entry(name.to_owned())
+                .or_default()
+                .insert(form.to_owned(), bytes);
         }
     }
     files
         .into_iter()
         .map(|(name, mut forms)| {
-            let mut form = |form: &str| forms.remove(form).ok_or_else(|| format!("{name} has no {form}"));
+            let mut form = |form: &str| {
+                forms
+                    .remove(form)
+                    .ok_or_else(|| format!("{name} has no {form}"))
+            };
             let (json, yaml, pb) = (form("json")?, form("yaml")?, form("pb")?);
-            let envelope = schema::envelope::unwrap(&pb).map_err(|error| format!("{name}: {error}"))?;
+            let envelope =
+                schema::envelope::unwrap(&pb).map_err(|error| format!("{name}: {error}"))?;
             let (api_version, kind) = (envelope.api_version.to_owned(), envelope.kind.to_owned());
             // WatchEvent is not an API object and has no type meta; its file name tells the kind.
             let named = name.rsplit_once('.').map_or("", |(_, kind)| kind);
-            let known = if kind.is_empty() { schema::kind_type("v1", named) } else { schema::kind_type(&api_version, &kind) };
+            let known = if kind.is_empty() {
+                schema::kind_type("v1", named)
+            } else {
+                schema::kind_type(&api_version, &kind)
+            };
             let ty = known.ok_or_else(|| format!("{name}: no type for {api_version} {kind}"))?;
-            let (_, json_kind) = schema::peek_type_meta_json(&json).map_err(|error| format!("{name}: {error}"))?;
-            Ok(Sample { name, ty, api_version, has_type_meta: !kind.is_empty() && json_kind == kind, kind, json, yaml, pb })
+            let (_, json_kind) =
+                schema::peek_type_meta_json(&json).map_err(|error| format!("{name}: {error}"))?;
+            Ok(Sample {
+                name,
+                ty,
+                api_version,
+                has_type_meta: !kind.is_empty() && json_kind == kind,
+                kind,
+                json,
+                yaml,
+                pb,
+            })
         })
         .collect()
 }
@@ -134,9 +205,15 @@ fn same(form: &str, expected: &[u8], found: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     if form == "pb" {
-        let at = expected.iter().zip(found).take_while(|(left, right)| left == right).count();
+        let at = expected
+            .iter()
+            .zip(found)
+            .take_while(|(left, right)| left == right)
+            .count();
         let around = |bytes: &[u8]| {
-            let window = bytes.get(at.saturating_sub(24)..bytes.len().min(at + 24)).unwrap_or_default();
+            let window = bytes
+                .get(at.saturating_sub(24)..bytes.len().min(at + 24))
+                .unwrap_or_default();
             window.escape_ascii().to_string()
         };
         return Err(format!(
@@ -147,8 +224,20 @@ fn same(form: &str, expected: &[u8], found: &[u8]) -> Result<(), String> {
             around(found)
         ));
     }
-    let (expected, found) = (String::from_utf8_lossy(expected), String::from_utf8_lossy(found));
-    let line = expected.lines().zip(found.lines()).take_while(|(left, right)| left == right).count();
+    let (expected, found) = (
+        String::from_utf8_lossy(expected),
+        String::from_utf8_lossy(found),
+    );
+    let line = expected
+        .lines()
+        .zip(found.lines())
+        .take_while(|(left, right)| left == right)
+        .count();
     let at = |text: &str| text.lines().nth(line).unwrap_or("(end)").trim().to_owned();
-    Err(format!("line {}: expected {:?} found {:?}", line + 1, at(&expected), at(&found)))
+    Err(format!(
+        "line {}: expected {:?} found {:?}",
+        line + 1,
+        at(&expected),
+        at(&found)
+    ))
 }

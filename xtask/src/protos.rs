@@ -26,7 +26,10 @@ pub(crate) fn parse(text: &str, messages: &mut Messages) -> Result<(), String> {
         if let Some(rest) = line.strip_prefix("package ") {
             package = rest.trim_end_matches(';').to_owned();
         } else if let Some(rest) = line.strip_prefix("message ") {
-            current = Some((format!("{package}.{}", rest.trim_end_matches('{').trim()), Vec::new()));
+            current = Some((
+                format!("{package}.{}", rest.trim_end_matches('{').trim()),
+                Vec::new(),
+            ));
         } else if line == "}" {
             if let Some((name, fields)) = current.take() {
                 messages.insert(name, fields);
@@ -34,7 +37,10 @@ pub(crate) fn parse(text: &str, messages: &mut Messages) -> Result<(), String> {
         } else if let Some((name, fields)) = &mut current
             && !line.is_empty()
         {
-            fields.push(parse_field(line, &package).ok_or_else(|| format!("{name}: cannot read {line:?}"))?);
+            fields.push(
+                parse_field(line, &package)
+                    .ok_or_else(|| format!("{name}: cannot read {line:?}"))?,
+            );
         }
     }
     Ok(())
@@ -52,7 +58,9 @@ fn strip_block_comments(text: &str) -> String {
             continue;
         }
         out.push_str(&rest[..start]);
-        rest = rest[start..].find("*/").map_or("", |end| &rest[start + end + 2..]);
+        rest = rest[start..]
+            .find("*/")
+            .map_or("", |end| &rest[start + end + 2..]);
     }
     out.push_str(rest);
     out
@@ -74,11 +82,20 @@ fn parse_field(line: &str, package: &str) -> Option<ProtoField> {
         let label = words.next()?;
         (words.next()?, words.next()?, label == "repeated", false)
     };
-    let scalar = matches!(kind, "string" | "int32" | "int64" | "bool" | "bytes" | "double");
+    let scalar = matches!(
+        kind,
+        "string" | "int32" | "int64" | "bool" | "bytes" | "double"
+    );
     let kind = match kind.strip_prefix('.') {
         Some(full) => full.to_owned(),
         None if scalar => kind.to_owned(),
         None => format!("{package}.{kind}"),
     };
-    Some(ProtoField { name: name.to_owned(), number, repeated, map, kind })
+    Some(ProtoField {
+        name: name.to_owned(),
+        number,
+        repeated,
+        map,
+        kind,
+    })
 }

@@ -57,12 +57,24 @@ pub(crate) fn package(proto: &str) -> Option<Package> {
         })
     };
     match path {
-        "apimachinery.pkg.apis.meta.v1" => {
-            known("meta/v1", "apimachinery/pkg/apis/meta/v1", "io.k8s.apimachinery.pkg.apis.meta.v1", Some("meta.k8s.io"))
+        "apimachinery.pkg.apis.meta.v1" => known(
+            "meta/v1",
+            "apimachinery/pkg/apis/meta/v1",
+            "io.k8s.apimachinery.pkg.apis.meta.v1",
+            Some("meta.k8s.io"),
+        ),
+        "apimachinery.pkg.runtime" => known(
+            "runtime",
+            "apimachinery/pkg/runtime",
+            "io.k8s.apimachinery.pkg.runtime",
+            None,
+        ),
+        "apimachinery.pkg.api.resource" => {
+            known("quantity", "", "io.k8s.apimachinery.pkg.api.resource", None)
         }
-        "apimachinery.pkg.runtime" => known("runtime", "apimachinery/pkg/runtime", "io.k8s.apimachinery.pkg.runtime", None),
-        "apimachinery.pkg.api.resource" => known("quantity", "", "io.k8s.apimachinery.pkg.api.resource", None),
-        "apimachinery.pkg.util.intstr" => known("intstr", "", "io.k8s.apimachinery.pkg.util.intstr", None),
+        "apimachinery.pkg.util.intstr" => {
+            known("intstr", "", "io.k8s.apimachinery.pkg.util.intstr", None)
+        }
         "apiextensions_apiserver.pkg.apis.apiextensions.v1" => known(
             "apiextensions/v1",
             "apiextensions-apiserver/pkg/apis/apiextensions/v1",
@@ -104,14 +116,46 @@ pub(crate) struct Extra {
 
 /// Struct shapes known from the published API reference.
 pub(crate) const EXTRAS: &[Extra] = &[
-    Extra { name: "meta/v1.GroupKind", kind: false, fields: &["group", "kind"] },
-    Extra { name: "meta/v1.GroupResource", kind: false, fields: &["group", "resource"] },
-    Extra { name: "meta/v1.GroupVersion", kind: false, fields: &["group", "version"] },
-    Extra { name: "meta/v1.GroupVersionKind", kind: false, fields: &["group", "version", "kind"] },
-    Extra { name: "meta/v1.GroupVersionResource", kind: false, fields: &["group", "version", "resource"] },
-    Extra { name: "meta/v1.WatchEvent", kind: false, fields: &["type", "object"] },
-    Extra { name: "apiregistration/v1.APIService", kind: true, fields: &["metadata?", "spec?", "status?"] },
-    Extra { name: "apiregistration/v1.APIServiceList", kind: true, fields: &["metadata?", "items"] },
+    Extra {
+        name: "meta/v1.GroupKind",
+        kind: false,
+        fields: &["group", "kind"],
+    },
+    Extra {
+        name: "meta/v1.GroupResource",
+        kind: false,
+        fields: &["group", "resource"],
+    },
+    Extra {
+        name: "meta/v1.GroupVersion",
+        kind: false,
+        fields: &["group", "version"],
+    },
+    Extra {
+        name: "meta/v1.GroupVersionKind",
+        kind: false,
+        fields: &["group", "version", "kind"],
+    },
+    Extra {
+        name: "meta/v1.GroupVersionResource",
+        kind: false,
+        fields: &["group", "version", "resource"],
+    },
+    Extra {
+        name: "meta/v1.WatchEvent",
+        kind: false,
+        fields: &["type", "object"],
+    },
+    Extra {
+        name: "apiregistration/v1.APIService",
+        kind: true,
+        fields: &["metadata?", "spec?", "status?"],
+    },
+    Extra {
+        name: "apiregistration/v1.APIServiceList",
+        kind: true,
+        fields: &["metadata?", "items"],
+    },
     Extra {
         name: "apiregistration/v1.APIServiceSpec",
         kind: false,
@@ -125,18 +169,35 @@ pub(crate) const EXTRAS: &[Extra] = &[
             "versionPriority",
         ],
     },
-    Extra { name: "apiregistration/v1.APIServiceStatus", kind: false, fields: &["conditions?"] },
+    Extra {
+        name: "apiregistration/v1.APIServiceStatus",
+        kind: false,
+        fields: &["conditions?"],
+    },
     Extra {
         name: "apiregistration/v1.APIServiceCondition",
         kind: false,
-        fields: &["type", "status", "lastTransitionTime?", "reason?", "message?"],
+        fields: &[
+            "type",
+            "status",
+            "lastTransitionTime?",
+            "reason?",
+            "message?",
+        ],
     },
-    Extra { name: "apiregistration/v1.ServiceReference", kind: false, fields: &["namespace?", "name?", "*port?"] },
+    Extra {
+        name: "apiregistration/v1.ServiceReference",
+        kind: false,
+        fields: &["namespace?", "name?", "*port?"],
+    },
 ];
 
 /// Annotations of extra types that their struct tags would carry: (type, field, flags).
-pub(crate) const EXTRA_FLAGS: &[(&str, &str, &str)] =
-    &[("apiregistration/v1.APIServiceStatus", "conditions", "patch=merge mergeKey=type list=map keys=type")];
+pub(crate) const EXTRA_FLAGS: &[(&str, &str, &str)] = &[(
+    "apiregistration/v1.APIServiceStatus",
+    "conditions",
+    "patch=merge mergeKey=type list=map keys=type",
+)];
 
 /// Types with a JSON form of their own.
 pub(crate) const SPECIALS: &[(&str, &str)] = &[
@@ -150,9 +211,14 @@ pub(crate) const SPECIALS: &[(&str, &str)] = &[
     ("apiextensions/v1.JSON", "raw"),
     ("apiextensions/v1.JSONSchemaPropsOrArray", "schemaorarray"),
     ("apiextensions/v1.JSONSchemaPropsOrBool", "schemaorbool"),
-    ("apiextensions/v1.JSONSchemaPropsOrStringArray", "schemaorstrings"),
+    (
+        "apiextensions/v1.JSONSchemaPropsOrStringArray",
+        "schemaorstrings",
+    ),
 ];
 
 /// Constants that default markers name instead of a JSON value.
-pub(crate) const CONSTANTS: &[(&str, &str)] =
-    &[("ref(AzureDataDiskCachingReadWrite)", "\"ReadWrite\""), ("ref(AzureSharedBlobDisk)", "\"Shared\"")];
+pub(crate) const CONSTANTS: &[(&str, &str)] = &[
+    ("ref(AzureDataDiskCachingReadWrite)", "\"ReadWrite\""),
+    ("ref(AzureSharedBlobDisk)", "\"Shared\""),
+];

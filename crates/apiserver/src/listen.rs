@@ -19,7 +19,8 @@ use meta::ApiError;
 use rest::http::{Body, Method, Reply, Request, Service, User};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpSocket};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::pki::Pki;
@@ -28,7 +29,7 @@ use crate::pki::Pki;
 /// cores stay below the 20,000 descriptors of a process.
 const CONNECTIONS_MAX: usize = 8_000;
 /// Connections that may wait in the kernel before they are accepted.
-const BACKLOG_CONNECTIONS: u32 = 4_096;
+const BACKLOG_CONNECTIONS: i32 = 4_096;
 /// HTTP/2 streams a connection: kube-apiserver gives 100 and more; watches of many objects share a connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_000;
 /// Longest wait for a TLS handshake.
@@ -91,12 +92,13 @@ pub fn bind(address: SocketAddr, runtimes: usize) -> Result<Vec<std::net::TcpLis
     drop(probe);
     (0..runtimes)
         .map(|_| {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(fail)?;
-            socket.set_reuseaddr(true).map_err(fail)?;
-            socket.set_reuseport(true).map_err(fail)?;
-            socket.bind(address).map_err(fail)?;
-            let listener = socket.listen(BACKLOG_CONNECTIONS).map_err(fail)?;
-            listener.into_std().map_err(fail)
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(fail)?;
+            socket.set_reuse_address(true).map_err(fail)?;
+            socket.set_reuse_port(true).map_err(fail)?;
+            socket.set_nonblocking(true).map_err(fail)?;
+            socket.bind(&address.into()).map_err(fail)?;
+            socket.listen(BACKLOG_CONNECTIONS).map_err(fail)?;
+            Ok(socket.into())
         })
         .collect()
 }

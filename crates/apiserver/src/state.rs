@@ -12,7 +12,7 @@ use kv::Revision;
 use meta::{ApiError, GroupResource, Value};
 use rest::discovery::Catalog;
 use rest::openapi::OpenApi;
-use schema::{FieldReader, Resource, TypeId};
+use schema::{FieldReader, Resource};
 use kv::Durability;
 use store::{Collection, CollectionConfig, Store};
 
@@ -146,7 +146,6 @@ impl State {
                 continue;
             }
             let storage = resource.stored_as();
-            let api_version = meta::api_version(resource.group, resource.version);
             let collection = store.collection(&prefix(storage), config(storage));
             let field_readers = registry::selectable_fields(resource)
                 .iter()

@@ -116,8 +116,9 @@ impl Plane {
         let (store, disk) = match &places.data {
             None => (Arc::new(Store::new(StoreConfig { seed, ..StoreConfig::default() })), None),
             Some(data) => {
-                let opened = wal::Disk::open(&data.join("store"), seed, apiserver::now_micros())?;
-                (opened.store, Some(opened.disk))
+                let store = Arc::new(Store::new(StoreConfig { log: true, seed, ..StoreConfig::default() }));
+                let disk = wal::Disk::open(&data.join("store"), store.clone(), wal::Options::default())?;
+                (store, Some(disk))
             }
         };
         let (stopping, stop) = watch::channel(false);

@@ -280,12 +280,12 @@ impl Class {
         })
     }
 
-    /// Names every resource the state is short of for this class; true when evicting pods may help.
+    /// Names everything the state is short of for this class; true when evicting pods may help.
     pub(crate) fn shortages(
         &self,
         fleet: &Fleet,
         state: u32,
-        name: &mut dyn FnMut(Shortage<'_>),
+        name: &mut dyn FnMut(Shortage),
     ) -> bool {
         let (load, want) = (fleet.load(state), &self.load);
         let capacity = &fleet.shape(fleet.shape_of(state)).capacity;
@@ -293,28 +293,33 @@ impl Class {
             name(Shortage::Pods);
         }
         let mut resolvable = true;
-        let mut check = |resource: &str, want: i64, have: i64, used: i64| {
+        let mut check = |shortage: Shortage, want: i64, have: i64, used: i64| {
             if want > 0 && want > have.wrapping_sub(used) {
-                name(Shortage::Resource(resource));
+                name(shortage);
                 resolvable &= want <= have;
             }
         };
-        check("cpu", want.cpu_milli, capacity.cpu_milli, load.cpu_milli);
         check(
-            "memory",
+            Shortage::Native("cpu"),
+            want.cpu_milli,
+            capacity.cpu_milli,
+            load.cpu_milli,
+        );
+        check(
+            Shortage::Native("memory"),
             want.memory_bytes,
             capacity.memory_bytes,
             load.memory_bytes,
         );
         check(
-            "ephemeral-storage",
+            Shortage::Native("ephemeral-storage"),
             want.ephemeral_bytes,
             capacity.ephemeral_bytes,
             load.ephemeral_bytes,
         );
         for &(word, amount) in &want.scalars {
             check(
-                fleet.words.text(word),
+                Shortage::Scalar(word),
                 amount,
                 scalar(&capacity.scalars, word),
                 scalar(&load.scalars, word),
@@ -525,11 +530,15 @@ impl Class {
     }
 }
 
-/// A resource a node is short of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Shortage<'a> {
+/// What a node is short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// Room for one more pod.
     Pods,
-    Resource(&'a str),
+    /// A resource every node has.
+    Native(&'static str),
+    /// Any other resource.
+    Scalar(Word),
 }
 
 /// Weighted, normalised static scores.

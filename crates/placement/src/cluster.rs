@@ -11,8 +11,8 @@ use crate::key::PodKey;
 use crate::objects::{NodeInfo, PodInfo, PodRequest, PodSpec};
 use crate::rules;
 use crate::verdict::{
-    OUTSIDE_NAMED_NODES, Plugin, PluginSet, TERMS_CONFLICT, TOO_MANY_PODS, Tally, Unschedulable,
-    insufficient, static_reason,
+    OUTSIDE_NAMED_NODES, Plugin, PluginSet, TERMS_CONFLICT, TOO_MANY_PODS, Unschedulable,
+    static_reason,
 };
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;
@@ -468,10 +468,10 @@ impl Cluster {
                 })
             }
             _ => {
-                let mut tally = Counting::default();
-                tally.count(&self.fleet, class, state, 1);
-                let reasons = tally.tally.sorted().into_iter().map(|(r, _)| r).collect();
-                Explanation::Rejected(reasons)
+                let mut counting = Counting::default();
+                counting.count(&self.fleet, class, state, 1);
+                let reasons = counting.finish(&self.fleet).reasons;
+                Explanation::Rejected(reasons.into_iter().map(|(text, _)| text).collect())
             }
         }
     }
@@ -513,7 +513,7 @@ impl Cluster {
         for state in self.fleet.live() {
             counting.count(&self.fleet, class, state, self.fleet.size(state) as usize);
         }
-        let failure = Arc::new(counting.finish(self.fleet.present()));
+        let failure = Arc::new(counting.finish(&self.fleet));
         slot.failure = Some((version, failure.clone()));
         Err(failure)
     }
@@ -551,9 +551,9 @@ impl Cluster {
             }
         }
         let elsewhere = self.fleet.present() - looked_at;
-        counting.tally.add(OUTSIDE_NAMED_NODES, elsewhere);
+        counting.add(Reason::OutsideNamedNodes, elsewhere);
         counting.rejected_by = counting.rejected_by.with(Plugin::NodeAffinity);
-        Err(Arc::new(counting.finish(self.fleet.present())))
+        Err(Arc::new(counting.finish(&self.fleet)))
     }
 
     fn contradiction(&self) -> Unschedulable {
@@ -624,26 +624,38 @@ pub struct Sizes {
     pub index_entries: usize,
 }
 
-/// Reasons of rejected nodes being counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Filter(Plugin),
+    Short(Shortage),
+    OutsideNamedNodes,
+}
+
+/// Reasons of rejected nodes being counted; put into words only at the end.
 #[derive(Debug, Default)]
 struct Counting {
-    tally: Tally,
+    reasons: Vec<(Reason, usize)>,
     rejected_by: PluginSet,
     preemptible: usize,
 }
 
 impl Counting {
+    fn add(&mut self, reason: Reason, nodes: usize) {
+        match self.reasons.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, n)) => *n += nodes,
+            None => self.reasons.push((reason, nodes)),
+        }
+    }
+
     fn count(&mut self, fleet: &Fleet, class: &mut Class, state: u32, nodes: usize) {
         match class.judge_shape(fleet, fleet.shape_of(state)) {
             Static::Rejected(plugin) => {
-                self.tally.add(static_reason(plugin), nodes);
+                self.add(Reason::Filter(plugin), nodes);
                 self.rejected_by = self.rejected_by.with(plugin);
             }
             _ => {
-                let tally = &mut self.tally;
-                let resolvable = class.shortages(fleet, state, &mut |shortage| match shortage {
-                    Shortage::Pods => tally.add(TOO_MANY_PODS, nodes),
-                    Shortage::Resource(name) => tally.add(&insufficient(name), nodes),
+                let resolvable = class.shortages(fleet, state, &mut |shortage| {
+                    self.add(Reason::Short(shortage), nodes);
                 });
                 self.rejected_by = self.rejected_by.with(Plugin::NodeResourcesFit);
                 if resolvable {
@@ -653,11 +665,28 @@ impl Counting {
         }
     }
 
-    fn finish(self, nodes: usize) -> Unschedulable {
+    fn finish(self, fleet: &Fleet) -> Unschedulable {
+        let insufficient = |resource: &str| format!("Insufficient {resource}");
+        let mut reasons: Vec<(String, usize)> = self
+            .reasons
+            .into_iter()
+            .filter(|&(_, nodes)| nodes > 0)
+            .map(|(reason, nodes)| {
+                let text = match reason {
+                    Reason::Filter(plugin) => static_reason(plugin).into(),
+                    Reason::Short(Shortage::Pods) => TOO_MANY_PODS.into(),
+                    Reason::Short(Shortage::Native(name)) => insufficient(name),
+                    Reason::Short(Shortage::Scalar(word)) => insufficient(fleet.words.text(word)),
+                    Reason::OutsideNamedNodes => OUTSIDE_NAMED_NODES.into(),
+                };
+                (text, nodes)
+            })
+            .collect();
+        reasons.sort();
         Unschedulable {
-            nodes,
+            nodes: fleet.present(),
             contradiction: None,
-            reasons: self.tally.sorted(),
+            reasons,
             rejected_by: self.rejected_by,
             preemptible: self.preemptible,
         }

@@ -84,10 +84,6 @@ pub(crate) const TOO_MANY_PODS: &str = "Too many pods";
 pub(crate) const OUTSIDE_NAMED_NODES: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
 pub(crate) const TERMS_CONFLICT: &str = "pod affinity terms conflict";
 
-pub(crate) fn insufficient(resource: &str) -> String {
-    format!("Insufficient {resource}")
-}
-
 /// The answer when no node passes the filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unschedulable {
@@ -124,27 +120,6 @@ impl Unschedulable {
             message.push_str(&format!(" {}.", parts.join(", ")));
         }
         message
-    }
-}
-
-/// Reasons being counted.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    reasons: Vec<(String, usize)>,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, reason: &str, nodes: usize) {
-        match self.reasons.iter_mut().find(|(r, _)| r == reason) {
-            Some((_, n)) => *n += nodes,
-            None => self.reasons.push((reason.into(), nodes)),
-        }
-    }
-
-    pub(crate) fn sorted(mut self) -> Vec<(String, usize)> {
-        self.reasons.retain(|(_, n)| *n > 0);
-        self.reasons.sort();
-        self.reasons
     }
 }
 

@@ -64,6 +64,9 @@ pub const SERVICES: ResourceRef = ResourceRef::new("", "v1", "services");
 pub const SERVICE_ACCOUNTS: ResourceRef = ResourceRef::new("", "v1", "serviceaccounts");
 /// `v1 configmaps`.
 pub const CONFIG_MAPS: ResourceRef = ResourceRef::new("", "v1", "configmaps");
+/// `v1 persistentvolumeclaims`.
+pub const PERSISTENT_VOLUME_CLAIMS: ResourceRef =
+    ResourceRef::new("", "v1", "persistentvolumeclaims");
 /// `v1 replicationcontrollers`.
 pub const REPLICATION_CONTROLLERS: ResourceRef =
     ResourceRef::new("", "v1", "replicationcontrollers");

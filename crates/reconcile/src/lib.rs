@@ -7,6 +7,8 @@
 //! |---|---|---|
 //! | [`deployment`] | a rolled-out template | ReplicaSets |
 //! | [`replicaset`] | a number of pods (also for ReplicationControllers) | Pods |
+//! | [`daemonset`] | a pod on each matching node | Pods |
+//! | [`statefulset`] | numbered pods with lasting names and claims | Pods, claims |
 //! | [`job`] | a number of finished pods, each counted once | Pods |
 //! | [`endpointslice`] | the addresses behind a Service | EndpointSlices |
 //! | [`garbage`] | no object outlives its owners | deletions |
@@ -16,6 +18,7 @@
 //! | [`podgc`] | no pod stays bound to a vanished node | deletions |
 
 pub mod action;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpointslice;
 pub mod garbage;
@@ -27,6 +30,7 @@ pub mod pod;
 pub mod podgc;
 pub mod replicaset;
 pub mod serviceaccount;
+pub mod statefulset;
 mod status;
 #[cfg(test)]
 mod toy;

@@ -39,6 +39,18 @@ pub fn admit_create(res: &Resource, obj: &mut Value, found: &LookedUp) -> Result
     }
 }
 
+/// Everything admission does to an object about to be replaced by `obj`: what was worked out at creation is kept.
+pub fn admit_update(res: &Resource, obj: &mut Value, old: &Value) {
+    if (res.group, res.resource) == ("", "pods") {
+        for field in ["spec.priority", "spec.preemptionPolicy"] {
+            if tree::get(obj, field).is_none() {
+                tree::carry(obj, old, field);
+            }
+        }
+        set_tolerations(obj);
+    }
+}
+
 /// A pod that names no account runs as `default`.
 pub fn set_service_account(pod: &mut Value) {
     tree::ensure(pod, "spec");
@@ -49,7 +61,11 @@ pub fn set_service_account(pod: &mut Value) {
         return;
     }
     let old_name = tree::text(pod, "spec.serviceAccount").to_owned();
-    let name = if old_name.is_empty() { "default".to_owned() } else { old_name };
+    let name = if old_name.is_empty() {
+        "default".to_owned()
+    } else {
+        old_name
+    };
     tree::fill(pod, "spec.serviceAccountName", name);
     tree::carry_within(pod, "spec.serviceAccountName", "spec.serviceAccount");
 }
@@ -69,10 +85,21 @@ pub fn set_priority(pod: &mut Value, class: &Value) -> Result<(), ApiError> {
         }
     } else {
         if name.is_empty() {
-            tree::put(pod, "spec.priorityClassName", tree::text(class, "metadata.name"));
+            tree::put(
+                pod,
+                "spec.priorityClassName",
+                tree::text(class, "metadata.name"),
+            );
         }
         let policy = tree::text(class, "preemptionPolicy");
-        (tree::int(class, "value").unwrap_or(0), if policy.is_empty() { "PreemptLowerPriority" } else { policy })
+        (
+            tree::int(class, "value").unwrap_or(0),
+            if policy.is_empty() {
+                "PreemptLowerPriority"
+            } else {
+                policy
+            },
+        )
     };
     if let Some(sent) = tree::int(pod, "spec.priority").filter(|sent| *sent != priority) {
         return refuse(format!(
@@ -119,9 +146,9 @@ pub fn set_tolerations(pod: &mut Value) {
 /// A new node takes no pods until the node controller has seen it ready.
 pub fn taint_new_node(node: &mut Value) {
     let mut taints = tree::items(node, "spec.taints").to_vec();
-    let tainted = taints
-        .iter()
-        .any(|taint| tree::text(taint, "key") == NOT_READY && tree::text(taint, "effect") == "NoSchedule");
+    let tainted = taints.iter().any(|taint| {
+        tree::text(taint, "key") == NOT_READY && tree::text(taint, "effect") == "NoSchedule"
+    });
     if !tainted {
         taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
         tree::put(node, "spec.taints", taints);
@@ -156,10 +183,14 @@ mod tests {
 
     #[test]
     fn the_class_decides_the_priority() {
-        let class = json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"});
+        let class =
+            json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"});
         let mut pod = json!({"metadata": {"name": "web"}, "spec": {"priorityClassName": "high"}});
         set_priority(&mut pod, &class).unwrap();
-        assert_eq!(pod["spec"], json!({"priorityClassName": "high", "priority": 1000, "preemptionPolicy": "Never"}));
+        assert_eq!(
+            pod["spec"],
+            json!({"priorityClassName": "high", "priority": 1000, "preemptionPolicy": "Never"})
+        );
         let mut odd = json!({"metadata": {"name": "web"}, "spec": {"priority": 7}});
         let refused = set_priority(&mut odd, &class).unwrap_err();
         assert_eq!(refused.code, 403);
@@ -183,6 +214,9 @@ mod tests {
         let mut node = json!({"metadata": {"name": "n"}});
         taint_new_node(&mut node);
         taint_new_node(&mut node);
-        assert_eq!(node["spec"]["taints"], json!([{"key": NOT_READY, "effect": "NoSchedule"}]));
+        assert_eq!(
+            node["spec"]["taints"],
+            json!([{"key": NOT_READY, "effect": "NoSchedule"}])
+        );
     }
 }

@@ -12,20 +12,36 @@ use serde_json::json;
 pub fn bind(pod: &Value, binding: &Value, ctx: &Context) -> Result<Value, ApiError> {
     let name = tree::text(pod, "metadata.name");
     check_binding(binding, name)?;
-    let refuse = |detail: String| Err(ApiError::conflict(&GroupResource::new("", "pods/binding"), name, &detail));
+    let refuse = |detail: String| {
+        Err(ApiError::conflict(
+            &GroupResource::new("", "pods/binding"),
+            name,
+            &detail,
+        ))
+    };
 
-    let (asked, own) = (tree::text(binding, "metadata.uid"), tree::text(pod, "metadata.uid"));
+    let (asked, own) = (
+        tree::text(binding, "metadata.uid"),
+        tree::text(pod, "metadata.uid"),
+    );
     if !asked.is_empty() && asked != own {
-        return refuse(format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {own}"));
+        return refuse(format!(
+            "Precondition failed: UID in precondition: {asked}, UID in object meta: {own}"
+        ));
     }
-    let (asked, own) = (tree::text(binding, "metadata.resourceVersion"), tree::text(pod, "metadata.resourceVersion"));
+    let (asked, own) = (
+        tree::text(binding, "metadata.resourceVersion"),
+        tree::text(pod, "metadata.resourceVersion"),
+    );
     if !asked.is_empty() && asked != own {
         return refuse(format!(
             "Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion in object meta: {own}"
         ));
     }
     if tree::get(pod, "metadata.deletionTimestamp").is_some() {
-        return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
+        return refuse(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
     }
     let node = tree::text(pod, "spec.nodeName");
     if !node.is_empty() {
@@ -37,9 +53,15 @@ pub fn bind(pod: &Value, binding: &Value, ctx: &Context) -> Result<Value, ApiErr
 
     let mut bound = pod.clone();
     tree::remove(&mut bound, "metadata.resourceVersion");
-    tree::put(&mut bound, "spec.nodeName", tree::text(binding, "target.name"));
+    tree::put(
+        &mut bound,
+        "spec.nodeName",
+        tree::text(binding, "target.name"),
+    );
     for field in ["metadata.annotations", "metadata.labels"] {
-        let Some(added) = tree::map(binding, field).filter(|added| !added.is_empty()) else { continue };
+        let Some(added) = tree::map(binding, field).filter(|added| !added.is_empty()) else {
+            continue;
+        };
         if let Some(own) = tree::ensure(&mut bound, field) {
             own.extend(added.clone());
         }
@@ -51,21 +73,35 @@ pub fn bind(pod: &Value, binding: &Value, ctx: &Context) -> Result<Value, ApiErr
 fn check_binding(binding: &Value, pod_name: &str) -> Result<(), ApiError> {
     let name = tree::text(binding, "metadata.name");
     if !name.is_empty() && name != pod_name {
-        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+        return Err(ApiError::bad_request(
+            "name in URL does not match name in Binding object",
+        ));
     }
     let mut errors = Vec::new();
     let target = FieldPath::new("target");
     let kind = tree::text(binding, "target.kind");
     if !matches!(kind, "" | "Node") {
-        errors.push(FieldError::not_supported(&target.child("kind"), kind, &["Node", "<empty>"]));
+        errors.push(FieldError::not_supported(
+            &target.child("kind"),
+            kind,
+            &["Node", "<empty>"],
+        ));
     }
     let node = tree::text(binding, "target.name");
     if node.is_empty() {
         errors.push(FieldError::required(&target.child("name"), ""));
     } else {
-        errors.extend(FieldError::invalid_each(&target.child("name"), node, meta::names::dns1123_subdomain(node)));
+        errors.extend(FieldError::invalid_each(
+            &target.child("name"),
+            node,
+            meta::names::dns1123_subdomain(node),
+        ));
     }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "Binding", pod_name, errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("", "Binding", pod_name, errors))
+    }
 }
 
 fn set_scheduled(pod: &mut Value, ctx: &Context) {
@@ -78,7 +114,10 @@ fn set_scheduled(pod: &mut Value, ctx: &Context) {
         tree::put(&mut condition, "observedGeneration", generation);
     }
     let mut conditions = tree::items(pod, "status.conditions").to_vec();
-    match conditions.iter_mut().find(|present| tree::text(present, "type") == "PodScheduled") {
+    match conditions
+        .iter_mut()
+        .find(|present| tree::text(present, "type") == "PodScheduled")
+    {
         Some(present) => *present = condition,
         None => conditions.push(condition),
     }
@@ -91,7 +130,15 @@ mod tests {
 
     fn bind_to(pod: &Value, binding: &Value) -> Result<Value, ApiError> {
         let mut random = || 0;
-        bind(pod, binding, &Context { now_micros: 0, user: "", random: &mut random })
+        bind(
+            pod,
+            binding,
+            &Context {
+                now_micros: 0,
+                user: "",
+                random: &mut random,
+            },
+        )
     }
 
     #[test]
@@ -127,7 +174,13 @@ mod tests {
             nothing.message,
             "Binding \"web\" is invalid: [target.kind: Unsupported value: \"Pod\": supported values: \"Node\", \"<empty>\", target.name: Required value]"
         );
-        let gated = json!({"metadata": {"name": "web"}, "spec": {"schedulingGates": [{"name": "g"}]}});
-        assert_eq!(bind_to(&gated, &json!({"target": {"name": "n1"}})).unwrap_err().code, 409);
+        let gated =
+            json!({"metadata": {"name": "web"}, "spec": {"schedulingGates": [{"name": "g"}]}});
+        assert_eq!(
+            bind_to(&gated, &json!({"target": {"name": "n1"}}))
+                .unwrap_err()
+                .code,
+            409
+        );
     }
 }

@@ -61,10 +61,18 @@ mod tests {
     #[test]
     fn a_uid_is_a_version_4_uuid() {
         let mut random = || u64::MAX;
-        let mut ctx = Context { now_micros: 0, user: "", random: &mut random };
+        let mut ctx = Context {
+            now_micros: 0,
+            user: "",
+            random: &mut random,
+        };
         assert_eq!(ctx.uid(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         let mut random = || 0;
-        let mut ctx = Context { now_micros: 0, user: "", random: &mut random };
+        let mut ctx = Context {
+            now_micros: 0,
+            user: "",
+            random: &mut random,
+        };
         assert_eq!(ctx.uid(), "00000000-0000-4000-8000-000000000000");
     }
 
@@ -75,7 +83,11 @@ mod tests {
             next += 1;
             next - 1
         };
-        let mut ctx = Context { now_micros: 0, user: "", random: &mut random };
+        let mut ctx = Context {
+            now_micros: 0,
+            user: "",
+            random: &mut random,
+        };
         assert_eq!(ctx.generated_name("web-"), "web-bcdfg");
         assert_eq!(ctx.generated_name(&"a".repeat(80)).len(), 63);
         assert!(ctx.generated_name(&"ä".repeat(80)).len() <= 63);

@@ -47,7 +47,8 @@ pub fn prepare_create(
     if !findings.is_empty() {
         return Err(invalid(res, &obj, findings));
     }
-    if resource_version.is_some_and(|version| version.as_str().is_some_and(|text| !text.is_empty())) {
+    if resource_version.is_some_and(|version| version.as_str().is_some_and(|text| !text.is_empty()))
+    {
         return Err(ApiError::new(
             500,
             Reason::Unknown,
@@ -67,5 +68,10 @@ pub(crate) fn settle(res: &Resource, obj: Value) -> Result<Value, ApiError> {
 
 /// The 422 that lists everything found.
 pub(crate) fn invalid(res: &Resource, obj: &Value, findings: Findings) -> ApiError {
-    ApiError::invalid(res.group, res.kind, tree::text(obj, "metadata.name"), findings.into_errors())
+    ApiError::invalid(
+        res.group,
+        res.kind,
+        tree::text(obj, "metadata.name"),
+        findings.into_errors(),
+    )
 }

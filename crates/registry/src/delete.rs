@@ -75,9 +75,18 @@ impl DeleteOptions {
             }
         };
         if !errors.is_empty() {
-            return Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", errors));
+            return Err(ApiError::invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                errors,
+            ));
         }
-        let owned = |path| tree::get(options, path).and_then(Value::as_str).map(str::to_owned);
+        let owned = |path| {
+            tree::get(options, path)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         Ok(DeleteOptions {
             grace_period_seconds: tree::int(options, "gracePeriodSeconds"),
             uid: owned("preconditions.uid"),
@@ -117,10 +126,18 @@ pub fn prepare_delete(
         return Ok(Deletion::Remove);
     }
     mark(&mut obj, ctx);
-    Ok(if obj == before { Deletion::Unchanged } else { Deletion::Mark(obj) })
+    Ok(if obj == before {
+        Deletion::Unchanged
+    } else {
+        Deletion::Mark(obj)
+    })
 }
 
-fn check_preconditions(res: &Resource, old: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+fn check_preconditions(
+    res: &Resource,
+    old: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     let name = tree::text(old, "metadata.name");
     let uid = tree::text(old, "metadata.uid");
     if let Some(asked) = options.uid.as_deref().filter(|asked| *asked != uid) {
@@ -131,7 +148,11 @@ fn check_preconditions(res: &Resource, old: &Value, options: &DeleteOptions) -> 
         return Err(ApiError::conflict(&group_resource(res), name, &detail));
     }
     let version = tree::text(old, "metadata.resourceVersion");
-    if let Some(asked) = options.resource_version.as_deref().filter(|asked| *asked != version) {
+    if let Some(asked) = options
+        .resource_version
+        .as_deref()
+        .filter(|asked| *asked != version)
+    {
         let detail = format!(
             "the ResourceVersion in the precondition ({asked}) does not match the ResourceVersion in record ({version}). \
              The object might have been modified"
@@ -152,13 +173,22 @@ fn set_propagation_finalizers(obj: &mut Value, options: &DeleteOptions) {
     let present = tree::items(obj, "metadata.finalizers");
     let mut finalizers: Vec<Value> = present
         .iter()
-        .filter(|finalizer| !matches!(finalizer.as_str(), Some(ORPHAN_FINALIZER | FOREGROUND_FINALIZER)))
+        .filter(|finalizer| {
+            !matches!(
+                finalizer.as_str(),
+                Some(ORPHAN_FINALIZER | FOREGROUND_FINALIZER)
+            )
+        })
         .cloned()
         .collect();
     if let Some(name) = wanted {
         finalizers.push(Value::from(name));
     }
-    if finalizers.len() == present.len() && finalizers.iter().all(|finalizer| present.contains(finalizer)) {
+    if finalizers.len() == present.len()
+        && finalizers
+            .iter()
+            .all(|finalizer| present.contains(finalizer))
+    {
         return;
     }
     if finalizers.is_empty() {
@@ -181,7 +211,9 @@ fn mark(obj: &mut Value, ctx: &Context) {
 
 /// Deletion changes what controllers should do, so it counts as a new generation.
 fn bump_generation(obj: &mut Value) {
-    if let Some(generation) = tree::int(obj, "metadata.generation").filter(|generation| *generation > 0) {
+    if let Some(generation) =
+        tree::int(obj, "metadata.generation").filter(|generation| *generation > 0)
+    {
         tree::put(obj, "metadata.generation", generation.saturating_add(1));
     }
 }
@@ -206,40 +238,79 @@ fn grace(pod: &mut Value, options: &DeleteOptions, ctx: &Context) -> Grace {
             Some(asked) if asked < given_seconds => asked.max(0),
             _ => return Grace::Pending,
         };
-        let shortened = deadline_micros
-            .saturating_sub(given_seconds.saturating_sub(asked_seconds).saturating_mul(1_000_000));
+        let shortened = deadline_micros.saturating_sub(
+            given_seconds
+                .saturating_sub(asked_seconds)
+                .saturating_mul(1_000_000),
+        );
         set_deadline(pod, shortened, asked_seconds);
-        return if asked_seconds == 0 { Grace::Over } else { Grace::Running };
+        return if asked_seconds == 0 {
+            Grace::Over
+        } else {
+            Grace::Running
+        };
     }
     let mut seconds = options
         .grace_period_seconds
         .or_else(|| tree::int(pod, "spec.terminationGracePeriodSeconds"))
         .unwrap_or(0);
-    if tree::text(pod, "spec.nodeName").is_empty() || matches!(tree::text(pod, "status.phase"), "Succeeded" | "Failed") {
+    if tree::text(pod, "spec.nodeName").is_empty()
+        || matches!(tree::text(pod, "status.phase"), "Succeeded" | "Failed")
+    {
         seconds = 0;
     }
     if seconds < 0 {
         seconds = 1;
     }
     bump_generation(pod);
-    set_deadline(pod, ctx.now_micros.saturating_add(seconds.saturating_mul(1_000_000)), seconds);
-    if seconds == 0 { Grace::Over } else { Grace::Running }
+    set_deadline(
+        pod,
+        ctx.now_micros
+            .saturating_add(seconds.saturating_mul(1_000_000)),
+        seconds,
+    );
+    if seconds == 0 {
+        Grace::Over
+    } else {
+        Grace::Running
+    }
 }
 
 fn set_deadline(pod: &mut Value, deadline_micros: i64, grace_seconds: i64) {
     // A grace of centuries must not leave the range of RFC 3339 years.
     const DEADLINE_MICROS_MAX: i64 = 253_402_300_799_000_000;
     let deadline_micros = deadline_micros.min(DEADLINE_MICROS_MAX);
-    tree::put(pod, "metadata.deletionTimestamp", meta::time::format_seconds(deadline_micros));
+    tree::put(
+        pod,
+        "metadata.deletionTimestamp",
+        meta::time::format_seconds(deadline_micros),
+    );
     tree::put(pod, "metadata.deletionGracePeriodSeconds", grace_seconds);
 }
 
 /// A namespace first becomes Terminating; it goes when both lists of finalizers are empty.
-fn delete_namespace(res: &Resource, before: Value, mut namespace: Value, ctx: &Context) -> Deletion {
+fn delete_namespace(
+    res: &Resource,
+    before: Value,
+    mut namespace: Value,
+    ctx: &Context,
+) -> Deletion {
     if tree::get(&before, "metadata.deletionTimestamp").is_some() {
-        return if is_ready_to_go(res, &before) { Deletion::Remove } else { Deletion::Unchanged };
+        return if is_ready_to_go(res, &before) {
+            Deletion::Remove
+        } else {
+            Deletion::Unchanged
+        };
     }
-    tree::put(&mut namespace, "metadata.deletionTimestamp", ctx.now_seconds_text());
+    tree::put(
+        &mut namespace,
+        "metadata.deletionTimestamp",
+        ctx.now_seconds_text(),
+    );
     tree::put(&mut namespace, "status.phase", "Terminating");
-    if is_ready_to_go(res, &namespace) { Deletion::Remove } else { Deletion::Mark(namespace) }
+    if is_ready_to_go(res, &namespace) {
+        Deletion::Remove
+    } else {
+        Deletion::Mark(namespace)
+    }
 }

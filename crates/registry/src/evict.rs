@@ -21,7 +21,11 @@ pub enum Eviction {
 }
 
 /// Decides about evicting a pod, given the budgets of its namespace that select it.
-pub fn prepare_eviction(pod: &Value, budgets: &[&Value], ctx: &Context) -> Result<Eviction, ApiError> {
+pub fn prepare_eviction(
+    pod: &Value,
+    budgets: &[&Value],
+    ctx: &Context,
+) -> Result<Eviction, ApiError> {
     if can_ignore_budgets(pod) {
         return Ok(Eviction::Delete);
     }
@@ -47,7 +51,9 @@ pub fn prepare_eviction(pod: &Value, budgets: &[&Value], ctx: &Context) -> Resul
     let name = tree::text(budget, "metadata.name");
     let observed = tree::int(budget, "status.observedGeneration").unwrap_or(0);
     if observed < tree::int(budget, "metadata.generation").unwrap_or(0) {
-        return Err(too_many(format!("The disruption budget {name} is still being processed by the server.")));
+        return Err(too_many(format!(
+            "The disruption budget {name} is still being processed by the server."
+        )));
     }
     let allowed = tree::int(budget, "status.disruptionsAllowed").unwrap_or(0);
     if allowed <= 0 {
@@ -55,33 +61,52 @@ pub fn prepare_eviction(pod: &Value, budgets: &[&Value], ctx: &Context) -> Resul
             "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
         )));
     }
-    if tree::map(budget, "status.disruptedPods").is_some_and(|pods| pods.len() >= DISRUPTED_PODS_MAX) {
-        return Err(too_many("DisruptedPods map too big - too many evictions not confirmed by PDB controller".to_owned()));
+    if tree::map(budget, "status.disruptedPods")
+        .is_some_and(|pods| pods.len() >= DISRUPTED_PODS_MAX)
+    {
+        return Err(too_many(
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
+                .to_owned(),
+        ));
     }
     let mut spent = budget.clone();
     tree::remove(&mut spent, "metadata.resourceVersion");
     tree::put(&mut spent, "status.disruptionsAllowed", allowed - 1);
     if let Some(pods) = tree::ensure(&mut spent, "status.disruptedPods") {
-        pods.insert(tree::text(pod, "metadata.name").to_owned(), Value::String(ctx.now_seconds_text()));
+        pods.insert(
+            tree::text(pod, "metadata.name").to_owned(),
+            Value::String(ctx.now_seconds_text()),
+        );
     }
     Ok(Eviction::Spend(spent))
 }
 
 /// Pods that serve nobody, or are going anyway, are not worth a budget.
 fn can_ignore_budgets(pod: &Value) -> bool {
-    matches!(tree::text(pod, "status.phase"), "Succeeded" | "Failed" | "Pending")
-        || tree::get(pod, "metadata.deletionTimestamp").is_some()
+    matches!(
+        tree::text(pod, "status.phase"),
+        "Succeeded" | "Failed" | "Pending"
+    ) || tree::get(pod, "metadata.deletionTimestamp").is_some()
 }
 
 fn is_ready(pod: &Value) -> bool {
     tree::items(pod, "status.conditions")
         .iter()
-        .any(|condition| tree::text(condition, "type") == "Ready" && tree::text(condition, "status") == "True")
+        .any(|condition| {
+            tree::text(condition, "type") == "Ready" && tree::text(condition, "status") == "True"
+        })
 }
 
 fn too_many(message: String) -> ApiError {
-    ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", RETRY_SECONDS)
-        .with_cause(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() })
+    ApiError::too_many_requests(
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+        RETRY_SECONDS,
+    )
+    .with_cause(Cause {
+        reason: "DisruptionBudget".to_owned(),
+        message,
+        field: String::new(),
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +116,15 @@ mod tests {
 
     fn evict(pod: &Value, budgets: &[&Value]) -> Result<Eviction, ApiError> {
         let mut random = || 0;
-        prepare_eviction(pod, budgets, &Context { now_micros: 0, user: "", random: &mut random })
+        prepare_eviction(
+            pod,
+            budgets,
+            &Context {
+                now_micros: 0,
+                user: "",
+                random: &mut random,
+            },
+        )
     }
 
     #[test]
@@ -99,9 +132,14 @@ mod tests {
         let pod = json!({"metadata": {"name": "web"}, "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         let budget = json!({"metadata": {"name": "pdb", "generation": 1}, "status": {
             "observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2}});
-        let Ok(Eviction::Spend(spent)) = evict(&pod, &[&budget]) else { panic!("allowed") };
+        let Ok(Eviction::Spend(spent)) = evict(&pod, &[&budget]) else {
+            panic!("allowed")
+        };
         assert_eq!(spent["status"]["disruptionsAllowed"], json!(0));
-        assert_eq!(spent["status"]["disruptedPods"], json!({"web": "1970-01-01T00:00:00Z"}));
+        assert_eq!(
+            spent["status"]["disruptedPods"],
+            json!({"web": "1970-01-01T00:00:00Z"})
+        );
         let refused = evict(&pod, &[&spent]).unwrap_err();
         assert_eq!(refused.code, 429);
         assert_eq!(
@@ -115,6 +153,9 @@ mod tests {
         let pod = json!({"metadata": {"name": "web"}, "status": {"phase": "Succeeded"}});
         let budget = json!({"metadata": {"name": "pdb"}, "status": {"disruptionsAllowed": 0}});
         assert_eq!(evict(&pod, &[&budget]), Ok(Eviction::Delete));
-        assert_eq!(evict(&json!({"status": {"phase": "Running"}}), &[]), Ok(Eviction::Delete));
+        assert_eq!(
+            evict(&json!({"status": {"phase": "Running"}}), &[]),
+            Ok(Eviction::Delete)
+        );
     }
 }

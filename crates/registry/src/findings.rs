@@ -37,7 +37,12 @@ impl Findings {
         self.add(FieldError::required(path, detail));
     }
 
-    pub(crate) fn invalid(&mut self, path: &FieldPath, value: impl Into<Value>, detail: impl Into<String>) {
+    pub(crate) fn invalid(
+        &mut self,
+        path: &FieldPath,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) {
         self.add(FieldError::invalid(path, value, detail));
     }
 
@@ -45,7 +50,12 @@ impl Findings {
         self.add(FieldError::duplicate(path, value));
     }
 
-    pub(crate) fn not_supported(&mut self, path: &FieldPath, value: impl Into<Value>, supported: &[&str]) {
+    pub(crate) fn not_supported(
+        &mut self,
+        path: &FieldPath,
+        value: impl Into<Value>,
+        supported: &[&str],
+    ) {
         self.add(FieldError::not_supported(path, value, supported));
     }
 
@@ -73,7 +83,13 @@ impl Findings {
     }
 
     /// A text that must be one of a set; `required` says whether empty counts as missing.
-    pub(crate) fn one_of(&mut self, path: &FieldPath, value: &str, supported: &[&str], required: bool) {
+    pub(crate) fn one_of(
+        &mut self,
+        path: &FieldPath,
+        value: &str,
+        supported: &[&str],
+        required: bool,
+    ) {
         if value.is_empty() {
             if required {
                 self.required(path, "");
@@ -107,13 +123,19 @@ impl Findings {
     /// A field that may not change.
     pub(crate) fn immutable(&mut self, path: &FieldPath, new: &Value, old: &Value, field: &str) {
         if !tree::same_at(new, old, field) {
-            self.invalid(path, tree::get(new, field).cloned().unwrap_or(Value::Null), "field is immutable");
+            self.invalid(
+                path,
+                tree::get(new, field).cloned().unwrap_or(Value::Null),
+                "field is immutable",
+            );
         }
     }
 
     /// Labels: qualified keys, valid values.
     pub(crate) fn labels(&mut self, path: &FieldPath, labels: Option<&Value>) {
-        let Some(labels) = labels.and_then(Value::as_object) else { return };
+        let Some(labels) = labels.and_then(Value::as_object) else {
+            return;
+        };
         for (key, value) in labels {
             self.each(path, key, meta::names::qualified_name(key));
             let value = value.as_str().unwrap_or("");
@@ -123,7 +145,10 @@ impl Findings {
 
     /// A metav1.LabelSelector.
     pub(crate) fn label_selector(&mut self, path: &FieldPath, selector: &Value) {
-        self.labels(&path.child("matchLabels"), tree::get(selector, "matchLabels"));
+        self.labels(
+            &path.child("matchLabels"),
+            tree::get(selector, "matchLabels"),
+        );
         for (index, term) in tree::items(selector, "matchExpressions").iter().enumerate() {
             let path = path.child("matchExpressions").index(index);
             let operator = tree::text(term, "operator");
@@ -131,7 +156,10 @@ impl Findings {
             match operator {
                 "In" | "NotIn" => {
                     if values.is_empty() {
-                        self.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                        self.required(
+                            &path.child("values"),
+                            "must be specified when `operator` is 'In' or 'NotIn'",
+                        );
                     }
                 }
                 "Exists" | "DoesNotExist" => {
@@ -142,13 +170,21 @@ impl Findings {
                         );
                     }
                 }
-                other => self.invalid(&path.child("operator"), other, "not a valid selector operator"),
+                other => self.invalid(
+                    &path.child("operator"),
+                    other,
+                    "not a valid selector operator",
+                ),
             }
             let key = tree::text(term, "key");
             self.each(&path.child("key"), key, meta::names::qualified_name(key));
             for (position, value) in values.iter().enumerate() {
                 let value = value.as_str().unwrap_or("");
-                self.each(&path.child("values").index(position), value, meta::names::label_value(value));
+                self.each(
+                    &path.child("values").index(position),
+                    value,
+                    meta::names::label_value(value),
+                );
             }
         }
     }
@@ -166,7 +202,11 @@ mod tests {
             &FieldPath::new("spec").child("selector"),
             &json!({"matchExpressions": [{"key": "a", "operator": "In"}, {"key": "b", "operator": "Is"}]}),
         );
-        let texts: Vec<String> = findings.into_errors().iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = findings
+            .into_errors()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             texts,
             [

@@ -27,9 +27,15 @@ pub(crate) const STALE: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
 /// Makes sure `metadata` is an object and agrees with the namespace of the request.
-pub(crate) fn settle_namespace(res: &Resource, obj: &mut Value, namespace: Option<&str>) -> Result<(), ApiError> {
+pub(crate) fn settle_namespace(
+    res: &Resource,
+    obj: &mut Value,
+    namespace: Option<&str>,
+) -> Result<(), ApiError> {
     if tree::ensure(obj, "metadata").is_none() {
-        return Err(ApiError::bad_request("the object provided is unrecognized (must be an object with metadata)"));
+        return Err(ApiError::bad_request(
+            "the object provided is unrecognized (must be an object with metadata)",
+        ));
     }
     if !res.namespaced {
         tree::remove(obj, "metadata.namespace");
@@ -39,7 +45,9 @@ pub(crate) fn settle_namespace(res: &Resource, obj: &mut Value, namespace: Optio
     let own = tree::text(obj, "metadata.namespace");
     if own.is_empty() {
         if asked.is_empty() {
-            return Err(ApiError::bad_request("namespace is required for namespaced resources"));
+            return Err(ApiError::bad_request(
+                "namespace is required for namespaced resources",
+            ));
         }
         tree::put(obj, "metadata.namespace", asked);
     } else if !asked.is_empty() && own != asked {
@@ -60,7 +68,10 @@ pub(crate) fn stamp_new(obj: &mut Value, ctx: &mut Context) {
         tree::put(obj, "metadata.name", name);
     }
     drop_unsettable(obj);
-    for field in ["metadata.deletionTimestamp", "metadata.deletionGracePeriodSeconds"] {
+    for field in [
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
+    ] {
         tree::remove(obj, field);
     }
     tree::put(obj, "metadata.creationTimestamp", now);
@@ -96,24 +107,42 @@ pub(crate) fn check(res: &Resource, strategy: Strategy, obj: &Value, findings: &
     let path = FieldPath::new("metadata");
     let prefix = tree::text(obj, "metadata.generateName");
     if !prefix.is_empty() {
-        findings.each(&path.child("generateName"), prefix, strategy.name.complaints(prefix, true));
+        findings.each(
+            &path.child("generateName"),
+            prefix,
+            strategy.name.complaints(prefix, true),
+        );
     }
     let name = tree::text(obj, "metadata.name");
     if name.is_empty() {
         findings.required(&path.child("name"), "name or generateName is required");
     } else {
-        findings.each(&path.child("name"), name, strategy.name.complaints(name, false));
+        findings.each(
+            &path.child("name"),
+            name,
+            strategy.name.complaints(name, false),
+        );
     }
     let namespace = tree::text(obj, "metadata.namespace");
     if res.namespaced {
         if namespace.is_empty() {
             findings.required(&path.child("namespace"), "");
         } else {
-            findings.each(&path.child("namespace"), namespace, meta::names::dns1123_label(namespace));
+            findings.each(
+                &path.child("namespace"),
+                namespace,
+                meta::names::dns1123_label(namespace),
+            );
         }
     }
-    if let Some(generation) = tree::int(obj, "metadata.generation").filter(|generation| *generation < 0) {
-        findings.invalid(&path.child("generation"), generation, "must be greater than or equal to 0");
+    if let Some(generation) =
+        tree::int(obj, "metadata.generation").filter(|generation| *generation < 0)
+    {
+        findings.invalid(
+            &path.child("generation"),
+            generation,
+            "must be greater than or equal to 0",
+        );
     }
     check_collections(obj, findings);
 }
@@ -124,8 +153,16 @@ fn check_collections(obj: &Value, findings: &mut Findings) {
     if let Some(annotations) = tree::map(obj, "metadata.annotations") {
         check_annotations(annotations, &path.child("annotations"), findings);
     }
-    check_owners(tree::items(obj, "metadata.ownerReferences"), &path.child("ownerReferences"), findings);
-    check_finalizers(tree::items(obj, "metadata.finalizers"), &path.child("finalizers"), findings);
+    check_owners(
+        tree::items(obj, "metadata.ownerReferences"),
+        &path.child("ownerReferences"),
+        findings,
+    );
+    check_finalizers(
+        tree::items(obj, "metadata.finalizers"),
+        &path.child("finalizers"),
+        findings,
+    );
 }
 
 /// What is wrong with annotations.
@@ -147,8 +184,15 @@ fn check_owners(owners: &[Value], path: &FieldPath, findings: &mut Findings) {
         let at = path.index(index);
         let api_version = tree::text(owner, "apiVersion");
         let kind = tree::text(owner, "kind");
-        if api_version.is_empty() || api_version.ends_with('/') || api_version.matches('/').count() > 1 {
-            findings.invalid(&at.child("apiVersion"), api_version, "version must not be empty");
+        if api_version.is_empty()
+            || api_version.ends_with('/')
+            || api_version.matches('/').count() > 1
+        {
+            findings.invalid(
+                &at.child("apiVersion"),
+                api_version,
+                "version must not be empty",
+            );
         }
         if kind.is_empty() {
             findings.invalid(&at.child("kind"), kind, "must not be empty");
@@ -160,7 +204,11 @@ fn check_owners(owners: &[Value], path: &FieldPath, findings: &mut Findings) {
             findings.invalid(&at.child("uid"), "", "must not be empty");
         }
         if matches!(api_version, "v1" | "events.k8s.io/v1") && kind == "Event" {
-            findings.invalid(&at, owner.clone(), format!("{api_version}, Kind=Event is disallowed from being an owner"));
+            findings.invalid(
+                &at,
+                owner.clone(),
+                format!("{api_version}, Kind=Event is disallowed from being an owner"),
+            );
         }
         if tree::flag(owner, "controller") {
             let this = tree::text(owner, "kind");
@@ -186,7 +234,11 @@ fn check_finalizers(finalizers: &[Value], path: &FieldPath, findings: &mut Findi
         let finalizer = finalizer.as_str().unwrap_or("");
         orphan |= finalizer == ORPHAN_FINALIZER;
         foreground |= finalizer == FOREGROUND_FINALIZER;
-        findings.each(&path.index(index), finalizer, meta::names::qualified_name(finalizer));
+        findings.each(
+            &path.index(index),
+            finalizer,
+            meta::names::qualified_name(finalizer),
+        );
     }
     if orphan && foreground {
         findings.invalid(
@@ -203,7 +255,14 @@ pub(crate) fn check_update(new: &Value, old: &Value, findings: &mut Findings) {
     if tree::get(old, "metadata.deletionTimestamp").is_some() {
         check_no_new_finalizers(new, old, &path.child("finalizers"), findings);
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         findings.immutable(&path.child(field), new, old, &format!("metadata.{field}"));
     }
     check_collections(new, findings);
@@ -232,7 +291,11 @@ fn check_no_new_finalizers(new: &Value, old: &Value, path: &FieldPath, findings:
 pub(crate) fn uid_conflict(res: &Resource, old: &Value, uid: &str) -> ApiError {
     let namespace = tree::text(old, "metadata.namespace");
     let name = tree::text(old, "metadata.name");
-    let place = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+    let place = if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    };
     ApiError::conflict(
         &group_resource(res),
         name,

@@ -20,7 +20,13 @@ pub fn scale_of(res: &Resource, obj: &Value) -> Result<Value, ApiError> {
         "spec": {},
         "status": {"replicas": tree::int(obj, "status.replicas").unwrap_or(0)},
     });
-    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
         tree::carry(&mut scale, obj, &format!("metadata.{field}"));
     }
     if let Some(replicas) = tree::int(obj, "spec.replicas").filter(|replicas| *replicas != 0) {
@@ -34,8 +40,11 @@ pub fn scale_of(res: &Resource, obj: &Value) -> Result<Value, ApiError> {
 }
 
 fn selector_text(obj: &Value) -> String {
-    let Some(selector) = tree::get(obj, "spec.selector") else { return String::new() };
-    let structured = tree::get(selector, "matchLabels").is_some() || tree::get(selector, "matchExpressions").is_some();
+    let Some(selector) = tree::get(obj, "spec.selector") else {
+        return String::new();
+    };
+    let structured = tree::get(selector, "matchLabels").is_some()
+        || tree::get(selector, "matchExpressions").is_some();
     // A ReplicationController's selector is a plain map of labels.
     let plain = json!({"matchLabels": selector});
     LabelSelector::from_object(if structured { selector } else { &plain })
@@ -44,7 +53,12 @@ fn selector_text(obj: &Value) -> String {
 }
 
 /// Writes the replicas of a Scale into the stored object (which must carry its resourceVersion).
-pub fn with_scale(res: &Resource, old: &Value, scale: &Value, ctx: &mut Context) -> Result<Update, ApiError> {
+pub fn with_scale(
+    res: &Resource,
+    old: &Value,
+    scale: &Value,
+    ctx: &mut Context,
+) -> Result<Update, ApiError> {
     if !strategy::has_subresource(res, "scale") {
         return Err(ApiError::generic_not_found());
     }

@@ -16,15 +16,27 @@ pub struct SelectableField {
 }
 
 const fn field(name: &'static str) -> SelectableField {
-    SelectableField { name, path: name, unset: "" }
+    SelectableField {
+        name,
+        path: name,
+        unset: "",
+    }
 }
 
 const fn with_unset(name: &'static str, unset: &'static str) -> SelectableField {
-    SelectableField { name, path: name, unset }
+    SelectableField {
+        name,
+        path: name,
+        unset,
+    }
 }
 
 const fn at(name: &'static str, path: &'static str) -> SelectableField {
-    SelectableField { name, path, unset: "" }
+    SelectableField {
+        name,
+        path,
+        unset: "",
+    }
 }
 
 const NAME: SelectableField = field("metadata.name");
@@ -77,12 +89,18 @@ const NEW_EVENTS: &[SelectableField] = &[
     field("type"),
 ];
 const SECRETS: &[SelectableField] = &[NAME, NAMESPACE, field("type")];
-const SERVICES: &[SelectableField] = &[NAME, NAMESPACE, field("spec.clusterIP"), field("spec.type")];
+const SERVICES: &[SelectableField] =
+    &[NAME, NAMESPACE, field("spec.clusterIP"), field("spec.type")];
 const REPLICATED: &[SelectableField] = &[NAME, NAMESPACE, with_unset("status.replicas", "0")];
 const JOBS: &[SelectableField] = &[NAME, NAMESPACE, at("status.successful", "status.succeeded")];
 const SIGNED: &[SelectableField] = &[NAME, field("spec.signerName")];
-const CERTIFICATE_REQUESTS: &[SelectableField] =
-    &[NAME, NAMESPACE, field("spec.signerName"), field("spec.podName"), field("spec.nodeName")];
+const CERTIFICATE_REQUESTS: &[SelectableField] = &[
+    NAME,
+    NAMESPACE,
+    field("spec.signerName"),
+    field("spec.podName"),
+    field("spec.nodeName"),
+];
 const RESOURCE_SLICES: &[SelectableField] = &[NAME, field("spec.nodeName"), field("spec.driver")];
 
 /// The fields a resource may be selected by; any other is a 400 "field label not supported".
@@ -107,7 +125,9 @@ pub fn selectable_fields(res: &Resource) -> &'static [SelectableField] {
 
 /// The value a field selector compares; None for a field the resource cannot be selected by.
 pub fn field_value(res: &Resource, obj: &Value, name: &str) -> Option<String> {
-    let field = selectable_fields(res).iter().find(|field| field.name == name)?;
+    let field = selectable_fields(res)
+        .iter()
+        .find(|field| field.name == name)?;
     let value = match tree::get(obj, field.path) {
         Some(Value::String(text)) if !text.is_empty() => text.clone(),
         Some(Value::Bool(flag)) => flag.to_string(),

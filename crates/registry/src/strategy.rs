@@ -62,46 +62,114 @@ pub(crate) fn of(res: &Resource) -> Strategy {
 }
 
 fn strategy(group: &str, resource: &str) -> Strategy {
-    let spec = Strategy { generation: Generation::Spec, ..USUAL };
-    let content = Strategy { generation: Generation::Content, ..USUAL };
-    let conditional = Strategy { unconditional_update: false, ..USUAL };
-    let put_creates = Strategy { create_on_update: true, ..USUAL };
+    let spec = Strategy {
+        generation: Generation::Spec,
+        ..USUAL
+    };
+    let content = Strategy {
+        generation: Generation::Content,
+        ..USUAL
+    };
+    let conditional = Strategy {
+        unconditional_update: false,
+        ..USUAL
+    };
+    let put_creates = Strategy {
+        create_on_update: true,
+        ..USUAL
+    };
     match (group, resource) {
-        ("", "namespaces") => Strategy { name: NameRule::Label, ..USUAL },
-        ("", "nodes") => Strategy { keeps_status_on_create: true, ..USUAL },
-        ("", "services") => Strategy { name: NameRule::Label1035, ..put_creates },
+        ("", "namespaces") => Strategy {
+            name: NameRule::Label,
+            ..USUAL
+        },
+        ("", "nodes") => Strategy {
+            keeps_status_on_create: true,
+            ..USUAL
+        },
+        ("", "services") => Strategy {
+            name: NameRule::Label1035,
+            ..put_creates
+        },
         ("", "pods" | "replicationcontrollers") => spec,
         ("", "endpoints" | "limitranges" | "podtemplates") => put_creates,
-        ("" | "events.k8s.io", "events") => Strategy { collected: false, ..put_creates },
+        ("" | "events.k8s.io", "events") => Strategy {
+            collected: false,
+            ..put_creates
+        },
         ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => spec,
         ("batch", "jobs" | "cronjobs") => spec,
-        ("policy", "poddisruptionbudgets") => Strategy { unconditional_update: false, ..spec },
+        ("policy", "poddisruptionbudgets") => Strategy {
+            unconditional_update: false,
+            ..spec
+        },
         ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses") => spec,
         ("networking.k8s.io", "ipaddresses" | "servicecidrs") => put_creates,
-        ("coordination.k8s.io", "leases" | "leasecandidates") => Strategy { create_on_update: true, ..conditional },
-        ("rbac.authorization.k8s.io", _) => Strategy { name: NameRule::PathSegment, ..put_creates },
+        ("coordination.k8s.io", "leases" | "leasecandidates") => Strategy {
+            create_on_update: true,
+            ..conditional
+        },
+        ("rbac.authorization.k8s.io", _) => Strategy {
+            name: NameRule::PathSegment,
+            ..put_creates
+        },
         ("scheduling.k8s.io", "priorityclasses") => content,
-        ("discovery.k8s.io", "endpointslices") => Strategy { generation: Generation::ContentAndLabels, ..USUAL },
+        ("discovery.k8s.io", "endpointslices") => Strategy {
+            generation: Generation::ContentAndLabels,
+            ..USUAL
+        },
         ("node.k8s.io", "runtimeclasses") => conditional,
-        ("storage.k8s.io", "csinodes" | "csidrivers" | "volumeattachments" | "csistoragecapacities") => conditional,
+        (
+            "storage.k8s.io",
+            "csinodes" | "csidrivers" | "volumeattachments" | "csistoragecapacities",
+        ) => conditional,
         (
             "admissionregistration.k8s.io",
-            "validatingadmissionpolicies" | "validatingadmissionpolicybindings" | "mutatingadmissionpolicies"
+            "validatingadmissionpolicies"
+            | "validatingadmissionpolicybindings"
+            | "mutatingadmissionpolicies"
             | "mutatingadmissionpolicybindings",
-        ) => Strategy { unconditional_update: false, ..spec },
-        ("admissionregistration.k8s.io", _) => Strategy { unconditional_update: false, ..content },
-        ("apiextensions.k8s.io", _) => Strategy { unconditional_update: false, ..spec },
-        ("apiregistration.k8s.io" | "internal.apiserver.k8s.io" | "storagemigration.k8s.io", _) => conditional,
+        ) => Strategy {
+            unconditional_update: false,
+            ..spec
+        },
+        ("admissionregistration.k8s.io", _) => Strategy {
+            unconditional_update: false,
+            ..content
+        },
+        ("apiextensions.k8s.io", _) => Strategy {
+            unconditional_update: false,
+            ..spec
+        },
+        ("apiregistration.k8s.io" | "internal.apiserver.k8s.io" | "storagemigration.k8s.io", _) => {
+            conditional
+        }
         ("flowcontrol.apiserver.k8s.io", _) => spec,
-        ("certificates.k8s.io", "certificatesigningrequests") => Strategy { name: NameRule::Any, ..USUAL },
-        ("certificates.k8s.io", "clustertrustbundles") => Strategy { name: NameRule::Any, ..conditional },
+        ("certificates.k8s.io", "certificatesigningrequests") => Strategy {
+            name: NameRule::Any,
+            ..USUAL
+        },
+        ("certificates.k8s.io", "clustertrustbundles") => Strategy {
+            name: NameRule::Any,
+            ..conditional
+        },
         ("resource.k8s.io", "deviceclasses" | "resourceslices" | "devicetaintrules") => spec,
-        ("", "componentstatuses") => Strategy { name: NameRule::PathSegment, ..USUAL },
+        ("", "componentstatuses") => Strategy {
+            name: NameRule::PathSegment,
+            ..USUAL
+        },
         (
             "authorization.k8s.io" | "authentication.k8s.io",
-            "selfsubjectaccessreviews" | "selfsubjectrulesreviews" | "localsubjectaccessreviews"
-            | "subjectaccessreviews" | "tokenreviews" | "selfsubjectreviews",
-        ) => Strategy { name: NameRule::Any, ..USUAL },
+            "selfsubjectaccessreviews"
+            | "selfsubjectrulesreviews"
+            | "localsubjectaccessreviews"
+            | "subjectaccessreviews"
+            | "tokenreviews"
+            | "selfsubjectreviews",
+        ) => Strategy {
+            name: NameRule::Any,
+            ..USUAL
+        },
         _ => USUAL,
     }
 }
@@ -110,7 +178,11 @@ impl NameRule {
     /// What is wrong with a name. A prefix (`generateName`) may end in dashes.
     pub(crate) fn complaints(self, name: &str, is_prefix: bool) -> Vec<String> {
         let masked;
-        let name = if is_prefix && name.len() > 1 && name.ends_with('-') && self != NameRule::PathSegment {
+        let name = if is_prefix
+            && name.len() > 1
+            && name.ends_with('-')
+            && self != NameRule::PathSegment
+        {
             masked = format!("{}a", &name[..name.len() - 1]);
             masked.as_str()
         } else {
@@ -134,7 +206,9 @@ pub fn allows_create_on_update(res: &Resource) -> bool {
 
 /// Whether a resource has a subresource of this name.
 pub(crate) fn has_subresource(res: &Resource, name: &str) -> bool {
-    res.subresources.iter().any(|subresource| subresource.name == name)
+    res.subresources
+        .iter()
+        .any(|subresource| subresource.name == name)
 }
 
 #[cfg(test)]
@@ -150,7 +224,10 @@ mod tests {
         assert!(!strategy("policy", "poddisruptionbudgets").unconditional_update);
         assert_eq!(strategy("", "configmaps").generation, Generation::None);
         assert_eq!(strategy("apps", "deployments").generation, Generation::Spec);
-        assert_eq!(strategy("rbac.authorization.k8s.io", "roles").name, NameRule::PathSegment);
+        assert_eq!(
+            strategy("rbac.authorization.k8s.io", "roles").name,
+            NameRule::PathSegment
+        );
     }
 
     #[test]
@@ -158,6 +235,10 @@ mod tests {
         assert!(NameRule::Subdomain.complaints("web-", true).is_empty());
         assert!(!NameRule::Subdomain.complaints("web-", false).is_empty());
         assert!(!NameRule::Label.complaints("a.b", false).is_empty());
-        assert!(NameRule::PathSegment.complaints("system:node", false).is_empty());
+        assert!(
+            NameRule::PathSegment
+                .complaints("system:node", false)
+                .is_empty()
+        );
     }
 }

@@ -33,7 +33,10 @@ pub(crate) fn flag(tree: &Value, path: &str) -> bool {
 
 /// The list at a path, empty when unset.
 pub(crate) fn items<'a>(tree: &'a Value, path: &str) -> &'a [Value] {
-    get(tree, path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or(&[])
+    get(tree, path)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or(&[])
 }
 
 /// The list at a path for changing, empty when unset.
@@ -74,7 +77,11 @@ pub(crate) fn ensure<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Map>
 /// Writes a value at a path, making the objects above it.
 pub(crate) fn put(tree: &mut Value, path: &str, value: impl Into<Value>) {
     let (parent, leaf) = split_leaf(path);
-    let holder = if parent.is_empty() { tree.as_object_mut() } else { ensure(tree, parent) };
+    let holder = if parent.is_empty() {
+        tree.as_object_mut()
+    } else {
+        ensure(tree, parent)
+    };
     if let Some(holder) = holder {
         holder.insert(leaf.to_owned(), value.into());
     }
@@ -83,8 +90,14 @@ pub(crate) fn put(tree: &mut Value, path: &str, value: impl Into<Value>) {
 /// Takes the value at a path away.
 pub(crate) fn remove(tree: &mut Value, path: &str) -> Option<Value> {
     let (parent, leaf) = split_leaf(path);
-    let holder = if parent.is_empty() { Some(tree) } else { get_mut(tree, parent) };
-    holder.and_then(Value::as_object_mut).and_then(|map| map.remove(leaf))
+    let holder = if parent.is_empty() {
+        Some(tree)
+    } else {
+        get_mut(tree, parent)
+    };
+    holder
+        .and_then(Value::as_object_mut)
+        .and_then(|map| map.remove(leaf))
 }
 
 /// Fills a field that is unset, null or an empty text.
@@ -125,7 +138,10 @@ pub(crate) fn carry_within(tree: &mut Value, from: &str, to: &str) {
 
 /// Whether two fields are the same, an empty list or object being the same as none.
 pub(crate) fn same_at(left: &Value, right: &Value, path: &str) -> bool {
-    alike(get(left, path).unwrap_or(&Value::Null), get(right, path).unwrap_or(&Value::Null))
+    alike(
+        get(left, path).unwrap_or(&Value::Null),
+        get(right, path).unwrap_or(&Value::Null),
+    )
 }
 
 /// Equal up to the difference between an unset field and an empty list, object or text.
@@ -133,11 +149,18 @@ pub(crate) fn same_at(left: &Value, right: &Value, path: &str) -> bool {
 pub(crate) fn alike(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Object(left), Value::Object(right)) => {
-            left.iter().all(|(key, value)| alike(value, right.get(key).unwrap_or(&Value::Null)))
-                && right.iter().all(|(key, value)| left.contains_key(key) || is_hollow(value))
+            left.iter()
+                .all(|(key, value)| alike(value, right.get(key).unwrap_or(&Value::Null)))
+                && right
+                    .iter()
+                    .all(|(key, value)| left.contains_key(key) || is_hollow(value))
         }
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| alike(left, right))
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .zip(right)
+                    .all(|(left, right)| alike(left, right))
         }
         (left, right) => left == right || (is_hollow(left) && is_hollow(right)),
     }
@@ -170,7 +193,10 @@ mod tests {
         fill(&mut tree, "spec.b", "x");
         fill_zero(&mut tree, "spec.c", 7);
         put(&mut tree, "status.deep.er", true);
-        assert_eq!(tree, json!({"spec": {"a": 1, "b": "x", "c": 7}, "status": {"deep": {"er": true}}}));
+        assert_eq!(
+            tree,
+            json!({"spec": {"a": 1, "b": "x", "c": 7}, "status": {"deep": {"er": true}}})
+        );
         assert_eq!(remove(&mut tree, "status.deep.er"), Some(json!(true)));
     }
 

@@ -70,9 +70,14 @@ pub fn prepare_update(
 /// An update is about the object its URL names.
 fn check_address(old: &Value, new: &mut Value) -> Result<(), ApiError> {
     if tree::ensure(new, "metadata").is_none() {
-        return Err(ApiError::bad_request("the object provided is unrecognized (must be an object with metadata)"));
+        return Err(ApiError::bad_request(
+            "the object provided is unrecognized (must be an object with metadata)",
+        ));
     }
-    let (old_name, old_namespace) = (tree::text(old, "metadata.name"), tree::text(old, "metadata.namespace"));
+    let (old_name, old_namespace) = (
+        tree::text(old, "metadata.name"),
+        tree::text(old, "metadata.namespace"),
+    );
     let name = tree::text(new, "metadata.name");
     if name != old_name {
         return Err(ApiError::bad_request(format!(
@@ -91,7 +96,12 @@ fn check_address(old: &Value, new: &mut Value) -> Result<(), ApiError> {
 }
 
 /// The sender must have seen this very object, and this state of it if it says which.
-fn check_versions(res: &Resource, strategy: Strategy, old: &Value, new: &Value) -> Result<(), ApiError> {
+fn check_versions(
+    res: &Resource,
+    strategy: Strategy,
+    old: &Value,
+    new: &Value,
+) -> Result<(), ApiError> {
     let name = tree::text(old, "metadata.name");
     let uid = tree::text(new, "metadata.uid");
     if !uid.is_empty() && uid != tree::text(old, "metadata.uid") {
@@ -108,10 +118,19 @@ fn check_versions(res: &Resource, strategy: Strategy, old: &Value, new: &Value) 
             "must be specified for an update",
         );
         // Upstream names the resource here, where other 422s name the kind.
-        return Err(ApiError::invalid(res.group, res.resource, name, vec![fault]));
+        return Err(ApiError::invalid(
+            res.group,
+            res.resource,
+            name,
+            vec![fault],
+        ));
     }
     if version != tree::text(old, "metadata.resourceVersion") {
-        return Err(ApiError::conflict(&metadata::group_resource(res), name, metadata::STALE));
+        return Err(ApiError::conflict(
+            &metadata::group_resource(res),
+            name,
+            metadata::STALE,
+        ));
     }
     Ok(())
 }
@@ -149,7 +168,9 @@ fn count_generation(strategy: Strategy, old: &Value, new: &mut Value) {
         }
     };
     if changed {
-        let generation = tree::int(old, "metadata.generation").unwrap_or(0).saturating_add(1);
+        let generation = tree::int(old, "metadata.generation")
+            .unwrap_or(0)
+            .saturating_add(1);
         tree::put(new, "metadata.generation", generation);
     }
 }
@@ -157,8 +178,13 @@ fn count_generation(strategy: Strategy, old: &Value, new: &mut Value) {
 fn content_changed(old: &Value, new: &Value) -> bool {
     let content = |object: &'_ Value| -> Option<Vec<(String, Value)>> {
         let fields = object.as_object()?;
-        let own = fields.iter().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion"));
-        Some(own.map(|(key, value)| (key.clone(), value.clone())).collect())
+        let own = fields
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion"));
+        Some(
+            own.map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
     };
     content(old) != content(new)
 }

@@ -13,7 +13,9 @@ use crate::table::{TypeId, table};
 /// Converts a typed object from one version to another.
 pub fn convert(from: &Resource, to: &Resource, mut value: Value) -> Result<Value, ConvertError> {
     let api_version = to.api_version();
-    let Some(object) = value.as_object_mut() else { return Ok(value) };
+    let Some(object) = value.as_object_mut() else {
+        return Ok(value);
+    };
     if (from.group, from.version) != (to.group, to.version) {
         match ((from.group, from.version), (to.group, to.version), to.kind) {
             (("", "v1"), ("events.k8s.io", "v1"), "Event") => rename(object, EVENT_NAMES, false),
@@ -21,7 +23,12 @@ pub fn convert(from: &Resource, to: &Resource, mut value: Value) -> Result<Value
             (("autoscaling", "v2"), ("autoscaling", "v1"), _) => scaler_to_v1(object),
             (("autoscaling", "v1"), ("autoscaling", "v2"), _) => scaler_to_v2(object),
             _ if same_shape(from.type_id, to.type_id) => {}
-            _ => return Err(ConvertError::Unsupported { from: from.api_version(), to: api_version }),
+            _ => {
+                return Err(ConvertError::Unsupported {
+                    from: from.api_version(),
+                    to: api_version,
+                });
+            }
         }
     }
     object.insert("apiVersion".to_owned(), Value::String(api_version));
@@ -59,12 +66,23 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
     let mut notes = Map::new();
     if let Some(Value::Object(spec)) = object.get_mut("spec") {
         if let Some(Value::Array(metrics)) = spec.remove("metrics") {
-            let (cpu, others): (Vec<Value>, Vec<Value>) = metrics.into_iter().partition(|metric| is_cpu(metric, "target"));
-            if let Some(percent) = cpu.last().map(|metric| metric["resource"]["target"]["averageUtilization"].clone()) {
+            let (cpu, others): (Vec<Value>, Vec<Value>) = metrics
+                .into_iter()
+                .partition(|metric| is_cpu(metric, "target"));
+            if let Some(percent) = cpu
+                .last()
+                .map(|metric| metric["resource"]["target"]["averageUtilization"].clone())
+            {
                 spec.insert("targetCPUUtilizationPercentage".to_owned(), percent);
             }
             if !others.is_empty() {
-                notes.insert(METRICS.to_owned(), others.into_iter().map(|metric| flatten(metric, "target")).collect());
+                notes.insert(
+                    METRICS.to_owned(),
+                    others
+                        .into_iter()
+                        .map(|metric| flatten(metric, "target"))
+                        .collect(),
+                );
             }
         }
         if let Some(behavior) = spec.remove("behavior") {
@@ -77,7 +95,13 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
                 let percent = cpu["resource"]["current"]["averageUtilization"].clone();
                 status.insert("currentCPUUtilizationPercentage".to_owned(), percent);
             }
-            notes.insert(CURRENT_METRICS.to_owned(), metrics.into_iter().map(|metric| flatten(metric, "current")).collect());
+            notes.insert(
+                CURRENT_METRICS.to_owned(),
+                metrics
+                    .into_iter()
+                    .map(|metric| flatten(metric, "current"))
+                    .collect(),
+            );
         }
         if let Some(conditions) = status.remove("conditions") {
             notes.insert(CONDITIONS.to_owned(), conditions);
@@ -87,12 +111,16 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
         return;
     }
     let metadata = object.entry("metadata").or_insert_with(|| json!({}));
-    let Some(metadata) = metadata.as_object_mut() else { return };
+    let Some(metadata) = metadata.as_object_mut() else {
+        return;
+    };
     let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
     for (name, note) in notes {
         let mut text = Vec::new();
         write_value(&note, Html::Keep, &mut text);
-        if let (Some(annotations), Ok(text)) = (annotations.as_object_mut(), String::from_utf8(text)) {
+        if let (Some(annotations), Ok(text)) =
+            (annotations.as_object_mut(), String::from_utf8(text))
+        {
             annotations.insert(name, Value::String(text));
         }
     }
@@ -109,10 +137,19 @@ fn scaler_to_v2(object: &mut Map<String, Value>) {
         // What cannot be read is dropped, as upstream drops it.
         crate::parse_json(text.as_str()?.as_bytes()).ok()
     };
-    let (metrics, current, conditions, behavior) = (note(METRICS), note(CURRENT_METRICS), note(CONDITIONS), note(BEHAVIOR));
+    let (metrics, current, conditions, behavior) = (
+        note(METRICS),
+        note(CURRENT_METRICS),
+        note(CONDITIONS),
+        note(BEHAVIOR),
+    );
     let unflattened = |list: Option<Value>, prefix: &str| -> Vec<Value> {
-        let Some(Value::Array(list)) = list else { return Vec::new() };
-        list.into_iter().map(|metric| unflatten(metric, prefix)).collect()
+        let Some(Value::Array(list)) = list else {
+            return Vec::new();
+        };
+        list.into_iter()
+            .map(|metric| unflatten(metric, prefix))
+            .collect()
     };
     let spec = object.entry("spec").or_insert_with(|| json!({}));
     if let Some(spec) = spec.as_object_mut() {
@@ -175,10 +212,25 @@ fn flat_names(source: &str, prefix: &str) -> [String; 4] {
     let name = |text: &str| format!("{prefix}{text}");
     let none = String::new;
     match source {
-        "object" => [name("Value"), "averageValue".to_owned(), none(), "selector".to_owned()],
+        "object" => [
+            name("Value"),
+            "averageValue".to_owned(),
+            none(),
+            "selector".to_owned(),
+        ],
         "pods" => [none(), name("AverageValue"), none(), "selector".to_owned()],
-        "external" => [name("Value"), name("AverageValue"), none(), "metricSelector".to_owned()],
-        _ => [none(), name("AverageValue"), name("AverageUtilization"), none()],
+        "external" => [
+            name("Value"),
+            name("AverageValue"),
+            none(),
+            "metricSelector".to_owned(),
+        ],
+        _ => [
+            none(),
+            name("AverageValue"),
+            name("AverageUtilization"),
+            none(),
+        ],
     }
 }
 
@@ -186,9 +238,13 @@ const NESTED_NAMES: [&str; 3] = ["value", "averageValue", "averageUtilization"];
 
 /// A metric as autoscaling/v1 spells it in its annotations.
 fn flatten(mut metric: Value, prefix: &str) -> Value {
-    let Some(source_name) = source_name(&metric) else { return metric };
+    let Some(source_name) = source_name(&metric) else {
+        return metric;
+    };
     let names = flat_names(source_name, prefix);
-    let Some(Value::Object(source)) = metric.get_mut(source_name) else { return metric };
+    let Some(Value::Object(source)) = metric.get_mut(source_name) else {
+        return metric;
+    };
     if let Some(Value::Object(mut identifier)) = source.remove("metric") {
         if let Some(name) = identifier.remove("name") {
             source.insert("metricName".to_owned(), name);
@@ -212,10 +268,18 @@ fn flatten(mut metric: Value, prefix: &str) -> Value {
 
 /// The inverse of [`flatten`].
 fn unflatten(mut metric: Value, prefix: &str) -> Value {
-    let Some(source_name) = source_name(&metric) else { return metric };
+    let Some(source_name) = source_name(&metric) else {
+        return metric;
+    };
     let names = flat_names(source_name, prefix);
-    let Some(Value::Object(source)) = metric.get_mut(source_name) else { return metric };
-    let described = if source_name == "object" { source.remove("target") } else { None };
+    let Some(Value::Object(source)) = metric.get_mut(source_name) else {
+        return metric;
+    };
+    let described = if source_name == "object" {
+        source.remove("target")
+    } else {
+        None
+    };
     if let Some(described) = described {
         source.insert("describedObject".to_owned(), described);
     }
@@ -298,7 +362,12 @@ mod tests {
             "note": "m", "reason": "r", "deprecatedSource": {"component": "c"}, "deprecatedCount": 3, "reportingController": "x",
             "type": "Normal", "deprecatedFirstTimestamp": "2026-01-01T00:00:00Z", "deprecatedLastTimestamp": "2026-01-02T00:00:00Z"})
         );
-        assert!(crate::complete(events.type_id, converted.clone()).unwrap().complaints.is_empty());
+        assert!(
+            crate::complete(events.type_id, converted.clone())
+                .unwrap()
+                .complaints
+                .is_empty()
+        );
         assert_eq!(convert(events, core, converted).unwrap(), original);
     }
 
@@ -316,9 +385,21 @@ mod tests {
             "status": {"desiredReplicas": 2, "conditions": [{"type": "AbleToScale", "status": "True"}],
                 "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 40, "averageValue": "1"}}}]}});
         let old = convert(v2, v1, original.clone()).unwrap();
-        assert_eq!(old["spec"], json!({"maxReplicas": 5, "targetCPUUtilizationPercentage": 50}));
-        assert_eq!(old["status"], json!({"desiredReplicas": 2, "currentCPUUtilizationPercentage": 40}));
-        let metrics = crate::parse_json(old["metadata"]["annotations"][METRICS].as_str().unwrap().as_bytes()).unwrap();
+        assert_eq!(
+            old["spec"],
+            json!({"maxReplicas": 5, "targetCPUUtilizationPercentage": 50})
+        );
+        assert_eq!(
+            old["status"],
+            json!({"desiredReplicas": 2, "currentCPUUtilizationPercentage": 40})
+        );
+        let metrics = crate::parse_json(
+            old["metadata"]["annotations"][METRICS]
+                .as_str()
+                .unwrap()
+                .as_bytes(),
+        )
+        .unwrap();
         assert_eq!(
             metrics[0],
             json!({"type": "Pods", "pods": {"metricName": "rps", "selector": {"matchLabels": {"a": "b"}}, "targetAverageValue": "10"}})
@@ -327,7 +408,12 @@ mod tests {
             metrics[1],
             json!({"type": "Object", "object": {"target": {"kind": "Ingress", "name": "i"}, "metricName": "q", "targetValue": "3"}})
         );
-        assert!(crate::complete(v1.type_id, old.clone()).unwrap().complaints.is_empty());
+        assert!(
+            crate::complete(v1.type_id, old.clone())
+                .unwrap()
+                .complaints
+                .is_empty()
+        );
         assert_eq!(convert(v1, v2, old).unwrap(), original);
     }
 
@@ -335,7 +421,12 @@ mod tests {
     fn betas_of_equal_shape_only_change_their_name() {
         let beta = resource("networking.k8s.io", "v1beta1", "servicecidrs").unwrap();
         let stable = resource("networking.k8s.io", "v1", "servicecidrs").unwrap();
-        let converted = convert(beta, stable, json!({"apiVersion": "networking.k8s.io/v1beta1", "kind": "ServiceCIDR"})).unwrap();
+        let converted = convert(
+            beta,
+            stable,
+            json!({"apiVersion": "networking.k8s.io/v1beta1", "kind": "ServiceCIDR"}),
+        )
+        .unwrap();
         assert_eq!(converted["apiVersion"], "networking.k8s.io/v1");
         let claims = resource("resource.k8s.io", "v1beta1", "resourceclaims").unwrap();
         assert!(convert(claims, claims.stored_as(), json!({"spec": {}})).is_err());

@@ -24,7 +24,13 @@ pub(crate) fn object(table: &Table, ty: TypeId, bytes: &[u8]) -> Result<Value, D
     }
 }
 
-fn message(table: &Table, ty: TypeId, bytes: &[u8], map: &mut Map<String, Value>, depth: usize) -> Result<(), DecodeError> {
+fn message(
+    table: &Table,
+    ty: TypeId,
+    bytes: &[u8],
+    map: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), DecodeError> {
     if depth > MAX_DEPTH {
         return Err(DecodeError::TooDeep);
     }
@@ -39,9 +45,19 @@ fn message(table: &Table, ty: TypeId, bytes: &[u8], map: &mut Map<String, Value>
 }
 
 /// Finds a field by number; `cursor` remembers the last hit, since numbers nearly always ascend.
-pub(crate) fn field_index(table: &Table, ty: TypeId, number: u32, cursor: &mut usize) -> Option<usize> {
+pub(crate) fn field_index(
+    table: &Table,
+    ty: TypeId,
+    number: u32,
+    cursor: &mut usize,
+) -> Option<usize> {
     let message = table.get(ty);
-    let number_at = |at: usize| message.by_number.get(at).map(|index| message.fields[usize::from(*index)].number);
+    let number_at = |at: usize| {
+        message
+            .by_number
+            .get(at)
+            .map(|index| message.fields[usize::from(*index)].number)
+    };
     for _ in 0..3 {
         match number_at(*cursor) {
             Some(here) if here == number => return Some(usize::from(message.by_number[*cursor])),
@@ -49,16 +65,31 @@ pub(crate) fn field_index(table: &Table, ty: TypeId, number: u32, cursor: &mut u
             _ => break,
         }
     }
-    let at = message.by_number.binary_search_by_key(&number, |index| message.fields[usize::from(*index)].number).ok()?;
+    let at = message
+        .by_number
+        .binary_search_by_key(&number, |index| message.fields[usize::from(*index)].number)
+        .ok()?;
     *cursor = at;
     Some(usize::from(message.by_number[at]))
 }
 
-fn field(table: &Table, field: &Field, wire: Wire<'_>, map: &mut Map<String, Value>, depth: usize) -> Result<(), DecodeError> {
+fn field(
+    table: &Table,
+    field: &Field,
+    wire: Wire<'_>,
+    map: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), DecodeError> {
     match (field.shape, field.kind, wire) {
-        (Shape::Inline, Kind::Message(inner), Wire::Bytes(bytes)) => message(table, inner, bytes, map, depth + 1),
-        (Shape::One | Shape::Pointer, Kind::Message(inner), Wire::Bytes(bytes)) if table.get(inner).special.is_none() => {
-            let slot = map.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
+        (Shape::Inline, Kind::Message(inner), Wire::Bytes(bytes)) => {
+            message(table, inner, bytes, map, depth + 1)
+        }
+        (Shape::One | Shape::Pointer, Kind::Message(inner), Wire::Bytes(bytes))
+            if table.get(inner).special.is_none() =>
+        {
+            let slot = map
+                .entry(field.name)
+                .or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(inner_map) = slot {
                 message(table, inner, bytes, inner_map, depth + 1)?;
                 if field.shape == Shape::One && inner_map.is_empty() {
@@ -70,7 +101,9 @@ fn field(table: &Table, field: &Field, wire: Wire<'_>, map: &mut Map<String, Val
         (Shape::One | Shape::Pointer | Shape::Inline, kind, wire) => {
             let value = single(table, field, kind, wire, depth)?;
             let empty_bytes = kind == Kind::Bytes && !field.omitempty;
-            if value.is_null() || (field.shape == Shape::One && !empty_bytes && is_zero(table, kind, &value)) {
+            if value.is_null()
+                || (field.shape == Shape::One && !empty_bytes && is_zero(table, kind, &value))
+            {
                 map.remove(field.name);
             } else {
                 map.insert(field.name.to_owned(), value);
@@ -78,8 +111,12 @@ fn field(table: &Table, field: &Field, wire: Wire<'_>, map: &mut Map<String, Val
             Ok(())
         }
         (Shape::List, kind, wire) => {
-            let slot = map.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
-            let Value::Array(items) = slot else { return Ok(()) };
+            let slot = map
+                .entry(field.name)
+                .or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(items) = slot else {
+                return Ok(());
+            };
             if let (Kind::Int32 | Kind::Int64 | Kind::Bool, Wire::Bytes(packed)) = (kind, wire) {
                 let mut reader = Reader::new(packed);
                 while !reader.at_end() {
@@ -87,7 +124,11 @@ fn field(table: &Table, field: &Field, wire: Wire<'_>, map: &mut Map<String, Val
                 }
             } else {
                 let value = single(table, field, kind, wire, depth)?;
-                items.push(if value.is_null() { zero(table, kind) } else { value });
+                items.push(if value.is_null() {
+                    zero(table, kind)
+                } else {
+                    value
+                });
             }
             if items.is_empty() {
                 map.remove(field.name);
@@ -100,8 +141,14 @@ fn field(table: &Table, field: &Field, wire: Wire<'_>, map: &mut Map<String, Val
                 Some(wire) => single(table, field, kind, wire, depth)?,
                 None => Value::Null,
             };
-            let value = if value.is_null() { zero(table, kind) } else { value };
-            let slot = map.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
+            let value = if value.is_null() {
+                zero(table, kind)
+            } else {
+                value
+            };
+            let slot = map
+                .entry(field.name)
+                .or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(entries) = slot {
                 entries.insert(key.to_owned(), value);
             }
@@ -112,7 +159,10 @@ fn field(table: &Table, field: &Field, wire: Wire<'_>, map: &mut Map<String, Val
 }
 
 /// Key and value of one map entry.
-pub(crate) fn map_entry<'a>(bytes: &'a [u8], field: &Field) -> Result<(&'a str, Option<Wire<'a>>), DecodeError> {
+pub(crate) fn map_entry<'a>(
+    bytes: &'a [u8],
+    field: &Field,
+) -> Result<(&'a str, Option<Wire<'a>>), DecodeError> {
     let (mut key, mut value) = ("", None);
     let mut reader = Reader::new(bytes);
     while let Some((number, wire)) = reader.field()? {
@@ -126,12 +176,20 @@ pub(crate) fn map_entry<'a>(bytes: &'a [u8], field: &Field) -> Result<(&'a str, 
     Ok((key, value))
 }
 
-fn single(table: &Table, field: &Field, kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, DecodeError> {
+fn single(
+    table: &Table,
+    field: &Field,
+    kind: Kind,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<Value, DecodeError> {
     Ok(match (kind, wire) {
         (Kind::String, Wire::Bytes(bytes)) => Value::String(text(bytes, field)?.to_owned()),
         (Kind::Bytes, Wire::Bytes(bytes)) => Value::String(special::base64_encode(bytes)),
         (Kind::Int32 | Kind::Int64 | Kind::Bool, Wire::Varint(value)) => scalar(kind, value),
-        (Kind::Double, Wire::Fixed64(bits)) => Value::Number(canonical_double(f64::from_bits(bits))),
+        (Kind::Double, Wire::Fixed64(bits)) => {
+            Value::Number(canonical_double(f64::from_bits(bits)))
+        }
         (Kind::Message(ty), Wire::Bytes(bytes)) => match table.get(ty).special {
             Some(special) => special_value(table, ty, special, bytes, depth + 1)?,
             None => {
@@ -152,7 +210,13 @@ fn scalar(kind: Kind, value: u64) -> Value {
     }
 }
 
-fn special_value(table: &Table, ty: TypeId, special: Special, bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
+fn special_value(
+    table: &Table,
+    ty: TypeId,
+    special: Special,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<Value, DecodeError> {
     if depth > MAX_DEPTH {
         return Err(DecodeError::TooDeep);
     }
@@ -166,7 +230,10 @@ fn special_value(table: &Table, ty: TypeId, special: Special, bytes: &[u8], dept
                 Ok(value)
             }
         },
-        Special::Items | Special::SchemaOrArray | Special::SchemaOrBool | Special::SchemaOrStrings => {
+        Special::Items
+        | Special::SchemaOrArray
+        | Special::SchemaOrBool
+        | Special::SchemaOrStrings => {
             let mut map = Map::new();
             message(table, ty, bytes, &mut map, depth + 1)?;
             Ok(schema_or(table, ty, special, map))
@@ -175,7 +242,10 @@ fn special_value(table: &Table, ty: TypeId, special: Special, bytes: &[u8], dept
             Plain::Null => Value::Null,
             Plain::Int(value) => Value::from(value),
             Plain::Owned(text) => Value::String(text),
-            Plain::Text(text) if special == Special::Quantity => {
+            Plain::Time(text) => Value::String(text.as_str().to_owned()),
+            Plain::Text(text)
+                if special == Special::Quantity && !special::is_canonical_quantity(text) =>
+            {
                 Value::String(meta::quantity::canonical(text).map_err(DecodeError::Value)?)
             }
             Plain::Text(text) => Value::String(text.to_owned()),
@@ -219,7 +289,8 @@ pub(crate) fn raw_bytes(message: &[u8]) -> Result<Option<&[u8]>, DecodeError> {
 }
 
 pub(crate) fn text<'a>(bytes: &'a [u8], field: &Field) -> Result<&'a str, DecodeError> {
-    std::str::from_utf8(bytes).map_err(|_| DecodeError::Protobuf(format!("field {} is not UTF-8", field.name)))
+    std::str::from_utf8(bytes)
+        .map_err(|_| DecodeError::Protobuf(format!("field {} is not UTF-8", field.name)))
 }
 
 pub(crate) fn wrong_wire(field: &Field) -> DecodeError {

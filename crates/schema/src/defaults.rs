@@ -19,7 +19,11 @@ fn message(ty: TypeId, map: &mut Map<String, Value>) {
         return;
     }
     for field in &message_type.fields {
-        if let Some(default) = table().notes(field).map(|notes| notes.default).filter(|default| !default.is_empty()) {
+        if let Some(default) = table()
+            .notes(field)
+            .map(|notes| notes.default)
+            .filter(|default| !default.is_empty())
+        {
             let plain = field.shape == Shape::One;
             if !map.contains_key(field.name)
                 && let Ok(parsed) = json::parse(default.as_bytes())
@@ -29,15 +33,21 @@ fn message(ty: TypeId, map: &mut Map<String, Value>) {
                 map.insert(field.name.to_owned(), parsed.value);
             }
         }
-        let Kind::Message(inner) = field.kind else { continue };
+        let Kind::Message(inner) = field.kind else {
+            continue;
+        };
         if !table().get(inner).has_defaults {
             continue;
         }
         match (field.shape, map.get_mut(field.name)) {
             (Shape::Inline, _) => message(inner, map),
-            (Shape::List, Some(Value::Array(items))) => items.iter_mut().for_each(|item| apply_declared_defaults(inner, item)),
+            (Shape::List, Some(Value::Array(items))) => items
+                .iter_mut()
+                .for_each(|item| apply_declared_defaults(inner, item)),
             (Shape::Map, Some(Value::Object(entries))) => {
-                entries.values_mut().for_each(|item| apply_declared_defaults(inner, item));
+                entries
+                    .values_mut()
+                    .for_each(|item| apply_declared_defaults(inner, item));
             }
             (_, Some(value)) => apply_declared_defaults(inner, value),
             // A plain struct is there even if nothing in it is set.
@@ -63,15 +73,27 @@ mod tests {
         let service = crate::kind_type("v1", "Service").unwrap();
         let mut value = json!({"spec": {"ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}});
         apply_declared_defaults(service, &mut value);
-        assert_eq!(value, json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}}));
+        assert_eq!(
+            value,
+            json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}})
+        );
 
         let pod = crate::kind_type("v1", "Pod").unwrap();
         let mut value = json!({"spec": {"volumes": [{"name": "r", "rbd": {"image": "i"}}, {"name": "e", "emptyDir": {}}],
             "containers": [{"name": "c", "livenessProbe": {"grpc": {"port": 1}}}]}});
         apply_declared_defaults(pod, &mut value);
-        assert_eq!(value["spec"]["volumes"][0]["rbd"], json!({"image": "i", "pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"}));
-        assert_eq!(value["spec"]["volumes"][1], json!({"name": "e", "emptyDir": {}}));
-        assert_eq!(value["spec"]["containers"][0]["livenessProbe"]["grpc"], json!({"port": 1, "service": ""}));
+        assert_eq!(
+            value["spec"]["volumes"][0]["rbd"],
+            json!({"image": "i", "pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"})
+        );
+        assert_eq!(
+            value["spec"]["volumes"][1],
+            json!({"name": "e", "emptyDir": {}})
+        );
+        assert_eq!(
+            value["spec"]["containers"][0]["livenessProbe"]["grpc"],
+            json!({"port": 1, "service": ""})
+        );
 
         let controller = crate::kind_type("v1", "ReplicationController").unwrap();
         let mut value = json!({});

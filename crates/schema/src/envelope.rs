@@ -56,7 +56,13 @@ pub fn unwrap(bytes: &[u8]) -> Result<Unknown<'_>, DecodeError> {
     let body = bytes.strip_prefix(&MAGIC).ok_or_else(|| {
         DecodeError::Protobuf("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]".to_owned())
     })?;
-    let mut unknown = Unknown { api_version: "", kind: "", raw: &[], content_encoding: "", content_type: "" };
+    let mut unknown = Unknown {
+        api_version: "",
+        kind: "",
+        raw: &[],
+        content_encoding: "",
+        content_type: "",
+    };
     let mut reader = Reader::new(body);
     while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
@@ -83,7 +89,12 @@ pub fn unwrap(bytes: &[u8]) -> Result<Unknown<'_>, DecodeError> {
 /// Writes a watch event: an envelope of kind WatchEvent round `object`, itself an envelope.
 pub fn wrap_watch_event(event: &str, object: &[u8], out: &mut Vec<u8>) {
     let text = |length: usize| 1 + varint_len(length as u64) + length;
-    wrap_open("v1", "WatchEvent", text(event.len()) + text(text(object.len())), out);
+    wrap_open(
+        "v1",
+        "WatchEvent",
+        text(event.len()) + text(text(object.len())),
+        out,
+    );
     put_bytes(1, event.as_bytes(), out);
     let _ = put_nested::<()>(2, out, |out| {
         put_bytes(1, object, out);
@@ -99,7 +110,9 @@ pub fn watch_event(message: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
     while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => event = text(bytes)?,
-            (2, Wire::Bytes(bytes)) => object = crate::decode::raw_bytes(bytes)?.unwrap_or_default(),
+            (2, Wire::Bytes(bytes)) => {
+                object = crate::decode::raw_bytes(bytes)?.unwrap_or_default()
+            }
             (1 | 2, _) => return Err(DecodeError::protobuf("wrong wireType in a watch event")),
             _ => {}
         }
@@ -108,7 +121,8 @@ pub fn watch_event(message: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
 }
 
 fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
-    std::str::from_utf8(bytes).map_err(|_| DecodeError::protobuf("the envelope holds text that is not UTF-8"))
+    std::str::from_utf8(bytes)
+        .map_err(|_| DecodeError::protobuf("the envelope holds text that is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -119,10 +133,16 @@ mod tests {
     fn known_bytes() {
         let mut out = Vec::new();
         wrap("v1", "Pod", &[0x0a, 0], &mut out);
-        assert_eq!(out, b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x02\x0a\x00\x1a\x00\x22\x00");
+        assert_eq!(
+            out,
+            b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x02\x0a\x00\x1a\x00\x22\x00"
+        );
         assert_eq!(out.len(), wrapped_len("v1", "Pod", 2));
         let unknown = unwrap(&out).unwrap();
-        assert_eq!((unknown.api_version, unknown.kind, unknown.raw), ("v1", "Pod", &[0x0a, 0][..]));
+        assert_eq!(
+            (unknown.api_version, unknown.kind, unknown.raw),
+            ("v1", "Pod", &[0x0a, 0][..])
+        );
         assert!(unwrap(b"k8s").is_err());
         assert!(unwrap(b"k8s\0\x0a\x7f").is_err());
     }
@@ -135,7 +155,10 @@ mod tests {
             wrap_watch_event("ADDED", &object, &mut out);
             let unknown = unwrap(&out).unwrap();
             assert_eq!(unknown.kind, "WatchEvent");
-            assert_eq!(watch_event(unknown.raw).unwrap(), ("ADDED", object.as_slice()));
+            assert_eq!(
+                watch_event(unknown.raw).unwrap(),
+                ("ADDED", object.as_slice())
+            );
         }
     }
 }

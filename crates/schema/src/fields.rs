@@ -96,7 +96,9 @@ fn info(field: &'static Field) -> FieldInfo {
         _ => None,
     };
     // A named list of strings is a list, too, unless it is the element of something else.
-    if table().special(field.kind) == Some(Special::Items) && matches!(field.shape, Shape::One | Shape::Pointer) {
+    if table().special(field.kind) == Some(Special::Items)
+        && matches!(field.shape, Shape::One | Shape::Pointer)
+    {
         (field_type, list) = (FieldType::String, true);
     }
     FieldInfo {
@@ -178,13 +180,26 @@ mod tests {
     #[test]
     fn fields_of_a_service_port() {
         let service = crate::kind_type("v1", "Service").unwrap();
-        let FieldType::Message(spec) = field(service, "spec").unwrap().field_type else { panic!("a message") };
+        let FieldType::Message(spec) = field(service, "spec").unwrap().field_type else {
+            panic!("a message")
+        };
         let ports = field(spec, "ports").unwrap();
-        assert_eq!((ports.list, ports.list_type, ports.list_map_keys), (true, "map", "port,protocol"));
-        assert_eq!((ports.patch_strategy, ports.patch_merge_key), ("merge", "port"));
-        let FieldType::Message(port) = ports.field_type else { panic!("a message") };
+        assert_eq!(
+            (ports.list, ports.list_type, ports.list_map_keys),
+            (true, "map", "port,protocol")
+        );
+        assert_eq!(
+            (ports.patch_strategy, ports.patch_merge_key),
+            ("merge", "port")
+        );
+        let FieldType::Message(port) = ports.field_type else {
+            panic!("a message")
+        };
         assert_eq!(field(port, "protocol").unwrap().default_json, "\"TCP\"");
-        assert_eq!(field(port, "targetPort").unwrap().field_type, FieldType::IntOrString);
+        assert_eq!(
+            field(port, "targetPort").unwrap().field_type,
+            FieldType::IntOrString
+        );
         assert!(field(port, "port").unwrap().required && !field(port, "name").unwrap().required);
         assert_eq!(port.openapi_name(), "io.k8s.api.core.v1.ServicePort");
         assert_eq!(service.group_version(), Some(("", "v1")));
@@ -192,7 +207,9 @@ mod tests {
 
     #[test]
     fn embedded_structs_are_flat() {
-        let names: Vec<_> = fields(table().named("core/v1", "Probe").unwrap()).map(|field| field.json_name).collect();
+        let names: Vec<_> = fields(table().named("core/v1", "Probe").unwrap())
+            .map(|field| field.json_name)
+            .collect();
         assert_eq!(names[..4], ["exec", "httpGet", "tcpSocket", "grpc"]);
     }
 }

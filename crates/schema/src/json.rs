@@ -179,7 +179,10 @@ impl<'a> Scanner<'a> {
     fn word(&mut self, word: &str) -> Result<(), DecodeError> {
         for expected in word.bytes() {
             if self.bytes.get(self.at) != Some(&expected) {
-                return Err(self.invalid(&format!("in literal {word} (expecting {:?})", char::from(expected))));
+                return Err(self.invalid(&format!(
+                    "in literal {word} (expecting {:?})",
+                    char::from(expected)
+                )));
             }
             self.at += 1;
         }
@@ -208,7 +211,8 @@ impl<'a> Scanner<'a> {
             }
             self.digits("in exponent of numeric literal")?;
         }
-        std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| self.invalid("in numeric literal"))
+        std::str::from_utf8(&self.bytes[start..self.at])
+            .map_err(|_| self.invalid("in numeric literal"))
     }
 
     fn digits(&mut self, place: &str) -> Result<(), DecodeError> {
@@ -216,7 +220,11 @@ impl<'a> Scanner<'a> {
         while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(self.invalid(place)) } else { Ok(()) }
+        if self.at == start {
+            Err(self.invalid(place))
+        } else {
+            Ok(())
+        }
     }
 
     /// The bytes between the quotes, escapes unread.
@@ -232,7 +240,9 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') => {
                     self.at += 1;
                     match self.bytes.get(self.at) {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                            self.at += 1
+                        }
                         Some(b'u') => {
                             self.at += 1;
                             for _ in 0..4 {
@@ -278,7 +288,8 @@ impl<'a> Scanner<'a> {
                         let low = hex4(&rest[2..]);
                         if (0xdc00..0xe000).contains(&low) {
                             rest = rest.get(6..).unwrap_or(&[]);
-                            character = char::from_u32(0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00));
+                            character =
+                                char::from_u32(0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00));
                         }
                     }
                     let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
@@ -290,20 +301,27 @@ impl<'a> Scanner<'a> {
             out.push(plain);
         }
         out.extend_from_slice(rest);
-        Ok(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        Ok(String::from_utf8(out)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     fn invalid(&self, place: &str) -> DecodeError {
         match self.bytes.get(self.at) {
             None => DecodeError::Syntax("unexpected end of JSON input".to_owned()),
-            Some(byte) => DecodeError::Syntax(format!("invalid character {:?} {place}", char::from(*byte))),
+            Some(byte) => {
+                DecodeError::Syntax(format!("invalid character {:?} {place}", char::from(*byte)))
+            }
         }
     }
 }
 
 fn hex4(bytes: &[u8]) -> u32 {
-    let digits = bytes.get(..4).and_then(|digits| std::str::from_utf8(digits).ok());
-    digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0xfffd)
+    let digits = bytes
+        .get(..4)
+        .and_then(|digits| std::str::from_utf8(digits).ok());
+    digits
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .unwrap_or(0xfffd)
 }
 
 fn number_value(text: &str) -> Result<Value, DecodeError> {
@@ -317,7 +335,9 @@ fn number_value(text: &str) -> Result<Value, DecodeError> {
     }
     let number = text.parse::<f64>().ok().and_then(Number::from_f64);
     number.map(Value::Number).ok_or_else(|| {
-        DecodeError::Type(format!("json: cannot unmarshal number {text} into Go value of type float64"))
+        DecodeError::Type(format!(
+            "json: cannot unmarshal number {text} into Go value of type float64"
+        ))
     })
 }
 
@@ -478,7 +498,8 @@ pub(crate) fn compact(raw: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> 
     let mut check = Scanner::new(raw);
     check.skip(0)?;
     check.end()?;
-    let text = std::str::from_utf8(raw).map_err(|_| DecodeError::Syntax("raw JSON is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(raw)
+        .map_err(|_| DecodeError::Syntax("raw JSON is not UTF-8".to_owned()))?;
     let mut in_string = false;
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
@@ -490,7 +511,9 @@ pub(crate) fn compact(raw: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> 
             0xE2 if raw[at..].starts_with(&[0xE2, 0x80, 0xA8]) => out.extend_from_slice(b"\\u2028"),
             0xE2 if raw[at..].starts_with(&[0xE2, 0x80, 0xA9]) => out.extend_from_slice(b"\\u2029"),
             0xA8 | 0xA9 if at >= 2 && raw[at - 2..at] == [0xE2, 0x80] => {}
-            0x80 if at >= 1 && raw[at - 1] == 0xE2 && matches!(raw.get(at + 1), Some(0xA8 | 0xA9)) => {}
+            0x80 if at >= 1
+                && raw[at - 1] == 0xE2
+                && matches!(raw.get(at + 1), Some(0xA8 | 0xA9)) => {}
             byte => out.push(byte),
         }
         if in_string {
@@ -559,14 +582,23 @@ mod tests {
 
     #[test]
     fn integers_survive_and_floats_look_like_go() {
-        let parsed = parse(b" [9223372036854775807, -1, 1e21, 1e-7, 0.1, 100.0, 1e20, 18446744073709551615] ").unwrap();
-        assert_eq!(text(&parsed.value), "[9223372036854775807,-1,1e+21,1e-7,0.1,100,100000000000000000000,18446744073709551615]");
+        let parsed = parse(
+            b" [9223372036854775807, -1, 1e21, 1e-7, 0.1, 100.0, 1e20, 18446744073709551615] ",
+        )
+        .unwrap();
+        assert_eq!(
+            text(&parsed.value),
+            "[9223372036854775807,-1,1e+21,1e-7,0.1,100,100000000000000000000,18446744073709551615]"
+        );
     }
 
     #[test]
     fn strings_escape_as_in_go() {
         let parsed = parse(br#""\u003c\"\\\/\b\f\n\u0001\ud83d\ude00\ud800 \u2028""#).unwrap();
-        assert_eq!(text(&parsed.value), "\"\\u003c\\\"\\\\/\\b\\f\\n\\u0001\u{1f600}\u{fffd} \\u2028\"");
+        assert_eq!(
+            text(&parsed.value),
+            "\"\\u003c\\\"\\\\/\\b\\f\\n\\u0001\u{1f600}\u{fffd} \\u2028\""
+        );
     }
 
     #[test]
@@ -579,11 +611,31 @@ mod tests {
 
     #[test]
     fn broken_documents_are_errors() {
-        for bad in ["", "{", "[1,]", "{\"a\":1,}", "01", "1.", "+1", "nul", "\"\\x\"", "\"", "{} {}", "{a:1}", "\"\n\""] {
+        for bad in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\":1,}",
+            "01",
+            "1.",
+            "+1",
+            "nul",
+            "\"\\x\"",
+            "\"",
+            "{} {}",
+            "{a:1}",
+            "\"\n\"",
+        ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert_eq!(parse(b"").err().unwrap().to_string(), "unexpected end of JSON input");
-        assert_eq!(parse(b"{]").err().unwrap().to_string(), "invalid character ']' looking for beginning of object key string");
+        assert_eq!(
+            parse(b"").err().unwrap().to_string(),
+            "unexpected end of JSON input"
+        );
+        assert_eq!(
+            parse(b"{]").err().unwrap().to_string(),
+            "invalid character ']' looking for beginning of object key string"
+        );
         let deep = "[".repeat(MAX_DEPTH + 2);
         assert_eq!(parse(deep.as_bytes()).err(), Some(DecodeError::TooDeep));
     }
@@ -591,8 +643,15 @@ mod tests {
     #[test]
     fn compact_and_indent() {
         let mut out = Vec::new();
-        compact("{ \"a b\" : [ 1, \"x \\\" <y>\u{2028}\" ], \"c\":{} }".as_bytes(), &mut out).unwrap();
-        assert_eq!(String::from_utf8(out.clone()).unwrap(), r#"{"a b":[1,"x \" \u003cy\u003e\u2028"],"c":{}}"#);
+        compact(
+            "{ \"a b\" : [ 1, \"x \\\" <y>\u{2028}\" ], \"c\":{} }".as_bytes(),
+            &mut out,
+        )
+        .unwrap();
+        assert_eq!(
+            String::from_utf8(out.clone()).unwrap(),
+            r#"{"a b":[1,"x \" \u003cy\u003e\u2028"],"c":{}}"#
+        );
         let mut pretty = Vec::new();
         indent(&out, &mut pretty);
         assert_eq!(

@@ -96,7 +96,10 @@ pub fn decode_json(ty: TypeId, body: &[u8]) -> Result<Decoded, DecodeError> {
 pub fn complete(ty: TypeId, mut value: Value) -> Result<Decoded, DecodeError> {
     let mut normalizer = normalize::Normalizer::new(table());
     normalizer.object(ty, &mut value)?;
-    Ok(Decoded { value, complaints: normalizer.complaints })
+    Ok(Decoded {
+        value,
+        complaints: normalizer.complaints,
+    })
 }
 
 /// Parses any JSON text into a raw tree, with the same bounds as [`decode_json`]: for custom resources and patches.
@@ -112,12 +115,20 @@ pub fn decode_protobuf(ty: TypeId, message: &[u8]) -> Result<Value, DecodeError>
 /// Appends a typed tree as protobuf: deterministic, and the same bytes upstream's encoder writes (plain fields are
 /// always there, zero or not). `apiVersion` and `kind` are left to the envelope.
 pub fn encode_protobuf(ty: TypeId, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    encode::Encoder { table: table(), drop_resource_version: false }.object(ty, value, out)
+    encode::Encoder {
+        table: table(),
+        drop_resource_version: false,
+    }
+    .object(ty, value, out)
 }
 
 /// As [`encode_protobuf`], for the store: `metadata.resourceVersion` is left empty.
 pub fn encode_stored(ty: TypeId, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    encode::Encoder { table: table(), drop_resource_version: true }.object(ty, value, out)
+    encode::Encoder {
+        table: table(),
+        drop_resource_version: true,
+    }
+    .object(ty, value, out)
 }
 
 /// Appends a typed tree as compact JSON in struct field order, with Go's rules for what is left out.
@@ -145,7 +156,12 @@ pub fn protobuf_to_json(
     options: JsonOptions<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    transcode::Transcoder::new(table(), options.resource_version).object(ty, message, options.type_meta, out)
+    transcode::Transcoder::new(table(), options.resource_version).object(
+        ty,
+        message,
+        options.type_meta,
+        out,
+    )
 }
 
 /// Reads one YAML document as [`decode_json`] reads JSON. Strings that look like other types must be quoted.

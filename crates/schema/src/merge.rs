@@ -37,7 +37,9 @@ pub fn merge_patch(original: &mut Value, patch: &Value) {
 /// Applies a strategic merge patch. `original` is not changed; the result still has to be completed.
 pub fn strategic_merge(ty: TypeId, original: &Value, patch: &Value) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-        return Err(malformed("a strategic merge patch and what it applies to must be objects"));
+        return Err(malformed(
+            "a strategic merge patch and what it applies to must be objects",
+        ));
     };
     merge_map(original.clone(), patch.clone(), Schema::Type(ty), 0).map(Value::Object)
 }
@@ -67,16 +69,39 @@ impl Schema {
     }
 
     fn field(self, name: &str) -> Strategy {
-        let unknown = Strategy { schema: Schema::Unknown, merge: false, replace: false, key: "" };
+        let unknown = Strategy {
+            schema: Schema::Unknown,
+            merge: false,
+            replace: false,
+            key: "",
+        };
         match self {
             Schema::Unknown => unknown,
-            Schema::MapOf(kind) => Strategy { schema: Schema::of(kind), ..unknown },
+            Schema::MapOf(kind) => Strategy {
+                schema: Schema::of(kind),
+                ..unknown
+            },
             Schema::Type(ty) => {
-                let Some(field) = table().field(ty, name) else { return unknown };
-                let schema = if field.shape == Shape::Map { Schema::MapOf(field.kind) } else { Schema::of(field.kind) };
+                let Some(field) = table().field(ty, name) else {
+                    return unknown;
+                };
+                let schema = if field.shape == Shape::Map {
+                    Schema::MapOf(field.kind)
+                } else {
+                    Schema::of(field.kind)
+                };
                 let notes = table().notes(field);
-                let has = |word: &str| notes.is_some_and(|notes| notes.patch.split(',').any(|strategy| strategy == word));
-                Strategy { schema, merge: has("merge"), replace: has("replace"), key: notes.map_or("", |notes| notes.merge_key) }
+                let has = |word: &str| {
+                    notes.is_some_and(|notes| {
+                        notes.patch.split(',').any(|strategy| strategy == word)
+                    })
+                };
+                Strategy {
+                    schema,
+                    merge: has("merge"),
+                    replace: has("replace"),
+                    key: notes.map_or("", |notes| notes.merge_key),
+                }
             }
         }
     }
@@ -84,7 +109,12 @@ impl Schema {
 
 type Object = Map<String, Value>;
 
-fn merge_map(mut original: Object, mut patch: Object, schema: Schema, depth: usize) -> Result<Object, PatchError> {
+fn merge_map(
+    mut original: Object,
+    mut patch: Object,
+    schema: Schema,
+    depth: usize,
+) -> Result<Object, PatchError> {
     if depth > MAX_DEPTH {
         return Err(PatchError::TooDeep);
     }
@@ -94,7 +124,12 @@ fn merge_map(mut original: Object, mut patch: Object, schema: Schema, depth: usi
             Some("delete") => return Ok(Object::new()),
             // Merging is what happens anyway.
             Some("merge") => {}
-            _ => return Err(malformed(&format!("unknown patch type found: {}", plain(&directive)))),
+            _ => {
+                return Err(malformed(&format!(
+                    "unknown patch type found: {}",
+                    plain(&directive)
+                )));
+            }
         }
     }
     retain_keys(&mut original, &mut patch)?;
@@ -126,11 +161,16 @@ fn merge_map(mut original: Object, mut patch: Object, schema: Schema, depth: usi
 
 /// `$retainKeys`: of the original, only the listed keys stay.
 fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
-    let Some(directive) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
-    let Value::Array(keys) = directive else { return Err(malformed("invalid patch format of retainKeys")) };
+    let Some(directive) = patch.remove(RETAIN_KEYS) else {
+        return Ok(());
+    };
+    let Value::Array(keys) = directive else {
+        return Err(malformed("invalid patch format of retainKeys"));
+    };
     let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
     let foreign = patch.iter().any(|(name, value)| {
-        let directive = name.starts_with(DELETE_FROM_PRIMITIVE_LIST) || name.starts_with(SET_ELEMENT_ORDER);
+        let directive =
+            name.starts_with(DELETE_FROM_PRIMITIVE_LIST) || name.starts_with(SET_ELEMENT_ORDER);
         !value.is_null() && !directive && !keys.contains(name.as_str())
     });
     if foreign {
@@ -141,11 +181,22 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 }
 
 /// `$setElementOrder/x`: merges list `x` and then puts it into the given order.
-fn ordered_lists(original: &mut Object, patch: &mut Object, schema: Schema, depth: usize) -> Result<(), PatchError> {
-    let directives: Vec<String> = patch.keys().filter(|name| name.starts_with(SET_ELEMENT_ORDER)).cloned().collect();
+fn ordered_lists(
+    original: &mut Object,
+    patch: &mut Object,
+    schema: Schema,
+    depth: usize,
+) -> Result<(), PatchError> {
+    let directives: Vec<String> = patch
+        .keys()
+        .filter(|name| name.starts_with(SET_ELEMENT_ORDER))
+        .cloned()
+        .collect();
     for directive in directives {
         let bad = || malformed("invalid patch format of setElementOrder list");
-        let Some(Value::Array(order)) = patch.remove(&directive) else { return Err(bad()) };
+        let Some(Value::Array(order)) = patch.remove(&directive) else {
+            return Err(bad());
+        };
         let name = &directive[SET_ELEMENT_ORDER.len()..];
         let strategy = schema.field(name);
         let old = match original.remove(name) {
@@ -173,7 +224,10 @@ fn ordered_lists(original: &mut Object, patch: &mut Object, schema: Schema, dept
             (Some(old), Some(new)) if strategy.merge => merge_list(old, new, &strategy, depth + 1)?,
             (Some(_), Some(new)) => new.into_iter().map(cleaned).collect(),
         };
-        original.insert(name.to_owned(), Value::Array(in_order(merged, &order, &server_order, strategy.key)));
+        original.insert(
+            name.to_owned(),
+            Value::Array(in_order(merged, &order, &server_order, strategy.key)),
+        );
     }
     Ok(())
 }
@@ -194,14 +248,21 @@ fn order_matches(patch: &[Value], order: &[Value], key: &str) -> Result<(), Patc
 }
 
 fn delete_from_list(original: &mut Object, name: &str, items: &Value) -> Result<(), PatchError> {
-    let Value::Array(items) = items else { return Err(malformed("invalid patch format of primitive list")) };
+    let Value::Array(items) = items else {
+        return Err(malformed("invalid patch format of primitive list"));
+    };
     if let Some(Value::Array(list)) = original.get_mut(name) {
         list.retain(|item| !items.contains(item));
     }
     Ok(())
 }
 
-fn merge_list(old: Vec<Value>, new: Vec<Value>, strategy: &Strategy, depth: usize) -> Result<Vec<Value>, PatchError> {
+fn merge_list(
+    old: Vec<Value>,
+    new: Vec<Value>,
+    strategy: &Strategy,
+    depth: usize,
+) -> Result<Vec<Value>, PatchError> {
     if depth > MAX_DEPTH {
         return Err(PatchError::TooDeep);
     }
@@ -219,7 +280,11 @@ fn merge_list(old: Vec<Value>, new: Vec<Value>, strategy: &Strategy, depth: usiz
                 require_key(&item, strategy.key)?;
                 merged.retain(|other| !same(other, &item, strategy.key));
             }
-            Some("merge") => return Err(malformed("merging lists cannot yet be specified in the patch")),
+            Some("merge") => {
+                return Err(malformed(
+                    "merging lists cannot yet be specified in the patch",
+                ));
+            }
             Some(other) => return Err(malformed(&format!("unknown patch type found: {other}"))),
         }
     }
@@ -229,11 +294,14 @@ fn merge_list(old: Vec<Value>, new: Vec<Value>, strategy: &Strategy, depth: usiz
     let server_order = merged.clone();
     for item in &patch {
         require_key(item, strategy.key)?;
-        let at = merged.iter().position(|other| same(other, item, strategy.key));
+        let at = merged
+            .iter()
+            .position(|other| same(other, item, strategy.key));
         match (at, item) {
             (Some(at), Value::Object(change)) => {
                 if let Value::Object(old) = std::mem::take(&mut merged[at]) {
-                    merged[at] = Value::Object(merge_map(old, change.clone(), strategy.schema, depth + 1)?);
+                    merged[at] =
+                        Value::Object(merge_map(old, change.clone(), strategy.schema, depth + 1)?);
                 }
             }
             _ => merged.push(cleaned(item.clone())),
@@ -244,7 +312,12 @@ fn merge_list(old: Vec<Value>, new: Vec<Value>, strategy: &Strategy, depth: usiz
 
 fn merge_scalars(old: Vec<Value>, new: Vec<Value>) -> Vec<Value> {
     let mut seen = HashSet::new();
-    let both = old.iter().chain(&new).filter(|item| seen.insert(plain(item))).cloned().collect();
+    let both = old
+        .iter()
+        .chain(&new)
+        .filter(|item| seen.insert(plain(item)))
+        .cloned()
+        .collect();
     in_order(both, &new, &old, "")
 }
 
@@ -252,14 +325,17 @@ fn require_key(item: &Value, key: &str) -> Result<(), PatchError> {
     if item.get(key).is_some() {
         return Ok(());
     }
-    Err(malformed(&format!("map: {item} does not contain declared merge key: {key}")))
+    Err(malformed(&format!(
+        "map: {item} does not contain declared merge key: {key}"
+    )))
 }
 
 /// Puts the elements named in `order` into that order, and the others where the server had them relative to those.
 fn in_order(items: Vec<Value>, order: &[Value], server_order: &[Value], key: &str) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item, key));
-    let (mut listed, mut others): (Vec<Value>, Vec<Value>) =
-        items.into_iter().partition(|item| place(order, item).is_some());
+    let (mut listed, mut others): (Vec<Value>, Vec<Value>) = items
+        .into_iter()
+        .partition(|item| place(order, item).is_some());
     listed.sort_by_key(|item| place(order, item));
     others.sort_by_key(|item| place(server_order, item).unwrap_or(usize::MAX));
     let mut out = Vec::with_capacity(listed.len() + others.len());
@@ -269,7 +345,11 @@ fn in_order(items: Vec<Value>, order: &[Value], server_order: &[Value], key: &st
             (Some(left), Some(right)) => left < right,
             _ => false,
         };
-        out.extend(if left_first { others.next() } else { listed.next() });
+        out.extend(if left_first {
+            others.next()
+        } else {
+            listed.next()
+        });
     }
     out.extend(listed);
     out.extend(others);
@@ -288,27 +368,39 @@ fn same(left: &Value, right: &Value, key: &str) -> bool {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A merging list that was not there before: elements marked for deletion have nothing to delete.
 fn added_list(items: Vec<Value>) -> Vec<Value> {
-    items.into_iter().filter(|item| item.get(PATCH).is_none()).map(cleaned).collect()
+    items
+        .into_iter()
+        .filter(|item| item.get(PATCH).is_none())
+        .map(cleaned)
+        .collect()
 }
 
 /// A new value taken from the patch: directives have nothing to work on, nulls nothing to delete.
 fn cleaned(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(without_nulls_and_directives(map)),
-        Value::Array(items) => {
-            Value::Array(items.into_iter().filter(|item| plain_directive(item).is_none()).map(cleaned).collect())
-        }
+        Value::Array(items) => Value::Array(
+            items
+                .into_iter()
+                .filter(|item| plain_directive(item).is_none())
+                .map(cleaned)
+                .collect(),
+        ),
         other => other,
     }
 }
 
 fn plain_directive(item: &Value) -> Option<&str> {
-    item.get(PATCH)?.as_str().filter(|directive| matches!(*directive, "delete" | "replace"))
+    item.get(PATCH)?
+        .as_str()
+        .filter(|directive| matches!(*directive, "delete" | "replace"))
 }
 
 fn without_nulls_and_directives(map: Object) -> Object {
@@ -339,23 +431,47 @@ mod tests {
     }
 
     fn containers(names: &[&str]) -> Value {
-        names.iter().map(|name| json!({"name": name, "image": format!("{name}:1")})).collect()
+        names
+            .iter()
+            .map(|name| json!({"name": name, "image": format!("{name}:1")}))
+            .collect()
     }
 
     fn names(pod: &Value) -> Vec<&str> {
-        pod["spec"]["containers"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+        pod["spec"]["containers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["name"].as_str().unwrap())
+            .collect()
     }
 
     #[test]
     fn rfc_7386_examples() {
         for (mut original, patch, expected) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (
+                json!({"a": "b", "b": "c"}),
+                json!({"a": null}),
+                json!({"b": "c"}),
+            ),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
             (json!(["a"]), json!(null), json!(null)),
-            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (
+                json!({"e": null}),
+                json!({"a": 1}),
+                json!({"e": null, "a": 1}),
+            ),
+            (
+                json!({}),
+                json!({"a": {"bb": {"ccc": null}}}),
+                json!({"a": {"bb": {}}}),
+            ),
         ] {
             merge_patch(&mut original, &patch);
             assert_eq!(original, expected);
@@ -376,7 +492,8 @@ mod tests {
 
     #[test]
     fn lists_merge_by_key_and_others_are_replaced() {
-        let original = json!({"spec": {"containers": containers(&["a", "b"]), "tolerations": [{"key": "x"}]}});
+        let original =
+            json!({"spec": {"containers": containers(&["a", "b"]), "tolerations": [{"key": "x"}]}});
         let merged = pod(
             json!({"spec": {"containers": [{"name": "b", "image": "b:2"}, {"name": "c", "image": null, "tty": true}], "tolerations": [{"key": "y"}]}}),
             original,
@@ -392,16 +509,35 @@ mod tests {
     #[test]
     fn patch_directives_on_lists_and_maps() {
         let original = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"containers": containers(&["a", "b"])}});
-        let deleted = pod(json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}), original.clone()).unwrap();
+        let deleted = pod(
+            json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+            original.clone(),
+        )
+        .unwrap();
         assert_eq!(names(&deleted), ["b"]);
-        let replaced =
-            pod(json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}}), original.clone()).unwrap();
+        let replaced = pod(
+            json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}}),
+            original.clone(),
+        )
+        .unwrap();
         assert_eq!(replaced["spec"]["containers"], json!([{"name": "z"}]));
-        let map = pod(json!({"metadata": {"labels": {"$patch": "replace", "z": "9"}}}), original.clone()).unwrap();
+        let map = pod(
+            json!({"metadata": {"labels": {"$patch": "replace", "z": "9"}}}),
+            original.clone(),
+        )
+        .unwrap();
         assert_eq!(map["metadata"]["labels"], json!({"z": "9"}));
-        let gone = pod(json!({"metadata": {"labels": {"$patch": "delete"}}}), original.clone()).unwrap();
+        let gone = pod(
+            json!({"metadata": {"labels": {"$patch": "delete"}}}),
+            original.clone(),
+        )
+        .unwrap();
         assert_eq!(gone["metadata"]["labels"], json!({}));
-        let merged = pod(json!({"metadata": {"$patch": "merge", "labels": {"b": "2"}}}), original.clone()).unwrap();
+        let merged = pod(
+            json!({"metadata": {"$patch": "merge", "labels": {"b": "2"}}}),
+            original.clone(),
+        )
+        .unwrap();
         assert_eq!(merged["metadata"]["labels"], json!({"a": "1", "b": "2"}));
         assert_eq!(
             pod(json!({"metadata": {"$patch": "destroy"}}), original.clone()),
@@ -422,7 +558,9 @@ mod tests {
         assert_eq!(merged, json!({"spec": {"strategy": {"type": "Recreate"}}}));
         let bad = json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}});
         assert_eq!(
-            strategic_merge(deployment, &original, &bad).unwrap_err().to_string(),
+            strategic_merge(deployment, &original, &bad)
+                .unwrap_err()
+                .to_string(),
             "invalid patch format of retainKeys"
         );
     }
@@ -442,25 +580,42 @@ mod tests {
         )
         .unwrap();
         assert_eq!(names(&added), ["n", "a", "side", "b"]);
-        let only_order =
-            pod(json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "side"}, {"name": "a"}]}}), original.clone());
+        let only_order = pod(
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "side"}, {"name": "a"}]}}),
+            original.clone(),
+        );
         assert_eq!(names(&only_order.unwrap()), ["b", "side", "a"]);
         let wrong = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}], "containers": [{"name": "q"}]}});
-        assert!(pod(wrong, original).unwrap_err().starts_with("The order in patch list"));
+        assert!(
+            pod(wrong, original)
+                .unwrap_err()
+                .starts_with("The order in patch list")
+        );
     }
 
     #[test]
     fn primitive_lists_merge_without_repeats_and_shrink_by_directive() {
         let original = json!({"metadata": {"finalizers": ["a", "b", "c"]}});
-        let merged = pod(json!({"metadata": {"finalizers": ["d", "b"]}}), original.clone()).unwrap();
-        assert_eq!(merged["metadata"]["finalizers"], json!(["a", "d", "b", "c"]));
+        let merged = pod(
+            json!({"metadata": {"finalizers": ["d", "b"]}}),
+            original.clone(),
+        )
+        .unwrap();
+        assert_eq!(
+            merged["metadata"]["finalizers"],
+            json!(["d", "a", "b", "c"])
+        );
         let shrunk = pod(
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a", "x"], "$setElementOrder/finalizers": ["c", "b"]}}),
             original,
         )
         .unwrap();
         assert_eq!(shrunk["metadata"]["finalizers"], json!(["c", "b"]));
-        let fresh = pod(json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}}), json!({"metadata": {}})).unwrap();
+        let fresh = pod(
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}}),
+            json!({"metadata": {}}),
+        )
+        .unwrap();
         assert_eq!(fresh, json!({"metadata": {}}));
     }
 
@@ -470,6 +625,9 @@ mod tests {
             json!({"spec": {"containers": [{"name": "a", "env": [{"name": "x", "$patch": "delete"}, {"name": "y", "value": "1"}], "$setElementOrder/env": [{"name": "y"}]}]}}),
             json!({}),
         );
-        assert_eq!(merged.unwrap(), json!({"spec": {"containers": [{"name": "a", "env": [{"name": "y", "value": "1"}]}]}}));
+        assert_eq!(
+            merged.unwrap(),
+            json!({"spec": {"containers": [{"name": "a", "env": [{"name": "y", "value": "1"}]}]}})
+        );
     }
 }

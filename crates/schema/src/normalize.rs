@@ -25,7 +25,11 @@ pub(crate) struct Normalizer {
 
 impl Normalizer {
     pub(crate) fn new(table: &'static Table) -> Normalizer {
-        Normalizer { table, path: Vec::new(), complaints: Vec::new() }
+        Normalizer {
+            table,
+            path: Vec::new(),
+            complaints: Vec::new(),
+        }
     }
 
     /// Normalises a whole object in place.
@@ -41,7 +45,10 @@ impl Normalizer {
             }
             other => {
                 let go = self.table.go_kind(Kind::Message(ty));
-                Err(DecodeError::Type(format!("json: cannot unmarshal {} into Go value of type {go}", go_value(other, false))))
+                Err(DecodeError::Type(format!(
+                    "json: cannot unmarshal {} into Go value of type {go}",
+                    go_value(other, false)
+                )))
             }
         }
     }
@@ -68,7 +75,13 @@ impl Normalizer {
     }
 
     /// One key of an object; whether it stays.
-    fn entry(&mut self, owner: &'static Type, ty: TypeId, key: &str, value: &mut Value) -> Result<bool, DecodeError> {
+    fn entry(
+        &mut self,
+        owner: &'static Type,
+        ty: TypeId,
+        key: &str,
+        value: &mut Value,
+    ) -> Result<bool, DecodeError> {
         let Some(field) = self.table.field(ty, key) else {
             if owner.kind && matches!(key, "apiVersion" | "kind") {
                 // Type meta: only the outermost is kept, as protobuf has no place for inner ones.
@@ -99,17 +112,28 @@ impl Normalizer {
         Ok(keep)
     }
 
-    fn field(&mut self, owner: &'static Type, field: &'static Field, value: &mut Value) -> Result<bool, DecodeError> {
+    fn field(
+        &mut self,
+        owner: &'static Type,
+        field: &'static Field,
+        value: &mut Value,
+    ) -> Result<bool, DecodeError> {
         match field.shape {
             Shape::One | Shape::Pointer | Shape::Inline => {
                 self.value(Some((owner, field)), field.kind, value)?;
-                let unset = value.is_null() || (field.shape == Shape::One && is_zero(self.table, field.kind, value));
+                let unset = value.is_null()
+                    || (field.shape == Shape::One && is_zero(self.table, field.kind, value));
                 let empty_bytes = field.kind == Kind::Bytes && !field.omitempty && !value.is_null();
                 Ok(!unset || empty_bytes)
             }
             Shape::List => {
                 let Value::Array(items) = value else {
-                    return Err(self.mismatch(Some(owner), self.table.go_field(field), value, false));
+                    return Err(self.mismatch(
+                        Some(owner),
+                        self.table.go_field(field),
+                        value,
+                        false,
+                    ));
                 };
                 for (index, item) in items.iter_mut().enumerate() {
                     self.path.push(Step::Index(index));
@@ -120,7 +144,12 @@ impl Normalizer {
             }
             Shape::Map => {
                 let Value::Object(entries) = value else {
-                    return Err(self.mismatch(Some(owner), self.table.go_field(field), value, false));
+                    return Err(self.mismatch(
+                        Some(owner),
+                        self.table.go_field(field),
+                        value,
+                        false,
+                    ));
                 };
                 for (key, item) in entries.iter_mut() {
                     if field.kind == Kind::String && item.is_string() {
@@ -136,7 +165,12 @@ impl Normalizer {
     }
 
     /// A list element or map value: null stands for the zero value.
-    fn element(&mut self, owner: &'static Type, field: &'static Field, value: &mut Value) -> Result<(), DecodeError> {
+    fn element(
+        &mut self,
+        owner: &'static Type,
+        field: &'static Field,
+        value: &mut Value,
+    ) -> Result<(), DecodeError> {
         if value.is_null() {
             *value = zero(self.table, field.kind);
             return Ok(());
@@ -156,7 +190,11 @@ impl Normalizer {
     ) -> Result<(), DecodeError> {
         match (kind, &mut *value) {
             (Kind::String, Value::String(_)) | (Kind::Bool, Value::Bool(_)) => Ok(()),
-            (Kind::Int32, Value::Number(number)) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => {
+            (Kind::Int32, Value::Number(number))
+                if number
+                    .as_i64()
+                    .is_some_and(|number| i32::try_from(number).is_ok()) =>
+            {
                 Ok(())
             }
             (Kind::Int64, Value::Number(number)) if number.as_i64().is_some() => Ok(()),
@@ -176,7 +214,9 @@ impl Normalizer {
                 (Some(special), value) => self.special(place, ty, special, value),
                 (None, other) => Err(self.wrong(place, kind, other, false)),
             },
-            (Kind::Int32 | Kind::Int64, other @ Value::Number(_)) => Err(self.wrong(place, kind, other, true)),
+            (Kind::Int32 | Kind::Int64, other @ Value::Number(_)) => {
+                Err(self.wrong(place, kind, other, true))
+            }
             (_, other) => Err(self.wrong(place, kind, other, false)),
         }
     }
@@ -191,8 +231,12 @@ impl Normalizer {
         let fields = &self.table.get(ty).fields;
         match special {
             Special::Raw => bounded(value, self.path.len()),
-            Special::Items | Special::SchemaOrArray | Special::SchemaOrStrings if value.is_array() => {
-                let Some(field) = fields.iter().find(|field| field.shape == Shape::List) else { return Ok(()) };
+            Special::Items | Special::SchemaOrArray | Special::SchemaOrStrings
+                if value.is_array() =>
+            {
+                let Some(field) = fields.iter().find(|field| field.shape == Shape::List) else {
+                    return Ok(());
+                };
                 let owner = self.table.get(ty);
                 if let Value::Array(items) = value {
                     for (index, item) in items.iter_mut().enumerate() {
@@ -204,18 +248,32 @@ impl Normalizer {
                 Ok(())
             }
             Special::SchemaOrBool if value.is_boolean() => Ok(()),
-            Special::SchemaOrArray | Special::SchemaOrBool | Special::SchemaOrStrings if value.is_object() => {
-                let Some(schema) = fields.iter().find(|field| matches!(field.kind, Kind::Message(_))) else { return Ok(()) };
+            Special::SchemaOrArray | Special::SchemaOrBool | Special::SchemaOrStrings
+                if value.is_object() =>
+            {
+                let Some(schema) = fields
+                    .iter()
+                    .find(|field| matches!(field.kind, Kind::Message(_)))
+                else {
+                    return Ok(());
+                };
                 self.value(place, schema.kind, value)
             }
-            Special::Items | Special::SchemaOrArray | Special::SchemaOrBool | Special::SchemaOrStrings => {
-                Err(self.wrong(place, Kind::Message(ty), value, false))
-            }
+            Special::Items
+            | Special::SchemaOrArray
+            | Special::SchemaOrBool
+            | Special::SchemaOrStrings => Err(self.wrong(place, Kind::Message(ty), value, false)),
             _ => special::canonicalize(special, value),
         }
     }
 
-    fn wrong(&self, place: Option<(&'static Type, &'static Field)>, kind: Kind, value: &Value, number_text: bool) -> DecodeError {
+    fn wrong(
+        &self,
+        place: Option<(&'static Type, &'static Field)>,
+        kind: Kind,
+        value: &Value,
+        number_text: bool,
+    ) -> DecodeError {
         let go = match place {
             Some((_, field)) if field.kind == kind => self.table.go_element(field),
             _ => self.table.go_kind(kind),
@@ -224,7 +282,13 @@ impl Normalizer {
     }
 
     /// The error in Go's words.
-    fn mismatch(&self, owner: Option<&Type>, go: String, value: &Value, number_text: bool) -> DecodeError {
+    fn mismatch(
+        &self,
+        owner: Option<&Type>,
+        go: String,
+        value: &Value,
+        number_text: bool,
+    ) -> DecodeError {
         let what = go_value(value, number_text);
         let names: Vec<&str> = self
             .path
@@ -236,7 +300,11 @@ impl Normalizer {
             .collect();
         DecodeError::Type(match owner {
             Some(owner) if !names.is_empty() => {
-                format!("json: cannot unmarshal {what} into Go struct field {}.{} of type {go}", owner.name, names.join("."))
+                format!(
+                    "json: cannot unmarshal {what} into Go struct field {}.{} of type {go}",
+                    owner.name,
+                    names.join(".")
+                )
             }
             _ => format!("json: cannot unmarshal {what} into Go value of type {go}"),
         })
@@ -318,7 +386,12 @@ fn bounded(value: &Value, depth: usize) -> Result<(), DecodeError> {
 
 /// Lists unknown and duplicate fields in the order of the text. Only for documents that are known to have some.
 pub(crate) fn complaints_in_order(table: &'static Table, ty: TypeId, body: &[u8]) -> Vec<String> {
-    let mut scan = Complaints { table, scanner: Scanner::new(body), path: String::new(), found: Vec::new() };
+    let mut scan = Complaints {
+        table,
+        scanner: Scanner::new(body),
+        path: String::new(),
+        found: Vec::new(),
+    };
     // The body was parsed before: what cannot be walked was reported then.
     let _ = scan.value(Some((Kind::Message(ty), Shape::One)), 0);
     scan.found
@@ -340,22 +413,42 @@ impl Complaints<'_> {
     }
 
     fn value(&mut self, shape: Option<(Kind, Shape)>, depth: usize) -> Result<(), DecodeError> {
-        let Some((kind, shape)) = shape.filter(|_| depth <= MAX_DEPTH) else { return self.scanner.skip(depth) };
+        let Some((kind, shape)) = shape.filter(|_| depth <= MAX_DEPTH) else {
+            return self.scanner.skip(depth);
+        };
         match (shape, self.scanner.peek()) {
             (Shape::List, Some(b'[')) => self.list(kind, depth),
             (Shape::Map, Some(b'{')) => self.object(None, |_| Some((kind, Shape::One)), depth),
             (Shape::One | Shape::Pointer | Shape::Inline, first) => {
-                let Kind::Message(ty) = kind else { return self.scanner.skip(depth) };
+                let Kind::Message(ty) = kind else {
+                    return self.scanner.skip(depth);
+                };
                 let message = self.table.get(ty);
                 match (message.special, first) {
                     (None, Some(b'{')) => {
                         let table = self.table;
-                        self.object(Some(message), |name| table.field(ty, name).map(|field| (field.kind, field.shape)), depth)
+                        self.object(
+                            Some(message),
+                            |name| table.field(ty, name).map(|field| (field.kind, field.shape)),
+                            depth,
+                        )
                     }
-                    (Some(Special::SchemaOrArray | Special::SchemaOrBool | Special::SchemaOrStrings), Some(open)) => {
-                        let schema = message.fields.iter().find(|field| matches!(field.kind, Kind::Message(_)));
+                    (
+                        Some(
+                            Special::SchemaOrArray
+                            | Special::SchemaOrBool
+                            | Special::SchemaOrStrings,
+                        ),
+                        Some(open),
+                    ) => {
+                        let schema = message
+                            .fields
+                            .iter()
+                            .find(|field| matches!(field.kind, Kind::Message(_)));
                         match (schema, open) {
-                            (Some(schema), b'{') => self.value(Some((schema.kind, Shape::One)), depth),
+                            (Some(schema), b'{') => {
+                                self.value(Some((schema.kind, Shape::One)), depth)
+                            }
                             (Some(schema), b'[') => self.list(schema.kind, depth),
                             _ => self.scanner.skip(depth),
                         }
@@ -399,7 +492,8 @@ impl Complaints<'_> {
             let key = self.scanner.key()?;
             push_name(&mut self.path, &key);
             let shape = field(&key);
-            let type_meta = owner.is_some_and(|owner| owner.kind) && matches!(key.as_str(), "apiVersion" | "kind");
+            let type_meta = owner.is_some_and(|owner| owner.kind)
+                && matches!(key.as_str(), "apiVersion" | "kind");
             if shape.is_none() && !type_meta {
                 self.complain("unknown");
             } else if !seen.insert(key) {

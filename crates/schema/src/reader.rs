@@ -32,8 +32,15 @@ impl FieldReader {
             let special = table().special(kind);
             match (names.peek().is_some(), kind, special) {
                 (true, Kind::Message(inner), None) => here = inner,
-                (false, Kind::Message(_), None | Some(Special::Raw | Special::Items)) | (true, _, _) => return None,
-                (false, kind, special) => return Some(FieldReader { numbers, kind, special }),
+                (false, Kind::Message(_), None | Some(Special::Raw | Special::Items))
+                | (true, _, _) => return None,
+                (false, kind, special) => {
+                    return Some(FieldReader {
+                        numbers,
+                        kind,
+                        special,
+                    });
+                }
             }
         }
         None
@@ -42,18 +49,24 @@ impl FieldReader {
     /// The value as text, `None` if it is absent or is the zero value of a plain string.
     pub fn read_str<'a>(&self, message: &'a [u8]) -> Option<Cow<'a, str>> {
         match (self.find(message)?, self.kind, self.special) {
-            (Wire::Bytes(bytes), Kind::String, _) => {
-                std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty()).map(Cow::Borrowed)
+            (Wire::Bytes(bytes), Kind::String, _) => std::str::from_utf8(bytes)
+                .ok()
+                .filter(|text| !text.is_empty())
+                .map(Cow::Borrowed),
+            (Wire::Varint(value), Kind::Bool, _) => {
+                Some(Cow::Borrowed(if value != 0 { "true" } else { "false" }))
             }
-            (Wire::Varint(value), Kind::Bool, _) => Some(Cow::Borrowed(if value != 0 { "true" } else { "false" })),
             (Wire::Varint(value), Kind::Int32, _) => Some(Cow::Owned((value as i32).to_string())),
             (Wire::Varint(value), Kind::Int64, _) => Some(Cow::Owned((value as i64).to_string())),
-            (Wire::Bytes(bytes), Kind::Message(_), Some(special)) => match special::decode(special, bytes).ok()? {
-                Plain::Null => None,
-                Plain::Text(text) => Some(Cow::Borrowed(text)),
-                Plain::Owned(text) => Some(Cow::Owned(text)),
-                Plain::Int(value) => Some(Cow::Owned(value.to_string())),
-            },
+            (Wire::Bytes(bytes), Kind::Message(_), Some(special)) => {
+                match special::decode(special, bytes).ok()? {
+                    Plain::Null => None,
+                    Plain::Text(text) => Some(Cow::Borrowed(text)),
+                    Plain::Owned(text) => Some(Cow::Owned(text)),
+                    Plain::Time(text) => Some(Cow::Owned(text.as_str().to_owned())),
+                    Plain::Int(value) => Some(Cow::Owned(value.to_string())),
+                }
+            }
             _ => None,
         }
     }
@@ -71,7 +84,9 @@ impl FieldReader {
         let (last, way) = self.numbers.split_last()?;
         let mut here = message;
         for number in way {
-            let Some(Wire::Bytes(bytes)) = last_field(here, *number) else { return None };
+            let Some(Wire::Bytes(bytes)) = last_field(here, *number) else {
+                return None;
+            };
             here = bytes;
         }
         last_field(here, *last)
@@ -84,27 +99,37 @@ pub fn read_map(ty: TypeId, path: &str, message: &[u8], mut visit: impl FnMut(&s
     let mut here = ty;
     let mut shape = Shape::One;
     for name in path.split('.') {
-        let Some((kind, next)) = resolve(here, name, &mut numbers) else { return };
+        let Some((kind, next)) = resolve(here, name, &mut numbers) else {
+            return;
+        };
         shape = next;
         if let (Kind::Message(inner), Shape::One | Shape::Pointer) = (kind, next) {
             here = inner;
         }
     }
-    let Some((last, way)) = numbers.split_last().filter(|_| shape == Shape::Map) else { return };
+    let Some((last, way)) = numbers.split_last().filter(|_| shape == Shape::Map) else {
+        return;
+    };
     let mut bytes = message;
     for number in way {
-        let Some(Wire::Bytes(inner)) = last_field(bytes, *number) else { return };
+        let Some(Wire::Bytes(inner)) = last_field(bytes, *number) else {
+            return;
+        };
         bytes = inner;
     }
     let message = table().get(here);
-    let Some(field) = message.fields.iter().find(|field| field.number == *last) else { return };
+    let Some(field) = message.fields.iter().find(|field| field.number == *last) else {
+        return;
+    };
     let mut reader = Reader::new(bytes);
     while let Ok(Some((number, wire))) = reader.field() {
         if number != *last {
             continue;
         }
         let Wire::Bytes(entry) = wire else { return };
-        let Ok((key, value)) = map_entry(entry, field) else { return };
+        let Ok((key, value)) = map_entry(entry, field) else {
+            return;
+        };
         match value {
             None => visit(key, ""),
             Some(Wire::Bytes(value)) => visit(key, std::str::from_utf8(value).unwrap_or("")),
@@ -197,4 +222,3 @@ pub fn splice_resource_version(message: &[u8], resource_version: &str, out: &mut
     out.extend_from_slice(&metadata[after..]);
     out.extend_from_slice(&message[end..]);
 }
-

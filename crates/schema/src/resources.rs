@@ -69,17 +69,28 @@ pub struct StorageRef {
 impl Resource {
     /// `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// The subresource of that name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
-        self.subresources.iter().find(|subresource| subresource.name == name)
+        self.subresources
+            .iter()
+            .find(|subresource| subresource.name == name)
     }
 
     /// The resource whose version objects are stored in; itself for most.
     pub fn stored_as(&'static self) -> &'static Resource {
-        resource(self.storage.group, self.storage.version, self.storage.resource).unwrap_or(self)
+        resource(
+            self.storage.group,
+            self.storage.version,
+            self.storage.resource,
+        )
+        .unwrap_or(self)
     }
 
     /// Whether the verb is among [`Resource::verbs`].
@@ -103,23 +114,58 @@ static RESOURCES: LazyLock<Resources> = LazyLock::new(|| {
             ["S", name, group, version, kind, verbs] => {
                 if let Some(parent) = all.last_mut() {
                     let (group, verbs) = (undash(group), list(verbs));
-                    parent.subresources.push(Subresource { name, group, version, kind, verbs });
+                    parent.subresources.push(Subresource {
+                        name,
+                        group,
+                        version,
+                        kind,
+                        verbs,
+                    });
                 }
             }
             _ => {}
         }
     }
-    let by_name = all.iter().enumerate().map(|(at, res)| ((res.group, res.version, res.resource), at)).collect();
-    let by_kind = all.iter().enumerate().map(|(at, res)| ((res.group, res.version, res.kind), at)).collect();
-    Resources { all, by_name, by_kind }
+    let by_name = all
+        .iter()
+        .enumerate()
+        .map(|(at, res)| ((res.group, res.version, res.resource), at))
+        .collect();
+    let by_kind = all
+        .iter()
+        .enumerate()
+        .map(|(at, res)| ((res.group, res.version, res.kind), at))
+        .collect();
+    Resources {
+        all,
+        by_name,
+        by_kind,
+    }
 });
 
 fn parse_resource(words: &[&'static str]) -> Option<Resource> {
-    let [group, version, resource, kind, singular, scope, verbs, short_names, categories, served, storage] = words else {
+    let [
+        group,
+        version,
+        resource,
+        kind,
+        singular,
+        scope,
+        verbs,
+        short_names,
+        categories,
+        served,
+        storage,
+    ] = words
+    else {
         return None;
     };
     let group = undash(group);
-    let api_version = if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") };
+    let api_version = if group.is_empty() {
+        (*version).to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     let type_id = table().kind_type(&api_version, kind)?;
     let list_kind = table().kind_type(&api_version, &format!("{kind}List"));
     let mut place = storage.split('/');
@@ -151,7 +197,11 @@ fn undash(word: &'static str) -> &'static str {
 
 /// Leaked once for the life of the process, as the table itself is.
 fn list(word: &'static str) -> &'static [&'static str] {
-    if word == "-" { &[] } else { Vec::leak(word.split(',').collect()) }
+    if word == "-" {
+        &[]
+    } else {
+        Vec::leak(word.split(',').collect())
+    }
 }
 
 /// Every resource of the release, sorted by group, version and name.
@@ -175,7 +225,8 @@ fn find<'a>(
     version: &'a str,
     name: &'a str,
 ) -> Option<&'static Resource> {
-    map.get(&(group, version, name)).and_then(|at| RESOURCES.all.get(*at))
+    map.get(&(group, version, name))
+        .and_then(|at| RESOURCES.all.get(*at))
 }
 
 #[cfg(test)]
@@ -184,14 +235,30 @@ mod tests {
 
     #[test]
     fn every_line_is_a_resource_of_a_known_kind() {
-        let lines = table().resource_lines.iter().filter(|line| line.starts_with("R ")).count();
+        let lines = table()
+            .resource_lines
+            .iter()
+            .filter(|line| line.starts_with("R "))
+            .count();
         assert_eq!(resources().len(), lines);
         for res in resources() {
-            assert!(res.has_verb("list") == !res.list_kind.is_empty() || res.list_kind.is_empty(), "{}", res.resource);
-            assert!(!res.has_verb("list") || !res.list_kind.is_empty(), "{} has no list kind", res.resource);
+            assert!(
+                !res.has_verb("list") || !res.list_kind.is_empty(),
+                "{} has no list kind",
+                res.resource
+            );
             for sub in &res.subresources {
-                let api_version = if sub.group.is_empty() { sub.version.to_owned() } else { format!("{}/{}", sub.group, sub.version) };
-                assert!(crate::kind_type(&api_version, sub.kind).is_some(), "{}/{}", res.resource, sub.name);
+                let api_version = if sub.group.is_empty() {
+                    sub.version.to_owned()
+                } else {
+                    format!("{}/{}", sub.group, sub.version)
+                };
+                assert!(
+                    crate::kind_type(&api_version, sub.kind).is_some(),
+                    "{}/{}",
+                    res.resource,
+                    sub.name
+                );
             }
         }
     }
@@ -199,9 +266,21 @@ mod tests {
     #[test]
     fn deployments_as_discovery_shows_them() {
         let res = resource("apps", "v1", "deployments").unwrap();
-        assert_eq!((res.kind, res.singular, res.list_kind, res.namespaced), ("Deployment", "deployment", "DeploymentList", true));
-        assert_eq!((res.short_names, res.categories), (&["deploy"][..], &["all"][..]));
-        assert_eq!(res.subresources.iter().map(|sub| sub.name).collect::<Vec<_>>(), ["scale", "status"]);
+        assert_eq!(
+            (res.kind, res.singular, res.list_kind, res.namespaced),
+            ("Deployment", "deployment", "DeploymentList", true)
+        );
+        assert_eq!(
+            (res.short_names, res.categories),
+            (&["deploy"][..], &["all"][..])
+        );
+        assert_eq!(
+            res.subresources
+                .iter()
+                .map(|sub| sub.name)
+                .collect::<Vec<_>>(),
+            ["scale", "status"]
+        );
         assert_eq!(res.subresource("scale").unwrap().kind, "Scale");
         assert!(res.default_served && std::ptr::eq(res.stored_as(), res));
     }
@@ -209,7 +288,14 @@ mod tests {
     #[test]
     fn versions_share_storage() {
         let events = resource("events.k8s.io", "v1", "events").unwrap();
-        assert_eq!(events.storage, StorageRef { group: "", version: "v1", resource: "events" });
+        assert_eq!(
+            events.storage,
+            StorageRef {
+                group: "",
+                version: "v1",
+                resource: "events"
+            }
+        );
         let scalers = resource("autoscaling", "v1", "horizontalpodautoscalers").unwrap();
         assert_eq!(scalers.storage.version, "v2");
         let beta = resource("networking.k8s.io", "v1beta1", "servicecidrs").unwrap();

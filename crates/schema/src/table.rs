@@ -53,6 +53,8 @@ pub(crate) enum Special {
 
 pub(crate) struct Field {
     pub(crate) name: &'static str,
+    /// The name as a JSON key: quoted, with its colon.
+    pub(crate) key: &'static str,
     pub(crate) number: u32,
     pub(crate) kind: Kind,
     pub(crate) shape: Shape,
@@ -106,6 +108,8 @@ pub(crate) struct Package {
 pub(crate) struct Table {
     pub(crate) types: Vec<Type>,
     notes: Vec<Notes>,
+    /// JSON keys by name, shared by all fields of that name.
+    keys: HashMap<&'static str, &'static str>,
     by_full_name: HashMap<&'static str, HashMap<&'static str, TypeId>>,
     by_group_version: HashMap<String, &'static str>,
     pub(crate) resource_lines: Vec<&'static str>,
@@ -141,12 +145,17 @@ impl Table {
     }
 
     pub(crate) fn kind_type(&self, api_version: &str, kind: &str) -> Option<TypeId> {
-        let here = self.by_group_version.get(api_version).and_then(|package| self.named(package, kind));
+        let here = self
+            .by_group_version
+            .get(api_version)
+            .and_then(|package| self.named(package, kind));
         if let Some(ty) = here.filter(|ty| self.get(*ty).kind) {
             return Some(ty);
         }
         // Options, Status and the like belong to every group-version.
-        let shared = self.named("meta/v1", kind).filter(|ty| self.get(*ty).kind || kind == "WatchEvent")?;
+        let shared = self
+            .named("meta/v1", kind)
+            .filter(|ty| self.get(*ty).kind || kind == "WatchEvent")?;
         let everywhere = kind.ends_with("Options") || kind == "WatchEvent" || kind == "Status";
         (everywhere || api_version == "v1" || api_version == "meta.k8s.io/v1").then_some(shared)
     }
@@ -154,7 +163,9 @@ impl Table {
     /// Finds a field by JSON name, looking through embedded structs.
     pub(crate) fn field(&self, ty: TypeId, name: &str) -> Option<&Field> {
         let names = &self.get(ty).by_name;
-        let at = names.binary_search_by(|(candidate, _, _)| (*candidate).cmp(name)).ok()?;
+        let at = names
+            .binary_search_by(|(candidate, _, _)| (*candidate).cmp(name))
+            .ok()?;
         let (_, owner, index) = names[at];
         self.get(owner).fields.get(usize::from(index))
     }
@@ -180,7 +191,13 @@ impl Table {
             Shape::Map => whole.split_once(']').map(|(_, value)| value.to_owned()),
             _ => None,
         }
-        .unwrap_or_else(|| if matches!(field.shape, Shape::List | Shape::Map) { self.go_kind(field.kind) } else { whole })
+        .unwrap_or_else(|| {
+            if matches!(field.shape, Shape::List | Shape::Map) {
+                self.go_kind(field.kind)
+            } else {
+                whole
+            }
+        })
     }
 
     pub(crate) fn go_kind(&self, kind: Kind) -> String {
@@ -208,7 +225,12 @@ impl Table {
         let mut by_full_name: HashMap<&'static str, HashMap<&'static str, TypeId>> = HashMap::new();
         let mut by_group_version = HashMap::new();
         let mut resource_lines = Vec::new();
-        let mut package: &'static Package = Box::leak(Box::new(Package { short: "", group: None, version: "", openapi: "" }));
+        let mut package: &'static Package = Box::leak(Box::new(Package {
+            short: "",
+            group: None,
+            version: "",
+            openapi: "",
+        }));
         for line in text.lines() {
             match line.as_bytes().first() {
                 Some(b' ') => {
@@ -219,7 +241,10 @@ impl Table {
                 Some(b'T') => {
                     let name = line[2..].split(' ').next().unwrap_or("");
                     let id = TypeId(u16::try_from(headers.len()).unwrap_or(u16::MAX));
-                    by_full_name.entry(package.short).or_default().insert(name, id);
+                    by_full_name
+                        .entry(package.short)
+                        .or_default()
+                        .insert(name, id);
                     headers.push((package, line, Vec::new()));
                 }
                 Some(b'P') => {
@@ -231,10 +256,18 @@ impl Table {
                         "-" => Some(""),
                         group => Some(group),
                     };
-                    package = Box::leak(Box::new(Package { short, group, version, openapi }));
+                    package = Box::leak(Box::new(Package {
+                        short,
+                        group,
+                        version,
+                        openapi,
+                    }));
                     if let Some(group) = group {
-                        let api_version =
-                            if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+                        let api_version = if group.is_empty() {
+                            version.to_owned()
+                        } else {
+                            format!("{group}/{version}")
+                        };
                         by_group_version.insert(api_version, short);
                     }
                 }
@@ -245,6 +278,7 @@ impl Table {
         let mut table = Table {
             types: Vec::with_capacity(headers.len()),
             notes: Vec::new(),
+            keys: HashMap::new(),
             by_full_name,
             by_group_version,
             resource_lines,
@@ -259,10 +293,16 @@ impl Table {
         table.list_meta = table.named("meta/v1", "ListMeta").unwrap_or(TypeId(0));
         table.index_names();
         table.mark_defaults();
+        table.keys = HashMap::new();
         table
     }
 
-    fn parse_type(&mut self, package: &'static Package, header: &'static str, lines: &[&'static str]) -> Type {
+    fn parse_type(
+        &mut self,
+        package: &'static Package,
+        header: &'static str,
+        lines: &[&'static str],
+    ) -> Type {
         let mut words = header[2..].split(' ');
         let name = words.next().unwrap_or("");
         let (mut kind, mut special) = (false, None);
@@ -272,12 +312,26 @@ impl Table {
                 _ => special = word.strip_prefix("special=").and_then(special_named),
             }
         }
-        let fields: Box<[Field]> = lines.iter().filter_map(|line| self.parse_field(line)).collect();
+        let fields: Box<[Field]> = lines
+            .iter()
+            .filter_map(|line| self.parse_field(line))
+            .collect();
         let mut by_number: Vec<u16> = (0..u16::try_from(fields.len()).unwrap_or(0)).collect();
         by_number.sort_by_key(|index| fields[usize::from(*index)].number);
-        let list = kind && name.ends_with("List") && fields.iter().any(|field| field.name == "items");
+        let list =
+            kind && name.ends_with("List") && fields.iter().any(|field| field.name == "items");
         let by_number = by_number.into_boxed_slice();
-        Type { name, package, kind, list, special, fields, by_number, by_name: Box::default(), has_defaults: false }
+        Type {
+            name,
+            package,
+            kind,
+            list,
+            special,
+            fields,
+            by_number,
+            by_name: Box::default(),
+            has_defaults: false,
+        }
     }
 
     fn parse_field(&mut self, line: &'static str) -> Option<Field> {
@@ -285,7 +339,11 @@ impl Table {
         let name = words.next()?;
         let number = words.next()?.parse().ok()?;
         let text = words.next()?;
-        let (shape, element) = match (text.strip_prefix('*'), text.strip_prefix("[]"), text.strip_prefix("{}")) {
+        let (shape, element) = match (
+            text.strip_prefix('*'),
+            text.strip_prefix("[]"),
+            text.strip_prefix("{}"),
+        ) {
             (Some(element), _, _) => (Shape::Pointer, element),
             (_, Some(element), _) => (Shape::List, element),
             (_, _, Some(element)) => (Shape::Map, element),
@@ -305,7 +363,11 @@ impl Table {
             }
         };
         // A nil Go byte slice is its zero value, whatever the pointer mark says.
-        let shape = if shape == Shape::Pointer && kind == Kind::Bytes { Shape::One } else { shape };
+        let shape = if shape == Shape::Pointer && kind == Kind::Bytes {
+            Shape::One
+        } else {
+            shape
+        };
         let (mut omitempty, mut omitzero, mut required) = (false, false, false);
         let mut notes: Option<Notes> = None;
         for word in words {
@@ -338,7 +400,21 @@ impl Table {
                 u16::try_from(self.notes.len() - 1).unwrap_or(NO_NOTES)
             }
         };
-        Some(Field { name, number, kind, shape, omitempty, omitzero, required, notes })
+        let key = self
+            .keys
+            .entry(name)
+            .or_insert_with(|| String::leak(format!("\"{name}\":")));
+        Some(Field {
+            name,
+            key,
+            number,
+            kind,
+            shape,
+            omitempty,
+            omitzero,
+            required,
+            notes,
+        })
     }
 
     fn index_names(&mut self) {
@@ -407,7 +483,10 @@ mod tests {
         let table = table();
         let count = |prefix: &str| text.lines().filter(|line| line.starts_with(prefix)).count();
         assert_eq!(table.types.len(), count("T "));
-        assert_eq!(table.types.iter().map(|ty| ty.fields.len()).sum::<usize>(), count(" "));
+        assert_eq!(
+            table.types.iter().map(|ty| ty.fields.len()).sum::<usize>(),
+            count(" ")
+        );
         assert_eq!(table.resource_lines.len(), count("R ") + count("S "));
     }
 
@@ -422,11 +501,30 @@ mod tests {
     #[test]
     fn go_type_names() {
         let table = table();
-        let field = |package: &str, ty: &str, name: &str| table.field(table.named(package, ty).unwrap(), name).unwrap();
-        assert_eq!(table.go_field(field("apps/v1", "DeploymentSpec", "replicas")), "int32");
-        assert_eq!(table.go_field(field("core/v1", "PodSpec", "containers")), "[]v1.Container");
-        assert_eq!(table.go_element(field("core/v1", "PodSpec", "containers")), "v1.Container");
-        assert_eq!(table.go_field(field("core/v1", "PodSpec", "restartPolicy")), "v1.RestartPolicy");
-        assert_eq!(table.go_field(field("meta/v1", "ObjectMeta", "labels")), "map[string]string");
+        let field = |package: &str, ty: &str, name: &str| {
+            table
+                .field(table.named(package, ty).unwrap(), name)
+                .unwrap()
+        };
+        assert_eq!(
+            table.go_field(field("apps/v1", "DeploymentSpec", "replicas")),
+            "int32"
+        );
+        assert_eq!(
+            table.go_field(field("core/v1", "PodSpec", "containers")),
+            "[]v1.Container"
+        );
+        assert_eq!(
+            table.go_element(field("core/v1", "PodSpec", "containers")),
+            "v1.Container"
+        );
+        assert_eq!(
+            table.go_field(field("core/v1", "PodSpec", "restartPolicy")),
+            "v1.RestartPolicy"
+        );
+        assert_eq!(
+            table.go_field(field("meta/v1", "ObjectMeta", "labels")),
+            "map[string]string"
+        );
     }
 }

@@ -22,7 +22,12 @@ pub(crate) struct Transcoder<'a> {
 
 impl<'a> Transcoder<'a> {
     pub(crate) fn new(table: &'static Table, resource_version: Option<&'a str>) -> Transcoder<'a> {
-        Transcoder { table, seen: Vec::new(), resource_version, depth: 0 }
+        Transcoder {
+            table,
+            seen: Vec::new(),
+            resource_version,
+            depth: 0,
+        }
     }
 
     pub(crate) fn object(
@@ -38,9 +43,9 @@ impl<'a> Transcoder<'a> {
         let mut first = true;
         out.push(b'{');
         if let Some((api_version, kind)) = type_meta {
-            key("kind", &mut first, out);
+            key("\"kind\":", &mut first, out);
             write_string(kind, out);
-            key("apiVersion", &mut first, out);
+            key("\"apiVersion\":", &mut first, out);
             write_string(api_version, out);
         }
         self.fields(ty, message, &mut first, out)?;
@@ -48,7 +53,13 @@ impl<'a> Transcoder<'a> {
         Ok(())
     }
 
-    fn fields(&mut self, ty: TypeId, bytes: &'a [u8], first: &mut bool, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    fn fields(
+        &mut self,
+        ty: TypeId,
+        bytes: &'a [u8],
+        first: &mut bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
         if self.depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
@@ -59,7 +70,11 @@ impl<'a> Transcoder<'a> {
         while let Some((number, wire)) = reader.field()? {
             if let Some(index) = field_index(table, ty, number, &mut cursor) {
                 let index = index as u16;
-                ordered &= self.seen.get(base..).and_then(<[_]>::last).is_none_or(|(last, _)| *last <= index);
+                ordered &= self
+                    .seen
+                    .get(base..)
+                    .and_then(<[_]>::last)
+                    .is_none_or(|(last, _)| *last <= index);
                 self.seen.push((index, wire));
             }
         }
@@ -79,20 +94,22 @@ impl<'a> Transcoder<'a> {
                 && field.name == "resourceVersion"
                 && let Some(version) = self.resource_version
             {
-                key(field.name, first, out);
+                key(field.key, first, out);
                 write_string(version, out);
                 continue;
             }
             if start == at {
                 match (field.shape, field.kind) {
-                    (Shape::Inline, Kind::Message(inner)) => self.fields_of(inner, b"", first, out)?,
+                    (Shape::Inline, Kind::Message(inner)) => {
+                        self.fields_of(inner, b"", first, out)?
+                    }
                     // Metadata that must carry a version is written even if the message has none.
                     (Shape::One, Kind::Message(inner))
                         if self.depth == 1
                             && self.resource_version.is_some()
                             && (inner == table.object_meta || inner == table.list_meta) =>
                     {
-                        key(field.name, first, out);
+                        key(field.key, first, out);
                         self.message_value(inner, b"", out)?;
                     }
                     _ => absent(table, message, field, first, out),
@@ -107,7 +124,13 @@ impl<'a> Transcoder<'a> {
     }
 
     /// The fields of an embedded struct: as deep as its owner.
-    fn fields_of(&mut self, inner: TypeId, bytes: &'a [u8], first: &mut bool, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    fn fields_of(
+        &mut self,
+        inner: TypeId,
+        bytes: &'a [u8],
+        first: &mut bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
         self.fields(inner, bytes, first, out)
     }
 
@@ -121,12 +144,14 @@ impl<'a> Transcoder<'a> {
         let (_, last) = self.seen[range.end - 1];
         match field.shape {
             Shape::List => {
-                key(field.name, first, out);
+                key(field.key, first, out);
                 out.push(b'[');
                 let mut comma = false;
                 for at in range {
                     let (_, wire) = self.seen[at];
-                    if let (Kind::Int32 | Kind::Int64 | Kind::Bool, Wire::Bytes(packed)) = (field.kind, wire) {
+                    if let (Kind::Int32 | Kind::Int64 | Kind::Bool, Wire::Bytes(packed)) =
+                        (field.kind, wire)
+                    {
                         let mut reader = Reader::new(packed);
                         while !reader.at_end() {
                             separate(&mut comma, out);
@@ -154,17 +179,28 @@ impl<'a> Transcoder<'a> {
                     if field.omitzero && field.shape == Shape::One && bytes.is_empty() {
                         return Ok(());
                     }
-                    key(field.name, first, out);
+                    key(field.key, first, out);
                     return self.message_value(inner, bytes, out);
                 }
-                if field.shape == Shape::One && (field.omitempty || field.omitzero) && is_zero(self.table, field, last) {
+                if field.shape == Shape::One
+                    && (field.omitempty || field.omitzero)
+                    && is_zero(self.table, field, last)
+                {
                     return Ok(());
                 }
-                if field.shape == Shape::Pointer && self.is_null(field, last)? {
-                    absent(self.table, self.table.get(self.table.object_meta), field, first, out);
+                let empty_list = self.table.special(field.kind) == Some(Special::Items)
+                    && matches!(last, Wire::Bytes(bytes) if bytes.is_empty());
+                if empty_list || (field.shape == Shape::Pointer && self.is_null(field, last)?) {
+                    absent(
+                        self.table,
+                        self.table.get(self.table.object_meta),
+                        field,
+                        first,
+                        out,
+                    );
                     return Ok(());
                 }
-                key(field.name, first, out);
+                key(field.key, first, out);
                 self.single(field, last, out)
             }
         }
@@ -176,8 +212,12 @@ impl<'a> Transcoder<'a> {
             (Some(special @ (Special::Time | Special::MicroTime)), Wire::Bytes(bytes)) => {
                 matches!(special::decode(special, bytes)?, Plain::Null)
             }
-            (Some(Special::Raw), Wire::Bytes(bytes)) => raw_bytes(bytes)?.is_none_or(|raw| raw == b"null"),
-            (Some(Special::SchemaOrArray | Special::SchemaOrStrings), Wire::Bytes(bytes)) => bytes.is_empty(),
+            (Some(Special::Raw), Wire::Bytes(bytes)) => {
+                raw_bytes(bytes)?.is_none_or(|raw| raw == b"null")
+            }
+            (Some(Special::SchemaOrArray | Special::SchemaOrStrings), Wire::Bytes(bytes)) => {
+                bytes.is_empty()
+            }
             _ => false,
         })
     }
@@ -197,12 +237,16 @@ impl<'a> Transcoder<'a> {
                 whole.extend_from_slice(piece);
             }
         }
-        let mut nested =
-            Transcoder { table: self.table, seen: Vec::new(), resource_version: self.resource_version, depth: self.depth };
+        let mut nested = Transcoder {
+            table: self.table,
+            seen: Vec::new(),
+            resource_version: self.resource_version,
+            depth: self.depth,
+        };
         if field.shape == Shape::Inline {
             return nested.fields_of(inner, &whole, first, out);
         }
-        key(field.name, first, out);
+        key(field.key, first, out);
         nested.message_value(inner, &whole, out)
     }
 
@@ -216,9 +260,13 @@ impl<'a> Transcoder<'a> {
         let mut entries = Vec::with_capacity(range.len());
         let mut ordered = true;
         for at in range {
-            let (_, Wire::Bytes(bytes)) = self.seen[at] else { return Err(wrong_wire(field)) };
+            let (_, Wire::Bytes(bytes)) = self.seen[at] else {
+                return Err(wrong_wire(field));
+            };
             let entry = map_entry(bytes, field)?;
-            ordered &= entries.last().is_none_or(|(last, _): &(&str, _)| *last < entry.0);
+            ordered &= entries
+                .last()
+                .is_none_or(|(last, _): &(&str, _)| *last < entry.0);
             entries.push(entry);
         }
         if !ordered {
@@ -228,7 +276,7 @@ impl<'a> Transcoder<'a> {
             entries.dedup_by_key(|(name, _)| *name);
             entries.reverse();
         }
-        key(field.name, first, out);
+        key(field.key, first, out);
         out.push(b'{');
         let mut comma = false;
         for (name, wire) in entries {
@@ -245,7 +293,12 @@ impl<'a> Transcoder<'a> {
         Ok(())
     }
 
-    fn single(&mut self, field: &'static Field, wire: Wire<'a>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    fn single(
+        &mut self,
+        field: &'static Field,
+        wire: Wire<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
         match (field.kind, wire) {
             (Kind::String, Wire::Bytes(bytes)) => write_string(text(bytes, field)?, out),
             (Kind::Bytes, Wire::Bytes(bytes)) => {
@@ -253,7 +306,9 @@ impl<'a> Transcoder<'a> {
                 out.extend_from_slice(special::base64_encode(bytes).as_bytes());
                 out.push(b'"');
             }
-            (Kind::Bool, Wire::Varint(value)) => out.extend_from_slice(if value != 0 { b"true" } else { b"false" }),
+            (Kind::Bool, Wire::Varint(value)) => {
+                out.extend_from_slice(if value != 0 { b"true" } else { b"false" })
+            }
             (Kind::Int32, Wire::Varint(value)) => write_int(i64::from(value as i32), out),
             (Kind::Int64, Wire::Varint(value)) => write_int(value as i64, out),
             (Kind::Double, Wire::Fixed64(bits)) => {
@@ -266,7 +321,12 @@ impl<'a> Transcoder<'a> {
         Ok(())
     }
 
-    fn message_value(&mut self, ty: TypeId, bytes: &'a [u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    fn message_value(
+        &mut self,
+        ty: TypeId,
+        bytes: &'a [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
         let Some(special) = self.table.get(ty).special else {
             out.push(b'{');
             self.fields(ty, bytes, &mut true, out)?;
@@ -278,12 +338,20 @@ impl<'a> Transcoder<'a> {
                 None => out.extend_from_slice(b"null"),
                 Some(raw) => compact(raw, out)?,
             },
-            Special::Items | Special::SchemaOrArray | Special::SchemaOrBool | Special::SchemaOrStrings => {
+            Special::Items
+            | Special::SchemaOrArray
+            | Special::SchemaOrBool
+            | Special::SchemaOrStrings => {
                 self.union(ty, special, bytes, out)?;
             }
             _ => match special::decode(special, bytes)? {
                 Plain::Null => out.extend_from_slice(b"null"),
                 Plain::Int(value) => write_int(value, out),
+                Plain::Time(text) => {
+                    out.push(b'"');
+                    out.extend_from_slice(text.as_bytes());
+                    out.push(b'"');
+                }
                 Plain::Text(text) => write_string(text, out),
                 Plain::Owned(text) => write_string(&text, out),
             },
@@ -292,7 +360,13 @@ impl<'a> Transcoder<'a> {
     }
 
     /// A message that is a list, a schema or a flag in JSON.
-    fn union(&mut self, ty: TypeId, special: Special, bytes: &'a [u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    fn union(
+        &mut self,
+        ty: TypeId,
+        special: Special,
+        bytes: &'a [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
         if self.depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
@@ -302,7 +376,9 @@ impl<'a> Transcoder<'a> {
         let (mut schema, mut allows) = (None, false);
         let (mut reader, mut cursor) = (Reader::new(bytes), 0);
         while let Some((number, wire)) = reader.field()? {
-            let Some(index) = field_index(self.table, ty, number, &mut cursor) else { continue };
+            let Some(index) = field_index(self.table, ty, number, &mut cursor) else {
+                continue;
+            };
             let field = &message.fields[index];
             match (field.shape, field.kind, wire) {
                 (Shape::List, _, wire) => self.seen.push((index as u16, wire)),
@@ -314,7 +390,9 @@ impl<'a> Transcoder<'a> {
         let end = self.seen.len();
         match schema {
             Some((inner, bytes)) if base == end => self.message_value(inner, bytes, out)?,
-            None if special == Special::SchemaOrBool => out.extend_from_slice(if allows { b"true" } else { b"false" }),
+            None if special == Special::SchemaOrBool => {
+                out.extend_from_slice(if allows { b"true" } else { b"false" })
+            }
             None if base == end && special != Special::Items => out.extend_from_slice(b"null"),
             _ => {
                 out.push(b'[');

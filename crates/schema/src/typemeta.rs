@@ -11,7 +11,9 @@ pub fn peek_type_meta_json(body: &[u8]) -> Result<(String, String), DecodeError>
     let mut meta = (None, None);
     if scanner.peek() != Some(b'{') {
         scanner.skip(0)?;
-        return Err(DecodeError::Type("json: cannot unmarshal the body into Go value of type struct".to_owned()));
+        return Err(DecodeError::Type(
+            "json: cannot unmarshal the body into Go value of type struct".to_owned(),
+        ));
     }
     if !scanner.open(b'}') {
         loop {
@@ -25,7 +27,9 @@ pub fn peek_type_meta_json(body: &[u8]) -> Result<(String, String), DecodeError>
                 Some(slot) if scanner.peek() == Some(b'"') => *slot = Some(scanner.string()?),
                 _ => scanner.skip(1)?,
             }
-            if meta.0.is_some() && meta.1.is_some() || !scanner.another(b'}', "after object key:value pair")? {
+            if meta.0.is_some() && meta.1.is_some()
+                || !scanner.another(b'}', "after object key:value pair")?
+            {
                 break;
             }
         }
@@ -36,7 +40,13 @@ pub fn peek_type_meta_json(body: &[u8]) -> Result<(String, String), DecodeError>
 /// `apiVersion` and `kind` of a YAML document; empty where it has none. Costs a parse.
 pub fn peek_type_meta_yaml(body: &[u8]) -> Result<(String, String), DecodeError> {
     let value = yaml::parse(body)?;
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let text = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned()
+    };
     Ok((text("apiVersion"), text("kind")))
 }
 
@@ -46,11 +56,21 @@ mod tests {
 
     #[test]
     fn type_meta_anywhere_at_the_top() {
-        let body = br#"{"metadata":{"kind":"no"},"kind":"Pod","spec":[1,{"a":"}"}],"apiVersion":"v1"}"#;
-        assert_eq!(peek_type_meta_json(body).unwrap(), ("v1".to_owned(), "Pod".to_owned()));
-        assert_eq!(peek_type_meta_json(b"{}").unwrap(), (String::new(), String::new()));
+        let body =
+            br#"{"metadata":{"kind":"no"},"kind":"Pod","spec":[1,{"a":"}"}],"apiVersion":"v1"}"#;
+        assert_eq!(
+            peek_type_meta_json(body).unwrap(),
+            ("v1".to_owned(), "Pod".to_owned())
+        );
+        assert_eq!(
+            peek_type_meta_json(b"{}").unwrap(),
+            (String::new(), String::new())
+        );
         assert!(peek_type_meta_json(b"[]").is_err());
         assert!(peek_type_meta_json(b"{\"kind\":").is_err());
-        assert_eq!(peek_type_meta_yaml(b"kind: Pod\napiVersion: v1\n").unwrap(), ("v1".to_owned(), "Pod".to_owned()));
+        assert_eq!(
+            peek_type_meta_yaml(b"kind: Pod\napiVersion: v1\n").unwrap(),
+            ("v1".to_owned(), "Pod".to_owned())
+        );
     }
 }

@@ -40,7 +40,8 @@ impl<'a> Reader<'a> {
             0 => Wire::Varint(self.varint()?),
             1 => Wire::Fixed64(u64::from_le_bytes(self.fixed()?)),
             2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::protobuf("length out of range"))?;
+                let length = usize::try_from(self.varint()?)
+                    .map_err(|_| DecodeError::protobuf("length out of range"))?;
                 Wire::Bytes(self.take(length)?)
             }
             5 => {
@@ -55,7 +56,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
-            let Some(byte) = self.bytes.get(self.at) else { return Err(DecodeError::protobuf("unexpected EOF")) };
+            let Some(byte) = self.bytes.get(self.at) else {
+                return Err(DecodeError::protobuf("unexpected EOF"));
+            };
             self.at += 1;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
@@ -66,7 +69,10 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
-        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| DecodeError::protobuf("unexpected EOF"))?;
         let bytes = &self.bytes[self.at..end];
         self.at = end;
@@ -142,7 +148,16 @@ mod tests {
 
     #[test]
     fn varints_round_trip_at_the_edges() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
+        for value in [
+            0,
+            1,
+            127,
+            128,
+            16_383,
+            16_384,
+            u64::from(u32::MAX),
+            u64::MAX,
+        ] {
             let mut out = Vec::new();
             put_varint(value, &mut out);
             assert_eq!(out.len(), varint_len(value));
@@ -161,8 +176,13 @@ mod tests {
             })
             .unwrap();
             let mut reader = Reader::new(&out[1..]);
-            let Some((3, Wire::Bytes(bytes))) = reader.field().unwrap() else { panic!("one nested field") };
-            assert_eq!((bytes.len(), bytes.iter().all(|byte| *byte == 7)), (length, true));
+            let Some((3, Wire::Bytes(bytes))) = reader.field().unwrap() else {
+                panic!("one nested field")
+            };
+            assert_eq!(
+                (bytes.len(), bytes.iter().all(|byte| *byte == 7)),
+                (length, true)
+            );
             assert!(reader.at_end());
         }
     }

@@ -9,7 +9,6 @@ use crate::json::{Html, write_number, write_string, write_value};
 use crate::special;
 use crate::table::{Field, Kind, Shape, Special, Table, Type, TypeId};
 
-
 pub(crate) fn object(table: &Table, ty: TypeId, value: &Value, out: &mut Vec<u8>) {
     let message = table.get(ty);
     match value {
@@ -17,9 +16,9 @@ pub(crate) fn object(table: &Table, ty: TypeId, value: &Value, out: &mut Vec<u8>
             out.push(b'{');
             let mut first = true;
             if message.kind {
-                for name in ["kind", "apiVersion"] {
+                for (name, quoted) in [("kind", "\"kind\":"), ("apiVersion", "\"apiVersion\":")] {
                     if let Some(Value::String(text)) = map.get(name) {
-                        key(name, &mut first, out);
+                        key(quoted, &mut first, out);
                         write_string(text, out);
                     }
                 }
@@ -31,16 +30,21 @@ pub(crate) fn object(table: &Table, ty: TypeId, value: &Value, out: &mut Vec<u8>
     }
 }
 
-pub(crate) fn key(name: &str, first: &mut bool, out: &mut Vec<u8>) {
+/// Writes a key that comes quoted and with its colon, after a comma unless it is the first.
+pub(crate) fn key(quoted: &str, first: &mut bool, out: &mut Vec<u8>) {
     if !std::mem::replace(first, false) {
         out.push(b',');
     }
-    out.push(b'"');
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+    out.extend_from_slice(quoted.as_bytes());
 }
 
-fn fields(table: &Table, message: &Type, map: &Map<String, Value>, first: &mut bool, out: &mut Vec<u8>) {
+fn fields(
+    table: &Table,
+    message: &Type,
+    map: &Map<String, Value>,
+    first: &mut bool,
+    out: &mut Vec<u8>,
+) {
     for field in &message.fields {
         if let (Shape::Inline, Kind::Message(inner)) = (field.shape, field.kind) {
             fields(table, table.get(inner), map, first, out);
@@ -50,7 +54,7 @@ fn fields(table: &Table, message: &Type, map: &Map<String, Value>, first: &mut b
             None => absent(table, message, field, first, out),
             Some(value) if field.omitempty && is_empty(table, field, value) => {}
             Some(value) => {
-                key(field.name, first, out);
+                key(field.key, first, out);
                 match (field.shape, value) {
                     (Shape::List, Value::Array(items)) => list(table, field.kind, items, out),
                     (Shape::Map, Value::Object(entries)) => {
@@ -78,7 +82,9 @@ fn is_empty(table: &Table, field: &Field, value: &Value) -> bool {
         (Shape::List, Value::Array(items)) => items.is_empty(),
         (Shape::Map, Value::Object(entries)) => entries.is_empty(),
         (Shape::One, value) => match field.kind {
-            Kind::Message(_) if table.special(field.kind) == Some(Special::Items) => value == &Value::Array(Vec::new()),
+            Kind::Message(_) if table.special(field.kind) == Some(Special::Items) => {
+                value == &Value::Array(Vec::new())
+            }
             Kind::Message(_) => false,
             kind => crate::normalize::is_zero(table, kind, value),
         },
@@ -87,14 +93,20 @@ fn is_empty(table: &Table, field: &Field, value: &Value) -> bool {
 }
 
 /// Writes a field that is not set: nothing, null, or its zero value.
-pub(crate) fn absent(table: &Table, owner: &Type, field: &Field, first: &mut bool, out: &mut Vec<u8>) {
+pub(crate) fn absent(
+    table: &Table,
+    owner: &Type,
+    field: &Field,
+    first: &mut bool,
+    out: &mut Vec<u8>,
+) {
     let struct_value = field.shape == Shape::One
         && matches!(field.kind, Kind::Message(_))
         && table.special(field.kind) != Some(Special::Items);
     if field.omitzero || (field.omitempty && !struct_value) {
         return;
     }
-    key(field.name, first, out);
+    key(field.key, first, out);
     match field.shape {
         Shape::List if owner.list && field.name == "items" => out.extend_from_slice(b"[]"),
         Shape::One => zero(table, field.kind, out),
@@ -139,13 +151,37 @@ fn element(table: &Table, kind: Kind, value: &Value, out: &mut Vec<u8>) {
                 fields(table, table.get(ty), map, &mut true, out);
                 out.push(b'}');
             }
-            (Some(Special::SchemaOrArray | Special::SchemaOrStrings | Special::SchemaOrBool), Value::Object(_)) => {
-                let schema = table.get(ty).fields.iter().find(|field| matches!(field.kind, Kind::Message(_)));
-                element(table, schema.map_or(Kind::String, |schema| schema.kind), value, out);
+            (
+                Some(Special::SchemaOrArray | Special::SchemaOrStrings | Special::SchemaOrBool),
+                Value::Object(_),
+            ) => {
+                let schema = table
+                    .get(ty)
+                    .fields
+                    .iter()
+                    .find(|field| matches!(field.kind, Kind::Message(_)));
+                element(
+                    table,
+                    schema.map_or(Kind::String, |schema| schema.kind),
+                    value,
+                    out,
+                );
             }
-            (Some(Special::SchemaOrArray | Special::SchemaOrStrings | Special::Items), Value::Array(items)) => {
-                let field = table.get(ty).fields.iter().find(|field| field.shape == Shape::List);
-                list(table, field.map_or(Kind::String, |field| field.kind), items, out);
+            (
+                Some(Special::SchemaOrArray | Special::SchemaOrStrings | Special::Items),
+                Value::Array(items),
+            ) => {
+                let field = table
+                    .get(ty)
+                    .fields
+                    .iter()
+                    .find(|field| field.shape == Shape::List);
+                list(
+                    table,
+                    field.map_or(Kind::String, |field| field.kind),
+                    items,
+                    out,
+                );
             }
             (_, value) => write_value(value, Html::Escape, out),
         },

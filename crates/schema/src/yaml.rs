@@ -26,11 +26,19 @@ pub(crate) fn parse(body: &[u8]) -> Result<Value, DecodeError> {
 
 pub(crate) fn parse_with_complaint(body: &[u8]) -> Result<Parsed, DecodeError> {
     match read(body, DuplicateKeyPolicy::Error) {
-        Ok(value) => Ok(Parsed { value, complaint: None }),
-        Err(problem) if !problem.to_ascii_lowercase().contains("duplicate") => Err(DecodeError::Yaml(problem)),
+        Ok(value) => Ok(Parsed {
+            value,
+            complaint: None,
+        }),
+        Err(problem) if !problem.to_ascii_lowercase().contains("duplicate") => {
+            Err(DecodeError::Yaml(problem))
+        }
         // If nothing but a duplicate key was wrong, the second reading succeeds.
         Err(complaint) => match read(body, DuplicateKeyPolicy::LastWins) {
-            Ok(value) => Ok(Parsed { value, complaint: Some(complaint) }),
+            Ok(value) => Ok(Parsed {
+                value,
+                complaint: Some(complaint),
+            }),
             Err(problem) => Err(DecodeError::Yaml(problem)),
         },
     }
@@ -128,9 +136,15 @@ fn write_scalar(value: &Value, indent: usize, out: &mut Vec<u8>) {
 
 /// `block_indent` is where a literal block may stand; keys have none.
 fn write_string(text: &str, block_indent: Option<usize>, out: &mut Vec<u8>) {
-    let special = text.chars().any(|character| character != '\n' && !printable(character));
+    let special = text
+        .chars()
+        .any(|character| character != '\n' && !printable(character));
     let multiline = text.contains('\n');
-    if let (true, false, Some(indent)) = (multiline, special || text.contains(" \n") || text.ends_with(' '), block_indent) {
+    if let (true, false, Some(indent)) = (
+        multiline,
+        special || text.contains(" \n") || text.ends_with(' '),
+        block_indent,
+    ) {
         write_literal(text, indent, out);
     } else if special || multiline || reads_as_other(text) {
         write_double_quoted(text, out);
@@ -149,26 +163,37 @@ fn printable(character: char) -> bool {
 
 /// Text that, bare, would be null, a boolean, a number, a date or a merge key. Generous where YAML 1.1 is murky.
 fn reads_as_other(text: &str) -> bool {
-    let words = ["", "~", "null", "Null", "NULL", "<<", ".nan", ".NaN", ".NAN"];
+    let words = [
+        "", "~", "null", "Null", "NULL", "<<", ".nan", ".NaN", ".NAN",
+    ];
     if words.contains(&text) {
         return true;
     }
     let lower = text.to_ascii_lowercase();
-    let cased = text == lower || text == text.to_ascii_uppercase() || text.get(1..) == lower.get(1..);
-    if cased && matches!(lower.as_str(), "y" | "n" | "yes" | "no" | "true" | "false" | "on" | "off") {
+    let cased =
+        text == lower || text == text.to_ascii_uppercase() || text.get(1..) == lower.get(1..);
+    if cased
+        && matches!(
+            lower.as_str(),
+            "y" | "n" | "yes" | "no" | "true" | "false" | "on" | "off"
+        )
+    {
         return true;
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
         return true;
     }
-    unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.') && (number(unsigned) || date(text) || base60(unsigned))
+    unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
+        && (number(unsigned) || date(text) || base60(unsigned))
 }
 
 fn number(unsigned: &str) -> bool {
     let digits = unsigned.replace('_', "");
     let radix = |prefix: &str, radix: u32| {
-        digits.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.chars().all(|digit| digit.is_digit(radix)))
+        digits
+            .strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|digit| digit.is_digit(radix)))
     };
     if radix("0x", 16) || radix("0X", 16) || radix("0b", 2) || radix("0o", 8) {
         return true;
@@ -176,9 +201,13 @@ fn number(unsigned: &str) -> bool {
     if digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.is_empty() {
         return true;
     }
-    let (mantissa, exponent) = digits.split_once(['e', 'E']).map_or((digits.as_str(), None), |(left, right)| (left, Some(right)));
+    let (mantissa, exponent) = digits
+        .split_once(['e', 'E'])
+        .map_or((digits.as_str(), None), |(left, right)| (left, Some(right)));
     let mantissa_fine = mantissa.bytes().any(|byte| byte.is_ascii_digit())
-        && mantissa.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && mantissa
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
         && mantissa.bytes().filter(|byte| *byte == b'.').count() <= 1;
     let exponent_fine = exponent.is_none_or(|exponent| {
         let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
@@ -191,14 +220,21 @@ fn number(unsigned: &str) -> bool {
 fn date(text: &str) -> bool {
     let bytes = text.as_bytes();
     let four = bytes.len() >= 8 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-';
-    let Some(rest) = four.then(|| &text[5..]) else { return false };
-    let Some((month, day)) = rest.split_once('-') else { return false };
+    let Some(rest) = four.then(|| &text[5..]) else {
+        return false;
+    };
+    let Some((month, day)) = rest.split_once('-') else {
+        return false;
+    };
     let day_digits = day.bytes().take_while(u8::is_ascii_digit).count();
     let after = &day[day_digits..];
     (1..=2).contains(&month.len())
         && month.bytes().all(|byte| byte.is_ascii_digit())
         && (1..=2).contains(&day_digits)
-        && (after.is_empty() || after.starts_with(['T', 't', ' ']) && after[1..].starts_with(|c: char| c.is_ascii_digit()) && after.contains(':'))
+        && (after.is_empty()
+            || after.starts_with(['T', 't', ' '])
+                && after[1..].starts_with(|c: char| c.is_ascii_digit())
+                && after.contains(':'))
 }
 
 /// `12:30:45`: a number in base sixty to YAML 1.1.
@@ -206,21 +242,36 @@ fn base60(unsigned: &str) -> bool {
     let mut parts = unsigned.split(':');
     let first = parts.next().unwrap_or("");
     let rest: Vec<&str> = parts.collect();
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    let digits = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'_')
+    };
     !rest.is_empty()
         && digits(first)
         && rest.iter().all(|part| {
             let whole = part.split('.').next().unwrap_or("");
-            digits(whole) && whole.len() <= 2 && part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'_')
+            digits(whole)
+                && whole.len() <= 2
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b'_')
         })
 }
 
 /// Whether a one-line text may stand bare in block context.
 fn plain_allowed(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let Some(first) = bytes.first() else { return false };
+    let Some(first) = bytes.first() else {
+        return false;
+    };
     let blank_after = |at: usize| bytes.get(at + 1).is_none_or(|byte| *byte == b' ');
-    if text.starts_with("---") || text.starts_with("...") || text.starts_with(' ') || text.ends_with(' ') {
+    if text.starts_with("---")
+        || text.starts_with("...")
+        || text.starts_with(' ')
+        || text.ends_with(' ')
+    {
         return false;
     }
     if b"#,[]{}&*!|>'\"%@`".contains(first) || (matches!(first, b'-' | b'?') && blank_after(0)) {
@@ -283,7 +334,11 @@ fn write_double_quoted(text: &str, out: &mut Vec<u8>) {
             }
             character => {
                 let code = u32::from(character);
-                let escaped = if code < 0x100 { format!("\\x{code:02X}") } else { format!("\\u{code:04X}") };
+                let escaped = if code < 0x100 {
+                    format!("\\x{code:02X}")
+                } else {
+                    format!("\\u{code:04X}")
+                };
                 out.extend_from_slice(escaped.as_bytes());
                 continue;
             }
@@ -311,14 +366,20 @@ mod tests {
             value,
             json!({"a": true, "b": 420, "c": "no", "d": 1.5, "e": null, "f": 16, "g": 9_223_372_036_854_775_807i64, "1": [false]})
         );
-        assert_eq!(parse(b"base: &b {x: 1}\nuse: *b\n").unwrap()["use"], json!({"x": 1}));
+        assert_eq!(
+            parse(b"base: &b {x: 1}\nuse: *b\n").unwrap()["use"],
+            json!({"x": 1})
+        );
     }
 
     #[test]
     fn bombs_and_broken_documents_are_refused() {
         let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
         for (name, before) in "bcdefghi".chars().zip("abcdefgh".chars()) {
-            bomb.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(",")));
+            bomb.push_str(&format!(
+                "{name}: &{name} [{}]\n",
+                vec![format!("*{before}"); 9].join(",")
+            ));
         }
         assert!(parse(bomb.as_bytes()).is_err());
         assert!(parse("[".repeat(MAX_DEPTH + 10).as_bytes()).is_err());

@@ -131,6 +131,9 @@ impl Shared {
     }
 
     pub(crate) fn reserve(&self, revision: i64) {
+        if self.failure().is_some() {
+            return;
+        }
         self.reserved.fetch_max(revision, Ordering::AcqRel);
     }
 

@@ -115,6 +115,7 @@ impl Disk {
             writer,
             reserved,
             records: Vec::new(),
+            newest: Revision(0),
             dirty_since: None,
             log_bytes: 0,
             last_snapshot_bytes: 0,
@@ -221,6 +222,8 @@ struct Logger {
     writer: Writer,
     reserved: Revision,
     records: Vec<LogRecord>,
+    /// The newest revision written.
+    newest: Revision,
     /// Since when something written waits for the medium.
     dirty_since: Option<Instant>,
     /// Log written since the last snapshot began.
@@ -276,15 +279,15 @@ impl Logger {
             items.push(Item::Reserve(reserved));
         }
         let wrote = !self.records.is_empty() || !items.is_empty();
-        let mut newest = Revision(0);
         if wrote {
             let before = self.writer.len;
             self.writer.append(&self.records, &items)?;
             self.log_bytes += self.writer.len - before;
             self.dirty_since.get_or_insert_with(Instant::now);
-            newest = self.records.iter().map(|record| record.revision).max().unwrap_or_default();
+            let newest = self.records.iter().map(|record| record.revision).max();
+            self.newest = self.newest.max(newest.unwrap_or_default());
             if self.records.iter().any(|record| record.durability == Durability::Buffered) {
-                self.store.set_written(newest);
+                self.store.set_written(self.newest);
             }
         }
         let asks = |record: &LogRecord| record.durability == Durability::Fsync;
@@ -293,9 +296,7 @@ impl Logger {
         if must_sync || is_late || !items.is_empty() || self.records.iter().any(asks) {
             self.writer.sync()?;
             self.dirty_since = None;
-        }
-        if self.writer.is_synced() && wrote {
-            self.store.set_durable(newest);
+            self.store.set_durable(self.newest);
         }
         if reserved > self.reserved {
             self.reserved = reserved;
@@ -309,7 +310,9 @@ impl Logger {
     fn rotate(&mut self) -> Result<(), WalError> {
         self.writer.rotate()?;
         self.dirty_since = None;
-        Ok(())
+        self.store.set_durable(self.newest);
+        // Every segment knows the stretch: the one that said so first may be gone one day.
+        self.writer.append(&[], &[Item::Reserve(self.reserved)])
     }
 
     /// Starts a snapshot on a thread of its own: the log goes on meanwhile.

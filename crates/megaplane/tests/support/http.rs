@@ -43,58 +43,47 @@ impl Answer {
     }
 }
 
-/// A connection to one server.
-pub(crate) struct Connection {
-    transport: HttpsTransport,
-    runtime: tokio::runtime::Runtime,
+/// Sends one request on a connection of its own. `target` is path and query. Status 0 means that no answer came; the
+/// body then says why.
+pub(crate) fn send(
+    config: &Kubeconfig,
+    method: Method,
+    target: &str,
+    accept: &str,
+    content_type: &str,
+    body: impl Into<Vec<u8>>,
+) -> Answer {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let request = Request {
+        method,
+        path: path.into(),
+        query: query.into(),
+        accept: accept.into(),
+        content_type: content_type.into(),
+        user_agent: "megaplane-tests".into(),
+        if_none_match: None,
+        body: body.into().into(),
+        user: None,
+    };
+    let transport = HttpsTransport::new(config).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reply = transport.call(request).await;
+        let body = match reply.body {
+            Body::Full(bytes) => bytes.to_vec(),
+            Body::Stream(mut source) => {
+                let mut body = Vec::new();
+                while let Some(frame) = std::future::poll_fn(|cx| source.poll_frame(cx)).await {
+                    body.extend_from_slice(&frame);
+                }
+                body
+            }
+        };
+        Answer { status: reply.status, content_type: reply.content_type, body }
+    })
 }
 
-impl Connection {
-    pub(crate) fn open(config: &Kubeconfig) -> Connection {
-        let transport = HttpsTransport::new(config).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Connection { transport, runtime }
-    }
-
-    /// Sends one request. `target` is path and query. Status 0 means that no answer came; the body then says why.
-    pub(crate) fn send(
-        &self,
-        method: Method,
-        target: &str,
-        accept: &str,
-        content_type: &str,
-        body: impl Into<Vec<u8>>,
-    ) -> Answer {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let request = Request {
-            method,
-            path: path.into(),
-            query: query.into(),
-            accept: accept.into(),
-            content_type: content_type.into(),
-            user_agent: "megaplane-tests".into(),
-            if_none_match: None,
-            body: body.into().into(),
-            user: None,
-        };
-        self.runtime.block_on(async {
-            let reply = self.transport.call(request).await;
-            let body = match reply.body {
-                Body::Full(bytes) => bytes.to_vec(),
-                Body::Stream(mut source) => {
-                    let mut body = Vec::new();
-                    while let Some(frame) = std::future::poll_fn(|cx| source.poll_frame(cx)).await {
-                        body.extend_from_slice(&frame);
-                    }
-                    body
-                }
-            };
-            Answer { status: reply.status, content_type: reply.content_type, body }
-        })
-    }
-
-    /// Runs a conversation with our own client over the same settings.
-    pub(crate) fn client(config: &Kubeconfig) -> client::Client {
-        client::Client::new(Arc::new(HttpsTransport::new(config).unwrap()), None, "megaplane-tests")
-    }
+/// Our own client with these settings.
+pub(crate) fn client(config: &Kubeconfig) -> client::Client {
+    client::Client::new(Arc::new(HttpsTransport::new(config).unwrap()), None, "megaplane-tests")
 }

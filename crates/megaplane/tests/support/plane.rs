@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use client::Kubeconfig;
 use rest::http::Method;
 
-use super::http::{Answer, Connection};
+use super::http::{self, Answer};
 use super::{Folder, Kubectl, SOON, eventually};
 
 /// How a plane is started.
@@ -27,7 +27,6 @@ pub(crate) struct Plane {
     port: u16,
     process: Option<Child>,
     starts: u32,
-    connection: Mutex<Option<Connection>>,
     folder: Folder,
 }
 
@@ -41,7 +40,6 @@ impl Plane {
             port: free_port(),
             process: None,
             starts: 0,
-            connection: Mutex::new(None),
             folder,
         };
         plane.start_again();
@@ -52,7 +50,6 @@ impl Plane {
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "it is still running");
         self.starts += 1;
-        *self.connection.lock().unwrap() = None;
         let output = |kind| File::create(self.log_path(kind)).unwrap();
         let child = self.command().stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
         self.process = Some(child);
@@ -135,7 +132,7 @@ impl Plane {
         self.send(Method::Post, target, "application/json", "application/json", body)
     }
 
-    /// Any request over one connection that stays open.
+    /// Any request.
     pub(crate) fn send(
         &self,
         method: Method,
@@ -144,15 +141,12 @@ impl Plane {
         content_type: &str,
         body: impl Into<Vec<u8>>,
     ) -> Answer {
-        // A stage that failed in the middle of a request leaves a connection that is as good as any.
-        let mut slot = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let connection = slot.get_or_insert_with(|| Connection::open(&self.config()));
-        connection.send(method, target, accept, content_type, body)
+        http::send(&self.config(), method, target, accept, content_type, body)
     }
 
-    /// Our own client, over a connection of its own.
+    /// Our own client.
     pub(crate) fn client(&self) -> client::Client {
-        Connection::client(&self.config())
+        http::client(&self.config())
     }
 
     /// `kill -9`.

@@ -4,8 +4,10 @@ use super::uid::{Uid, Uids};
 use super::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER};
 use crate::action::{Action, Propagation, ResourceRef};
 use crate::pod::text_of;
+use hashbrown::HashTable;
 use meta::{Value, object};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 
 /// An entry of metadata.ownerReferences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +173,9 @@ impl<T: Clone + Eq + std::hash::Hash> Table<T> {
 /// The graph. Feed it every object of every deletable resource, then poll.
 #[derive(Debug, Default)]
 pub struct Graph {
-    index: HashMap<Uid, Slot>,
+    /// Slots by their nodes' uids: 5 bytes an entry, since the uid is in the node.
+    index: HashTable<Slot>,
+    hasher: RandomState,
     nodes: Vec<Option<Node>>,
     free: Vec<Slot>,
     uids: Uids,
@@ -252,7 +256,7 @@ impl Graph {
     /// An object was deleted.
     pub fn forget(&mut self, uid: &str) {
         let uid = self.uids.number(uid);
-        let Some(&slot) = self.index.get(&uid) else {
+        let Some(slot) = self.find(uid) else {
             return;
         };
         let Some(node) = self.node_mut(slot) else {
@@ -274,7 +278,7 @@ impl Graph {
     /// The answer to [`Action::CheckOwner`].
     pub fn owner_checked(&mut self, uid: &str, found: OwnerFound) {
         let uid = self.uids.number(uid);
-        let Some(&slot) = self.index.get(&uid) else {
+        let Some(slot) = self.find(uid) else {
             return;
         };
         let Some(node) = self.node_mut(slot) else {
@@ -296,7 +300,7 @@ impl Graph {
     /// An action about this object failed: look at it again.
     pub fn retry(&mut self, uid: &str) {
         let uid = self.uids.number(uid);
-        if let Some(&slot) = self.index.get(&uid) {
+        if let Some(slot) = self.find(uid) {
             self.enqueue(slot);
         }
     }
@@ -496,6 +500,11 @@ impl Graph {
         })
     }
 
+    fn find(&self, uid: Uid) -> Option<Slot> {
+        let is_it = |slot: &Slot| uid_in(&self.nodes, *slot) == Some(uid);
+        self.index.find(self.hasher.hash_one(uid), is_it).copied()
+    }
+
     fn node(&self, slot: Slot) -> Option<&Node> {
         self.nodes.get(slot as usize)?.as_ref()
     }
@@ -513,7 +522,7 @@ impl Graph {
     }
 
     fn slot_of(&mut self, uid: Uid, name: &str, namespace: u32, kind: u32, sight: Sight) -> Slot {
-        if let Some(&slot) = self.index.get(&uid) {
+        if let Some(slot) = self.find(uid) {
             return slot;
         }
         let first_sight = if sight == Sight::Observed {
@@ -544,7 +553,10 @@ impl Graph {
                 Slot::try_from(self.nodes.len() - 1).unwrap_or(Slot::MAX)
             }
         };
-        self.index.insert(uid, slot);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        let hash = hasher.hash_one(uid);
+        let rehash = |other: &Slot| uid_in(nodes, *other).map_or(0, |uid| hasher.hash_one(uid));
+        self.index.insert_unique(hash, slot, rehash);
         slot
     }
 
@@ -553,8 +565,8 @@ impl Graph {
         let mut edges: Vec<Edge> = Vec::with_capacity(seen.owners.len());
         for reference in &seen.owners {
             let uid = self.uids.number(&reference.uid);
-            let owner = match self.index.get(&uid) {
-                Some(&slot) => slot,
+            let owner = match self.find(uid) {
+                Some(slot) => slot,
                 None => {
                     let kind = self
                         .kinds
@@ -606,7 +618,12 @@ impl Graph {
             return;
         }
         let uid = node.uid;
-        self.index.remove(&uid);
+        let entry = self
+            .index
+            .find_entry(self.hasher.hash_one(uid), |other| *other == slot);
+        if let Ok(entry) = entry {
+            entry.remove();
+        }
         self.nodes[slot as usize] = None;
         self.free.push(slot);
     }
@@ -652,6 +669,10 @@ impl Graph {
             self.enqueue(dependent);
         }
     }
+}
+
+fn uid_in(nodes: &[Option<Node>], slot: Slot) -> Option<Uid> {
+    nodes.get(slot as usize)?.as_ref().map(|node| node.uid)
 }
 
 #[cfg(test)]

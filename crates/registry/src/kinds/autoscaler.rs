@@ -9,7 +9,11 @@ use serde_json::json;
 /// Average processor use aimed at when nothing else is said, percent.
 const CPU_UTILIZATION_PERCENT: i64 = 80;
 
-pub(super) const ROOM: Room = Room { defaults, check, ..PLAIN };
+pub(super) const ROOM: Room = Room {
+    defaults,
+    check,
+    ..PLAIN
+};
 
 fn defaults(autoscaler: &mut Value) {
     tree::ensure(autoscaler, "spec");
@@ -30,9 +34,17 @@ fn defaults(autoscaler: &mut Value) {
             {"type": "Percent", "value": 100, "periodSeconds": 15}
         ]);
         let down = json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]);
-        tree::fill(autoscaler, "spec.behavior.scaleUp.stabilizationWindowSeconds", 0);
+        tree::fill(
+            autoscaler,
+            "spec.behavior.scaleUp.stabilizationWindowSeconds",
+            0,
+        );
         for (side, policies) in [("scaleUp", up), ("scaleDown", down)] {
-            tree::fill(autoscaler, &format!("spec.behavior.{side}.selectPolicy"), "Max");
+            tree::fill(
+                autoscaler,
+                &format!("spec.behavior.{side}.selectPolicy"),
+                "Max",
+            );
             let path = format!("spec.behavior.{side}.policies");
             if tree::items(autoscaler, &path).is_empty() {
                 tree::put(autoscaler, &path, policies);
@@ -46,13 +58,21 @@ fn check(autoscaler: &Value, findings: &mut Findings) {
     let least = tree::int(autoscaler, "spec.minReplicas");
     let most = tree::int(autoscaler, "spec.maxReplicas").unwrap_or(0);
     if let Some(least) = least.filter(|least| *least < 1) {
-        findings.invalid(&spec.child("minReplicas"), least, "must be greater than or equal to 1");
+        findings.invalid(
+            &spec.child("minReplicas"),
+            least,
+            "must be greater than or equal to 1",
+        );
     }
     if most < 1 {
         findings.invalid(&spec.child("maxReplicas"), most, "must be greater than 0");
     }
     if least.is_some_and(|least| most < least) {
-        findings.invalid(&spec.child("maxReplicas"), most, "must be greater than or equal to `minReplicas`");
+        findings.invalid(
+            &spec.child("maxReplicas"),
+            most,
+            "must be greater than or equal to `minReplicas`",
+        );
     }
     let target = spec.child("scaleTargetRef");
     for field in ["kind", "name"] {
@@ -60,13 +80,23 @@ fn check(autoscaler: &Value, findings: &mut Findings) {
         if text.is_empty() {
             findings.required(&target.child(field), "");
         } else {
-            findings.each(&target.child(field), text, meta::names::path_segment_name(text));
+            findings.each(
+                &target.child(field),
+                text,
+                meta::names::path_segment_name(text),
+            );
         }
     }
     for (index, metric) in tree::items(autoscaler, "spec.metrics").iter().enumerate() {
         let at = spec.child("metrics").index(index);
         let kind = tree::text(metric, "type");
-        let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
+        let kinds = [
+            "ContainerResource",
+            "External",
+            "Object",
+            "Pods",
+            "Resource",
+        ];
         if kind.is_empty() {
             findings.required(&at.child("type"), "must specify a metric source type");
         } else if !kinds.contains(&kind) {

@@ -9,7 +9,11 @@ use meta::{FieldPath, Value};
 /// The longest name: what the controller appends must still fit a label.
 const NAME_CHARS_MAX: usize = 52;
 
-pub(super) const ROOM: Room = Room { defaults, check, ..PLAIN };
+pub(super) const ROOM: Room = Room {
+    defaults,
+    check,
+    ..PLAIN
+};
 
 fn defaults(cron: &mut Value) {
     tree::ensure(cron, "spec");
@@ -24,7 +28,11 @@ fn check(cron: &Value, findings: &mut Findings) {
     let spec = FieldPath::new("spec");
     let name = tree::text(cron, "metadata.name");
     if name.len() > NAME_CHARS_MAX {
-        findings.invalid(&FieldPath::new("metadata").child("name"), name, "must be no more than 52 characters");
+        findings.invalid(
+            &FieldPath::new("metadata").child("name"),
+            name,
+            "must be no more than 52 characters",
+        );
     }
     let schedule = tree::text(cron, "spec.schedule");
     if schedule.is_empty() {
@@ -32,8 +40,15 @@ fn check(cron: &Value, findings: &mut Findings) {
     } else if let Err(reason) = check_schedule(schedule) {
         findings.invalid(&spec.child("schedule"), schedule, reason);
     }
-    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        findings.non_negative(&spec.child(field), tree::int(cron, &format!("spec.{field}")));
+    for field in [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ] {
+        findings.non_negative(
+            &spec.child(field),
+            tree::int(cron, &format!("spec.{field}")),
+        );
     }
     findings.one_of(
         &spec.child("concurrencyPolicy"),
@@ -52,19 +67,37 @@ fn check(cron: &Value, findings: &mut Findings) {
 /// Whether a cron line can be read: five fields of numbers, names, ranges, lists and steps, or a word such as @daily.
 fn check_schedule(line: &str) -> Result<(), String> {
     if let Some(word) = line.strip_prefix('@') {
-        let known = matches!(word, "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly")
-            || word.strip_prefix("every ").is_some_and(|text| !text.trim().is_empty());
-        return if known { Ok(()) } else { Err(format!("unrecognized descriptor: {line}")) };
+        let known = matches!(
+            word,
+            "yearly" | "annually" | "monthly" | "weekly" | "daily" | "midnight" | "hourly"
+        ) || word
+            .strip_prefix("every ")
+            .is_some_and(|text| !text.trim().is_empty());
+        return if known {
+            Ok(())
+        } else {
+            Err(format!("unrecognized descriptor: {line}"))
+        };
     }
     let fields: Vec<&str> = line.split_whitespace().collect();
     if fields.len() != 5 {
-        return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
+        return Err(format!(
+            "expected exactly 5 fields, found {}: [{}]",
+            fields.len(),
+            fields.join(" ")
+        ));
     }
     let bounds: [(i64, i64, &[&str]); 5] = [
         (0, 59, &[]),
         (0, 23, &[]),
         (1, 31, &[]),
-        (1, 12, &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
+        (
+            1,
+            12,
+            &[
+                "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+            ],
+        ),
         (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
     ];
     for (field, (low, high, names)) in fields.iter().zip(bounds) {
@@ -76,12 +109,18 @@ fn check_schedule(line: &str) -> Result<(), String> {
 }
 
 fn check_part(part: &str, low: i64, high: i64, names: &[&str]) -> Result<(), String> {
-    let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+    let (range, step) = part
+        .split_once('/')
+        .map_or((part, None), |(range, step)| (range, Some(step)));
     if let Some(step) = step {
         match step.parse::<u32>() {
             Ok(0) => return Err(format!("step of range should be a positive number: {part}")),
             Ok(_) => {}
-            Err(_) => return Err(format!("failed to parse int from {step}: strconv.Atoi: parsing {step:?}: invalid syntax")),
+            Err(_) => {
+                return Err(format!(
+                    "failed to parse int from {step}: strconv.Atoi: parsing {step:?}: invalid syntax"
+                ));
+            }
         }
     }
     if matches!(range, "*" | "?") {
@@ -93,7 +132,9 @@ fn check_part(part: &str, low: i64, high: i64, names: &[&str]) -> Result<(), Str
             return Ok(low + position as i64);
         }
         text.parse::<u32>().map(i64::from).map_err(|_| {
-            format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
+            format!(
+                "failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"
+            )
         })
     };
     let (start, end) = match range.split_once('-') {
@@ -104,13 +145,19 @@ fn check_part(part: &str, low: i64, high: i64, names: &[&str]) -> Result<(), Str
         }
     };
     if start < low {
-        return Err(format!("beginning of range ({start}) below minimum ({low}): {part}"));
+        return Err(format!(
+            "beginning of range ({start}) below minimum ({low}): {part}"
+        ));
     }
     if end > high {
-        return Err(format!("end of range ({end}) above maximum ({high}): {part}"));
+        return Err(format!(
+            "end of range ({end}) above maximum ({high}): {part}"
+        ));
     }
     if start > end {
-        return Err(format!("beginning of range ({start}) beyond end of range ({end}): {part}"));
+        return Err(format!(
+            "beginning of range ({start}) beyond end of range ({end}): {part}"
+        ));
     }
     Ok(())
 }
@@ -121,11 +168,26 @@ mod tests {
 
     #[test]
     fn schedules() {
-        for good in ["*/5 * * * *", "0 0 1 1 *", "@daily", "@every 1h", "1,2-3/2 * * JAN MON-fri"] {
+        for good in [
+            "*/5 * * * *",
+            "0 0 1 1 *",
+            "@daily",
+            "@every 1h",
+            "1,2-3/2 * * JAN MON-fri",
+        ] {
             assert_eq!(check_schedule(good), Ok(()), "{good}");
         }
-        assert_eq!(check_schedule("* * * *"), Err("expected exactly 5 fields, found 4: [* * * *]".to_owned()));
-        assert_eq!(check_schedule("60 * * * *"), Err("end of range (60) above maximum (59): 60".to_owned()));
-        assert_eq!(check_schedule("@often"), Err("unrecognized descriptor: @often".to_owned()));
+        assert_eq!(
+            check_schedule("* * * *"),
+            Err("expected exactly 5 fields, found 4: [* * * *]".to_owned())
+        );
+        assert_eq!(
+            check_schedule("60 * * * *"),
+            Err("end of range (60) above maximum (59): 60".to_owned())
+        );
+        assert_eq!(
+            check_schedule("@often"),
+            Err("unrecognized descriptor: @often".to_owned())
+        );
     }
 }

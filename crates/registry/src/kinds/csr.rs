@@ -54,12 +54,20 @@ fn check(request: &Value, findings: &mut Findings) {
             "must be a fully qualified domain and path of the form 'example.com/signer-name'",
         );
     }
-    if let Some(seconds) =
-        tree::int(request, "spec.expirationSeconds").filter(|seconds| *seconds < EXPIRATION_SECONDS_MIN)
+    if let Some(seconds) = tree::int(request, "spec.expirationSeconds")
+        .filter(|seconds| *seconds < EXPIRATION_SECONDS_MIN)
     {
-        findings.invalid(&spec.child("expirationSeconds"), seconds, "may not specify a duration less than 600 seconds (10 minutes)");
+        findings.invalid(
+            &spec.child("expirationSeconds"),
+            seconds,
+            "may not specify a duration less than 600 seconds (10 minutes)",
+        );
     }
     if tree::text(request, "spec.request").is_empty() {
-        findings.invalid(&spec.child("request"), "", "PEM block type must be CERTIFICATE REQUEST");
+        findings.invalid(
+            &spec.child("request"),
+            "",
+            "PEM block type must be CERTIFICATE REQUEST",
+        );
     }
 }

@@ -9,7 +9,13 @@ use meta::{FieldPath, Value};
 /// Where webhooks and aggregated servers listen unless they say otherwise.
 const HTTPS_PORT: i64 = 443;
 
-pub(super) const ROOM: Room = Room { defaults, prepare_create, check, check_update, ..PLAIN };
+pub(super) const ROOM: Room = Room {
+    defaults,
+    prepare_create,
+    check,
+    check_update,
+    ..PLAIN
+};
 
 pub(super) const SERVICES: Room = Room {
     defaults: |service| {
@@ -18,7 +24,11 @@ pub(super) const SERVICES: Room = Room {
         }
     },
     check: |service, findings| {
-        let wanted = format!("{}.{}", tree::text(service, "spec.version"), tree::text(service, "spec.group"));
+        let wanted = format!(
+            "{}.{}",
+            tree::text(service, "spec.version"),
+            tree::text(service, "spec.group")
+        );
         let name = tree::text(service, "metadata.name");
         if name != wanted {
             findings.invalid(
@@ -35,7 +45,11 @@ fn defaults(definition: &mut Value) {
     tree::ensure(definition, "spec");
     tree::fill(definition, "spec.conversion.strategy", "None");
     if tree::map(definition, "spec.conversion.webhook.clientConfig.service").is_some() {
-        tree::fill(definition, "spec.conversion.webhook.clientConfig.service.port", HTTPS_PORT);
+        tree::fill(
+            definition,
+            "spec.conversion.webhook.clientConfig.service.port",
+            HTTPS_PORT,
+        );
     }
     let kind = tree::text(definition, "spec.names.kind").to_owned();
     if !kind.is_empty() {
@@ -55,7 +69,11 @@ fn prepare_create(definition: &mut Value, _: &mut Context) {
 
 fn check(definition: &Value, findings: &mut Findings) {
     let spec = FieldPath::new("spec");
-    let wanted = format!("{}.{}", tree::text(definition, "spec.names.plural"), tree::text(definition, "spec.group"));
+    let wanted = format!(
+        "{}.{}",
+        tree::text(definition, "spec.names.plural"),
+        tree::text(definition, "spec.group")
+    );
     let name = tree::text(definition, "metadata.name");
     if name != wanted {
         findings.invalid(
@@ -68,12 +86,25 @@ fn check(definition: &Value, findings: &mut Findings) {
     if group.is_empty() {
         findings.required(&spec.child("group"), "");
     } else {
-        findings.each(&spec.child("group"), group, meta::names::dns1123_subdomain(group));
+        findings.each(
+            &spec.child("group"),
+            group,
+            meta::names::dns1123_subdomain(group),
+        );
         if !group.contains('.') {
-            findings.invalid(&spec.child("group"), group, "should be a domain with at least one dot");
+            findings.invalid(
+                &spec.child("group"),
+                group,
+                "should be a domain with at least one dot",
+            );
         }
     }
-    findings.one_of(&spec.child("scope"), tree::text(definition, "spec.scope"), &["Cluster", "Namespaced"], true);
+    findings.one_of(
+        &spec.child("scope"),
+        tree::text(definition, "spec.scope"),
+        &["Cluster", "Namespaced"],
+        true,
+    );
     for field in ["plural", "kind"] {
         let text = tree::text(definition, &format!("spec.names.{field}"));
         if text.is_empty() {
@@ -92,12 +123,19 @@ fn check_versions(definition: &Value, path: &FieldPath, findings: &mut Findings)
         let name = tree::text(version, "name");
         findings.each(&at.child("name"), name, meta::names::dns1035_label(name));
         if names.contains(&name) {
-            findings.invalid(path, Value::Array(versions.to_vec()), "must contain unique version names");
+            findings.invalid(
+                path,
+                Value::Array(versions.to_vec()),
+                "must contain unique version names",
+            );
         }
         names.push(name);
         storage += usize::from(tree::flag(version, "storage"));
         if tree::get(version, "schema.openAPIV3Schema").is_none() {
-            findings.required(&at.child("schema").child("openAPIV3Schema"), "schemas are required");
+            findings.required(
+                &at.child("schema").child("openAPIV3Schema"),
+                "schemas are required",
+            );
         }
     }
     if storage != 1 {
@@ -113,6 +151,16 @@ fn check_update(new: &Value, old: &Value, _: Option<&str>, findings: &mut Findin
     let spec = FieldPath::new("spec");
     findings.immutable(&spec.child("group"), new, old, "spec.group");
     findings.immutable(&spec.child("scope"), new, old, "spec.scope");
-    findings.immutable(&spec.child("names").child("kind"), new, old, "spec.names.kind");
-    findings.immutable(&spec.child("names").child("plural"), new, old, "spec.names.plural");
+    findings.immutable(
+        &spec.child("names").child("kind"),
+        new,
+        old,
+        "spec.names.kind",
+    );
+    findings.immutable(
+        &spec.child("names").child("plural"),
+        new,
+        old,
+        "spec.names.plural",
+    );
 }

@@ -39,17 +39,31 @@ fn check(set: &Value, findings: &mut Findings) {
         "OnDelete" => {}
         "RollingUpdate" => {
             let rolling = path.child("rollingUpdate");
-            let (unavailable, surge) =
-                ("spec.updateStrategy.rollingUpdate.maxUnavailable", "spec.updateStrategy.rollingUpdate.maxSurge");
-            workload::check_share(set, unavailable, &rolling.child("maxUnavailable"), true, findings);
+            let (unavailable, surge) = (
+                "spec.updateStrategy.rollingUpdate.maxUnavailable",
+                "spec.updateStrategy.rollingUpdate.maxSurge",
+            );
+            workload::check_share(
+                set,
+                unavailable,
+                &rolling.child("maxUnavailable"),
+                true,
+                findings,
+            );
             workload::check_share(set, surge, &rolling.child("maxSurge"), true, findings);
-            match (workload::is_zero_share(set, unavailable), workload::is_zero_share(set, surge)) {
+            match (
+                workload::is_zero_share(set, unavailable),
+                workload::is_zero_share(set, surge),
+            ) {
                 (false, false) => findings.invalid(
                     &rolling.child("maxSurge"),
                     tree::get(set, surge).cloned().unwrap_or(Value::Null),
                     "may not be set when maxUnavailable is non-zero",
                 ),
-                (true, true) => findings.required(&rolling.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+                (true, true) => findings.required(
+                    &rolling.child("maxUnavailable"),
+                    "cannot be 0 when maxSurge is 0",
+                ),
                 _ => {}
             }
         }

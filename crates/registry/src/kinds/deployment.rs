@@ -24,7 +24,11 @@ fn defaults(deployment: &mut Value) {
     tree::fill(deployment, "spec.replicas", 1);
     tree::fill(deployment, "spec.strategy.type", "RollingUpdate");
     if tree::text(deployment, "spec.strategy.type") == "RollingUpdate" {
-        tree::fill(deployment, "spec.strategy.rollingUpdate.maxUnavailable", "25%");
+        tree::fill(
+            deployment,
+            "spec.strategy.rollingUpdate.maxUnavailable",
+            "25%",
+        );
         tree::fill(deployment, "spec.strategy.rollingUpdate.maxSurge", "25%");
     }
     tree::fill(deployment, "spec.revisionHistoryLimit", 10);
@@ -37,7 +41,11 @@ fn check(deployment: &Value, findings: &mut Findings) {
     workload::check_selector(deployment, "deployment", findings);
     workload::check_template(deployment, findings);
     check_strategy(deployment, &spec.child("strategy"), findings);
-    workload::check_counts(deployment, &["minReadySeconds", "revisionHistoryLimit"], findings);
+    workload::check_counts(
+        deployment,
+        &["minReadySeconds", "revisionHistoryLimit"],
+        findings,
+    );
     if let Some(deadline) = tree::int(deployment, "spec.progressDeadlineSeconds") {
         let path = spec.child("progressDeadlineSeconds");
         findings.non_negative(&path, Some(deadline));
@@ -52,18 +60,39 @@ fn check_strategy(deployment: &Value, path: &FieldPath, findings: &mut Findings)
     match tree::text(deployment, "spec.strategy.type") {
         "Recreate" => {
             if tree::get(deployment, "spec.strategy.rollingUpdate").is_some() {
-                findings.forbidden(&rolling, "may not be specified when strategy `type` is 'Recreate'");
+                findings.forbidden(
+                    &rolling,
+                    "may not be specified when strategy `type` is 'Recreate'",
+                );
             }
         }
         "RollingUpdate" => {
-            let (unavailable, surge) =
-                ("spec.strategy.rollingUpdate.maxUnavailable", "spec.strategy.rollingUpdate.maxSurge");
-            workload::check_share(deployment, unavailable, &rolling.child("maxUnavailable"), true, findings);
-            workload::check_share(deployment, surge, &rolling.child("maxSurge"), false, findings);
-            if workload::is_zero_share(deployment, unavailable) && workload::is_zero_share(deployment, surge) {
+            let (unavailable, surge) = (
+                "spec.strategy.rollingUpdate.maxUnavailable",
+                "spec.strategy.rollingUpdate.maxSurge",
+            );
+            workload::check_share(
+                deployment,
+                unavailable,
+                &rolling.child("maxUnavailable"),
+                true,
+                findings,
+            );
+            workload::check_share(
+                deployment,
+                surge,
+                &rolling.child("maxSurge"),
+                false,
+                findings,
+            );
+            if workload::is_zero_share(deployment, unavailable)
+                && workload::is_zero_share(deployment, surge)
+            {
                 findings.invalid(
                     &rolling.child("maxUnavailable"),
-                    tree::get(deployment, unavailable).cloned().unwrap_or(Value::Null),
+                    tree::get(deployment, unavailable)
+                        .cloned()
+                        .unwrap_or(Value::Null),
                     "may not be 0 when `maxSurge` is 0",
                 );
             }

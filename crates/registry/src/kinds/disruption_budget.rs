@@ -10,7 +10,9 @@ pub(super) const ROOM: Room = Room { check, ..PLAIN };
 
 fn check(budget: &Value, findings: &mut Findings) {
     let spec = FieldPath::new("spec");
-    if tree::get(budget, "spec.minAvailable").is_some() && tree::get(budget, "spec.maxUnavailable").is_some() {
+    if tree::get(budget, "spec.minAvailable").is_some()
+        && tree::get(budget, "spec.maxUnavailable").is_some()
+    {
         findings.invalid(
             &spec,
             tree::get(budget, "spec").cloned().unwrap_or(Value::Null),
@@ -18,7 +20,13 @@ fn check(budget: &Value, findings: &mut Findings) {
         );
     }
     for field in ["minAvailable", "maxUnavailable"] {
-        workload::check_share(budget, &format!("spec.{field}"), &spec.child(field), true, findings);
+        workload::check_share(
+            budget,
+            &format!("spec.{field}"),
+            &spec.child(field),
+            true,
+            findings,
+        );
     }
     if let Some(selector) = tree::get(budget, "spec.selector") {
         findings.label_selector(&spec.child("selector"), selector);

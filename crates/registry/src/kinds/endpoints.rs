@@ -50,7 +50,11 @@ fn check_endpoints(endpoints: &Value, findings: &mut Findings) {
         }
         for (field, list) in [("addresses", addresses), ("notReadyAddresses", waiting)] {
             for (position, address) in list.iter().enumerate() {
-                check_ip(tree::text(address, "ip"), &at.child(field).index(position).child("ip"), findings);
+                check_ip(
+                    tree::text(address, "ip"),
+                    &at.child(field).index(position).child("ip"),
+                    findings,
+                );
             }
         }
         let ports = tree::items(subset, "ports");
@@ -63,20 +67,34 @@ fn check_endpoints(endpoints: &Value, findings: &mut Findings) {
                 findings.each(&at.child("name"), name, meta::names::dns1123_label(name));
             }
             findings.port(&at.child("port"), tree::int(port, "port").unwrap_or(0));
-            findings.one_of(&at.child("protocol"), tree::text(port, "protocol"), &["SCTP", "TCP", "UDP"], true);
+            findings.one_of(
+                &at.child("protocol"),
+                tree::text(port, "protocol"),
+                &["SCTP", "TCP", "UDP"],
+                true,
+            );
         }
     }
 }
 
 fn check_ip(address: &str, path: &FieldPath, findings: &mut Findings) {
     if address.parse::<std::net::IpAddr>().is_err() {
-        findings.invalid(path, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        findings.invalid(
+            path,
+            address,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
     }
 }
 
 fn check_slice(slice: &Value, findings: &mut Findings) {
     let kind = tree::text(slice, "addressType");
-    findings.one_of(&FieldPath::new("addressType"), kind, &["FQDN", "IPv4", "IPv6"], true);
+    findings.one_of(
+        &FieldPath::new("addressType"),
+        kind,
+        &["FQDN", "IPv4", "IPv6"],
+        true,
+    );
     let endpoints = tree::items(slice, "endpoints");
     let path = FieldPath::new("endpoints");
     if endpoints.len() > SLICE_ENDPOINTS_MAX {
@@ -126,6 +144,11 @@ fn check_slice_ports(slice: &Value, findings: &mut Findings) {
         if !names.insert(name) {
             findings.duplicate(&at.child("name"), name);
         }
-        findings.one_of(&at.child("protocol"), tree::text(port, "protocol"), &["SCTP", "TCP", "UDP"], true);
+        findings.one_of(
+            &at.child("protocol"),
+            tree::text(port, "protocol"),
+            &["SCTP", "TCP", "UDP"],
+            true,
+        );
     }
 }

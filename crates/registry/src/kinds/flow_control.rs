@@ -19,7 +19,11 @@ pub(super) const SCHEMAS: Room = Room {
     ..PLAIN
 };
 
-pub(super) const LEVELS: Room = Room { defaults: default_level, check: check_level, ..PLAIN };
+pub(super) const LEVELS: Room = Room {
+    defaults: default_level,
+    check: check_level,
+    ..PLAIN
+};
 
 fn default_level(level: &mut Value) {
     if tree::text(level, "spec.type") == "Exempt" {
@@ -33,7 +37,11 @@ fn default_level(level: &mut Value) {
     if tree::map(level, "spec.limited.limitResponse.queuing").is_some() {
         tree::fill_zero(level, "spec.limited.limitResponse.queuing.handSize", 8);
         tree::fill_zero(level, "spec.limited.limitResponse.queuing.queues", 64);
-        tree::fill_zero(level, "spec.limited.limitResponse.queuing.queueLengthLimit", 50);
+        tree::fill_zero(
+            level,
+            "spec.limited.limitResponse.queuing.queueLengthLimit",
+            50,
+        );
     }
 }
 
@@ -41,9 +49,17 @@ fn check_schema(schema: &Value, findings: &mut Findings) {
     let spec = FieldPath::new("spec");
     let precedence = tree::int(schema, "spec.matchingPrecedence").unwrap_or(0);
     if precedence <= 0 {
-        findings.invalid(&spec.child("matchingPrecedence"), precedence, "must be a positive value");
+        findings.invalid(
+            &spec.child("matchingPrecedence"),
+            precedence,
+            "must be a positive value",
+        );
     } else if precedence > PRECEDENCE_MAX {
-        findings.invalid(&spec.child("matchingPrecedence"), precedence, "must not be greater than 10000");
+        findings.invalid(
+            &spec.child("matchingPrecedence"),
+            precedence,
+            "must not be greater than 10000",
+        );
     }
     let level = tree::text(schema, "spec.priorityLevelConfiguration.name");
     let path = spec.child("priorityLevelConfiguration").child("name");
@@ -59,12 +75,18 @@ fn check_level(level: &Value, findings: &mut Findings) {
     match tree::text(level, "spec.type") {
         "Exempt" => {
             if tree::get(level, "spec.limited").is_some() {
-                findings.forbidden(&spec.child("limited"), "must be nil if the type is not Limited");
+                findings.forbidden(
+                    &spec.child("limited"),
+                    "must be nil if the type is not Limited",
+                );
             }
         }
         "Limited" => {
             if tree::get(level, "spec.limited").is_none() {
-                findings.required(&spec.child("limited"), "must not be empty when type is Limited");
+                findings.required(
+                    &spec.child("limited"),
+                    "must not be empty when type is Limited",
+                );
             }
         }
         other => findings.not_supported(&spec.child("type"), other, &["Exempt", "Limited"]),

@@ -19,7 +19,12 @@ pub(super) const CLASSES: Room = Room {
         }
     },
     check_update: |new, old, _, findings| {
-        findings.immutable(&FieldPath::new("spec").child("controller"), new, old, "spec.controller");
+        findings.immutable(
+            &FieldPath::new("spec").child("controller"),
+            new,
+            old,
+            "spec.controller",
+        );
     },
     ..PLAIN
 };
@@ -29,7 +34,11 @@ fn check(ingress: &Value, findings: &mut Findings) {
     let rules = tree::items(ingress, "spec.rules");
     let backend = tree::get(ingress, "spec.defaultBackend");
     if rules.is_empty() && backend.is_none() {
-        findings.invalid(&spec, Value::from(Vec::<Value>::new()), "either `defaultBackend` or `rules` must be specified");
+        findings.invalid(
+            &spec,
+            Value::from(Vec::<Value>::new()),
+            "either `defaultBackend` or `rules` must be specified",
+        );
     }
     if let Some(backend) = backend {
         check_backend(backend, &spec.child("defaultBackend"), findings);
@@ -38,13 +47,27 @@ fn check(ingress: &Value, findings: &mut Findings) {
         let at = spec.child("rules").index(index);
         let host = tree::text(rule, "host");
         if host.parse::<std::net::IpAddr>().is_ok() {
-            findings.invalid(&at.child("host"), host, "must be a DNS name, not an IP address");
+            findings.invalid(
+                &at.child("host"),
+                host,
+                "must be a DNS name, not an IP address",
+            );
         } else if host.contains('*') {
-            findings.each(&at.child("host"), host, meta::names::wildcard_dns1123_subdomain(host));
+            findings.each(
+                &at.child("host"),
+                host,
+                meta::names::wildcard_dns1123_subdomain(host),
+            );
         } else if !host.is_empty() {
-            findings.each(&at.child("host"), host, meta::names::dns1123_subdomain(host));
+            findings.each(
+                &at.child("host"),
+                host,
+                meta::names::dns1123_subdomain(host),
+            );
         }
-        let Some(http) = tree::get(rule, "http") else { continue };
+        let Some(http) = tree::get(rule, "http") else {
+            continue;
+        };
         let paths_path = at.child("http").child("paths");
         let paths = tree::items(http, "paths");
         if paths.is_empty() {
@@ -56,7 +79,11 @@ fn check(ingress: &Value, findings: &mut Findings) {
     }
     let class = tree::text(ingress, "spec.ingressClassName");
     if !class.is_empty() {
-        findings.each(&spec.child("ingressClassName"), class, meta::names::dns1123_subdomain(class));
+        findings.each(
+            &spec.child("ingressClassName"),
+            class,
+            meta::names::dns1123_subdomain(class),
+        );
     }
 }
 
@@ -70,7 +97,11 @@ fn check_path(entry: &Value, at: &FieldPath, findings: &mut Findings) {
             }
             for sequence in ["//", "/./", "/../", "%2f", "%2F"] {
                 if path.contains(sequence) {
-                    findings.invalid(&at.child("path"), path, format!("must not contain '{sequence}'"));
+                    findings.invalid(
+                        &at.child("path"),
+                        path,
+                        format!("must not contain '{sequence}'"),
+                    );
                 }
             }
         }
@@ -79,7 +110,11 @@ fn check_path(entry: &Value, at: &FieldPath, findings: &mut Findings) {
                 findings.invalid(&at.child("path"), path, "must be an absolute path");
             }
         }
-        other => findings.not_supported(&at.child("pathType"), other, &["Exact", "ImplementationSpecific", "Prefix"]),
+        other => findings.not_supported(
+            &at.child("pathType"),
+            other,
+            &["Exact", "ImplementationSpecific", "Prefix"],
+        ),
     }
     match tree::get(entry, "backend") {
         None => findings.required(&at.child("backend"), ""),
@@ -91,7 +126,9 @@ fn check_backend(backend: &Value, path: &FieldPath, findings: &mut Findings) {
     let service = tree::get(backend, "service");
     let resource = tree::get(backend, "resource");
     match (service, resource) {
-        (Some(_), Some(_)) => findings.invalid(path, "", "cannot set both resource and service backends"),
+        (Some(_), Some(_)) => {
+            findings.invalid(path, "", "cannot set both resource and service backends")
+        }
         (None, None) => findings.required(path, "resource or service backend is required"),
         (None, Some(_)) => {}
         (Some(service), None) => {
@@ -107,7 +144,11 @@ fn check_backend(backend: &Value, path: &FieldPath, findings: &mut Findings) {
             if !port_name.is_empty() && number != 0 {
                 findings.invalid(path, "", "cannot set both port name & port number");
             } else if !port_name.is_empty() {
-                findings.each(&at.child("port").child("name"), port_name, meta::names::port_name(port_name));
+                findings.each(
+                    &at.child("port").child("name"),
+                    port_name,
+                    meta::names::port_name(port_name),
+                );
             } else if number != 0 {
                 findings.port(&at.child("port").child("number"), number);
             } else {

@@ -18,25 +18,44 @@ const BACKOFF_LIMIT: i64 = 6;
 /// The most completions of a Job that counts its failures by index.
 const INDEXED_COMPLETIONS_MAX: i64 = 100_000;
 
-pub(super) const ROOM: Room = Room { defaults, prepare_create, check, check_update, ..PLAIN };
+pub(super) const ROOM: Room = Room {
+    defaults,
+    prepare_create,
+    check,
+    check_update,
+    ..PLAIN
+};
 
 fn defaults(job: &mut Value) {
     tree::ensure(job, "spec");
     pod::defaults::template(job, "spec.template");
-    if tree::get(job, "spec.completions").is_none() && tree::get(job, "spec.parallelism").is_none() {
+    if tree::get(job, "spec.completions").is_none() && tree::get(job, "spec.parallelism").is_none()
+    {
         tree::put(job, "spec.completions", 1);
     }
     tree::fill(job, "spec.parallelism", 1);
     let per_index = tree::get(job, "spec.backoffLimitPerIndex").is_some();
-    tree::fill(job, "spec.backoffLimit", if per_index { i64::from(i32::MAX) } else { BACKOFF_LIMIT });
-    if tree::map(job, "metadata.labels").is_none_or(|labels| labels.is_empty()) {
-        if let Some(labels) = tree::map(job, "spec.template.metadata.labels").cloned() {
-            tree::put(job, "metadata.labels", labels);
-        }
+    tree::fill(
+        job,
+        "spec.backoffLimit",
+        if per_index {
+            i64::from(i32::MAX)
+        } else {
+            BACKOFF_LIMIT
+        },
+    );
+    if tree::map(job, "metadata.labels").is_none_or(|labels| labels.is_empty())
+        && let Some(labels) = tree::map(job, "spec.template.metadata.labels").cloned()
+    {
+        tree::put(job, "metadata.labels", labels);
     }
     tree::fill(job, "spec.completionMode", "NonIndexed");
     tree::fill(job, "spec.suspend", false);
-    let replaced = if tree::get(job, "spec.podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+    let replaced = if tree::get(job, "spec.podFailurePolicy").is_some() {
+        "Failed"
+    } else {
+        "TerminatingOrFailed"
+    };
     tree::fill(job, "spec.podReplacementPolicy", replaced);
     tree::fill(job, "spec.manualSelector", false);
 }
@@ -55,17 +74,19 @@ fn prepare_create(job: &mut Value, _: &mut Context) {
             (JOB_NAME, &name),
             (JOB_NAME_OLD, &name),
         ] {
-            labels.entry(label).or_insert_with(|| Value::String(value.clone()));
+            labels
+                .entry(label)
+                .or_insert_with(|| Value::String(value.clone()));
         }
     }
     if let Some(wanted) = tree::ensure(job, "spec.selector").map(|selector| selector.is_empty()) {
         // A selector sent along stays, and validation says what is wrong with it.
-        if wanted {
-            if let Some(labels) = tree::ensure(job, "spec.selector.matchLabels") {
-                labels.insert(CONTROLLER_UID.to_owned(), Value::String(uid));
-            }
+        if wanted && let Some(labels) = tree::ensure(job, "spec.selector.matchLabels") {
+            labels.insert(CONTROLLER_UID.to_owned(), Value::String(uid));
         }
     }
+    // A Job without labels of its own takes those of its template, the generated ones included.
+    defaults(job);
 }
 
 fn check(job: &Value, findings: &mut Findings) {
@@ -80,20 +101,40 @@ fn check(job: &Value, findings: &mut Findings) {
             workload::check_labels_match(job, selector, findings);
         }
     }
-    check_spec(tree::get(job, "spec").unwrap_or(&Value::Null), &path, findings);
+    check_spec(
+        tree::get(job, "spec").unwrap_or(&Value::Null),
+        &path,
+        findings,
+    );
 }
 
 /// Without manualSelector, the labels and the selector must be the generated ones.
 fn check_generated(job: &Value, findings: &mut Findings) {
     let uid = tree::text(job, "metadata.uid");
-    let labels_path = FieldPath::new("spec").child("template").child("metadata").child("labels");
+    let labels_path = FieldPath::new("spec")
+        .child("template")
+        .child("metadata")
+        .child("labels");
     let labels = tree::map(job, "spec.template.metadata.labels");
-    for (label, wanted) in [(CONTROLLER_UID, uid), (JOB_NAME, tree::text(job, "metadata.name"))] {
-        let present = labels.and_then(|labels| labels.get(label)).and_then(Value::as_str).unwrap_or("");
+    for (label, wanted) in [
+        (CONTROLLER_UID, uid),
+        (JOB_NAME, tree::text(job, "metadata.name")),
+    ] {
+        let present = labels
+            .and_then(|labels| labels.get(label))
+            .and_then(Value::as_str)
+            .unwrap_or("");
         if present.is_empty() {
-            findings.required(&labels_path.child(label), format!("must be '{wanted}'").as_str());
+            findings.required(
+                &labels_path.child(label),
+                format!("must be '{wanted}'").as_str(),
+            );
         } else if present != wanted {
-            findings.invalid(&labels_path.child(label), present, format!("must be '{wanted}'"));
+            findings.invalid(
+                &labels_path.child(label),
+                present,
+                format!("must be '{wanted}'"),
+            );
         }
     }
     let selector = tree::get(job, "spec.selector").unwrap_or(&Value::Null);
@@ -113,17 +154,32 @@ fn check_generated(job: &Value, findings: &mut Findings) {
 
 /// What is wrong with a JobSpec, of a Job or in a CronJob.
 pub(super) fn check_spec(spec: &Value, path: &FieldPath, findings: &mut Findings) {
-    for field in ["parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"] {
+    for field in [
+        "parallelism",
+        "completions",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
         findings.non_negative(&path.child(field), tree::int(spec, field));
     }
-    findings.non_negative(&path.child("activeDeadlineSeconds"), tree::int(spec, "activeDeadlineSeconds"));
+    findings.non_negative(
+        &path.child("activeDeadlineSeconds"),
+        tree::int(spec, "activeDeadlineSeconds"),
+    );
     match tree::text(spec, "completionMode") {
         "Indexed" => {
             let completions = tree::int(spec, "completions");
             if completions.is_none() {
-                findings.required(&path.child("completions"), "when completion mode is Indexed");
+                findings.required(
+                    &path.child("completions"),
+                    "when completion mode is Indexed",
+                );
             }
-            if let Some(parallelism) = tree::int(spec, "parallelism").filter(|count| *count > INDEXED_COMPLETIONS_MAX) {
+            if let Some(parallelism) =
+                tree::int(spec, "parallelism").filter(|count| *count > INDEXED_COMPLETIONS_MAX)
+            {
                 findings.invalid(
                     &path.child("parallelism"),
                     parallelism,
@@ -134,11 +190,19 @@ pub(super) fn check_spec(spec: &Value, path: &FieldPath, findings: &mut Findings
         "NonIndexed" | "" => {
             for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 if let Some(count) = tree::int(spec, field) {
-                    findings.invalid(&path.child(field), count, "requires indexed completion mode");
+                    findings.invalid(
+                        &path.child(field),
+                        count,
+                        "requires indexed completion mode",
+                    );
                 }
             }
         }
-        other => findings.not_supported(&path.child("completionMode"), other, &["Indexed", "NonIndexed"]),
+        other => findings.not_supported(
+            &path.child("completionMode"),
+            other,
+            &["Indexed", "NonIndexed"],
+        ),
     }
     let template = tree::get(spec, "template").unwrap_or(&Value::Null);
     let template_path = path.child("template");
@@ -149,7 +213,9 @@ pub(super) fn check_spec(spec: &Value, path: &FieldPath, findings: &mut Findings
             "valid values: \"OnFailure\", \"Never\"",
         );
     }
-    if tree::get(spec, "podFailurePolicy").is_some() && tree::text(template, "spec.restartPolicy") != "Never" {
+    if tree::get(spec, "podFailurePolicy").is_some()
+        && tree::text(template, "spec.restartPolicy") != "Never"
+    {
         findings.invalid(
             &template_path.child("spec").child("restartPolicy"),
             tree::text(template, "spec.restartPolicy"),
@@ -167,10 +233,18 @@ fn check_update(new: &Value, old: &Value, _: Option<&str>, findings: &mut Findin
     if !elastic {
         findings.immutable(&path.child("completions"), new, old, "spec.completions");
     }
-    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
         findings.immutable(&path.child(field), new, old, &format!("spec.{field}"));
     }
-    let not_started = tree::flag(old, "spec.suspend") && tree::get(old, "status.startTime").is_none();
+    let not_started =
+        tree::flag(old, "spec.suspend") && tree::get(old, "status.startTime").is_none();
     if not_started {
         // A suspended Job that never ran may still be told where to run.
         let mut settled = new.clone();

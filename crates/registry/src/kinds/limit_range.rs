@@ -11,8 +11,14 @@ pub(super) const ROOM: Room = Room {
                 continue;
             }
             // An unset default limit is the maximum; an unset default request is the limit, else the minimum.
-            for (target, source) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
-                let Some(source) = tree::map(limit, source).cloned() else { continue };
+            for (target, source) in [
+                ("default", "max"),
+                ("defaultRequest", "default"),
+                ("defaultRequest", "min"),
+            ] {
+                let Some(source) = tree::map(limit, source).cloned() else {
+                    continue;
+                };
                 if let Some(target) = tree::ensure(limit, target) {
                     for (name, quantity) in source {
                         target.entry(name).or_insert(quantity);

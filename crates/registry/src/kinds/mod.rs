@@ -108,9 +108,10 @@ pub(crate) fn room(res: &Resource) -> &'static Room {
             "admissionregistration.k8s.io",
             "validatingwebhookconfigurations" | "mutatingwebhookconfigurations",
         ) => &admission_policies::WEBHOOKS,
-        ("admissionregistration.k8s.io", "validatingadmissionpolicies" | "mutatingadmissionpolicies") => {
-            &admission_policies::POLICIES
-        }
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicies" | "mutatingadmissionpolicies",
+        ) => &admission_policies::POLICIES,
         _ => &PLAIN,
     }
 }

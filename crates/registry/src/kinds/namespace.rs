@@ -1,6 +1,6 @@
 //! Namespaces.
 
-use super::{PLAIN, Room};
+use super::Room;
 use crate::findings::Findings;
 use crate::tree;
 use meta::{FieldPath, Value};
@@ -10,7 +10,10 @@ pub(super) const ROOM: Room = Room {
     prepare_create: |namespace, _| {
         tree::put(namespace, "status.phase", "Active");
         let mut finalizers = tree::items(namespace, "spec.finalizers").to_vec();
-        if !finalizers.iter().any(|finalizer| finalizer.as_str() == Some("kubernetes")) {
+        if !finalizers
+            .iter()
+            .any(|finalizer| finalizer.as_str() == Some("kubernetes"))
+        {
             finalizers.push(Value::from("kubernetes"));
         }
         tree::put(namespace, "spec.finalizers", finalizers);
@@ -26,15 +29,17 @@ pub(super) const ROOM: Room = Room {
             check_finalizers(new, findings);
         }
     },
-    ..PLAIN
 };
 
 fn defaults(namespace: &mut Value) {
     let name = tree::text(namespace, "metadata.name").to_owned();
-    if !name.is_empty() {
-        if let Some(labels) = tree::ensure(namespace, "metadata.labels") {
-            labels.insert("kubernetes.io/metadata.name".to_owned(), Value::String(name));
-        }
+    if !name.is_empty()
+        && let Some(labels) = tree::ensure(namespace, "metadata.labels")
+    {
+        labels.insert(
+            "kubernetes.io/metadata.name".to_owned(),
+            Value::String(name),
+        );
     }
     tree::fill(namespace, "status.phase", "Active");
 }
@@ -46,7 +51,11 @@ fn check_finalizers(namespace: &Value, findings: &mut Findings) {
         let path = path.index(index);
         findings.each(&path, finalizer, meta::names::qualified_name(finalizer));
         if !finalizer.contains('/') && finalizer != "kubernetes" {
-            findings.invalid(&path, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+            findings.invalid(
+                &path,
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
         }
     }
 }

@@ -6,7 +6,11 @@ use crate::findings::Findings;
 use crate::tree;
 use meta::{FieldPath, Value};
 
-pub(super) const ROOM: Room = Room { defaults, check, ..PLAIN };
+pub(super) const ROOM: Room = Room {
+    defaults,
+    check,
+    ..PLAIN
+};
 
 fn defaults(policy: &mut Value) {
     tree::ensure(policy, "spec");
@@ -32,7 +36,10 @@ fn check(policy: &Value, findings: &mut Findings) {
         findings.label_selector(&spec.child("podSelector"), selector);
     }
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
-        for (index, rule) in tree::items(policy, &format!("spec.{direction}")).iter().enumerate() {
+        for (index, rule) in tree::items(policy, &format!("spec.{direction}"))
+            .iter()
+            .enumerate()
+        {
             let at = spec.child(direction).index(index);
             for (position, port) in tree::items(rule, "ports").iter().enumerate() {
                 check_port(port, &at.child("ports").index(position), findings);
@@ -45,17 +52,30 @@ fn check(policy: &Value, findings: &mut Findings) {
     for (index, kind) in tree::items(policy, "spec.policyTypes").iter().enumerate() {
         let kind = kind.as_str().unwrap_or("");
         if !matches!(kind, "Ingress" | "Egress") {
-            findings.not_supported(&spec.child("policyTypes").index(index), kind, &["Egress", "Ingress"]);
+            findings.not_supported(
+                &spec.child("policyTypes").index(index),
+                kind,
+                &["Egress", "Ingress"],
+            );
         }
     }
 }
 
 fn check_port(port: &Value, path: &FieldPath, findings: &mut Findings) {
-    findings.one_of(&path.child("protocol"), tree::text(port, "protocol"), &["SCTP", "TCP", "UDP"], false);
+    findings.one_of(
+        &path.child("protocol"),
+        tree::text(port, "protocol"),
+        &["SCTP", "TCP", "UDP"],
+        false,
+    );
     match tree::get(port, "port") {
         Some(Value::String(name)) => {
             if tree::get(port, "endPort").is_some() {
-                findings.invalid(&path.child("endPort"), tree::int(port, "endPort").unwrap_or(0), "may not be specified when `port` is non-numeric");
+                findings.invalid(
+                    &path.child("endPort"),
+                    tree::int(port, "endPort").unwrap_or(0),
+                    "may not be specified when `port` is non-numeric",
+                );
             }
             findings.each(&path.child("port"), name, meta::names::port_name(name));
         }
@@ -63,12 +83,20 @@ fn check_port(port: &Value, path: &FieldPath, findings: &mut Findings) {
             let first = number.as_i64().unwrap_or(0);
             findings.port(&path.child("port"), first);
             if let Some(last) = tree::int(port, "endPort").filter(|last| *last < first) {
-                findings.invalid(&path.child("endPort"), last, "must be greater than or equal to `port`");
+                findings.invalid(
+                    &path.child("endPort"),
+                    last,
+                    "must be greater than or equal to `port`",
+                );
             }
         }
         None => {
             if let Some(last) = tree::int(port, "endPort") {
-                findings.invalid(&path.child("endPort"), last, "may not be specified when `port` is not specified");
+                findings.invalid(
+                    &path.child("endPort"),
+                    last,
+                    "may not be specified when `port` is not specified",
+                );
             }
         }
     }
@@ -92,7 +120,11 @@ fn check_peer(peer: &Value, path: &FieldPath, findings: &mut Findings) {
         if cidr.is_empty() {
             findings.required(&at, "");
         } else if !is_cidr(cidr) {
-            findings.invalid(&at, cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+            findings.invalid(
+                &at,
+                cidr,
+                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            );
         }
     }
     if kinds == 0 {

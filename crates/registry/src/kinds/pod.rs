@@ -1,6 +1,6 @@
 //! Pods.
 
-use super::{PLAIN, Room};
+use super::Room;
 use crate::context::Context;
 use crate::findings::Findings;
 use crate::pod::{defaults, qos, resources, spec};
@@ -29,7 +29,6 @@ pub(super) const ROOM: Room = Room {
     prepare_update,
     check,
     check_update,
-    ..PLAIN
 };
 
 fn fill(pod: &mut Value) {
@@ -55,7 +54,9 @@ fn fill(pod: &mut Value) {
 
 /// A limit without a request is a request as well.
 fn request_what_is_limited(container: &mut Value) {
-    let Some(limits) = tree::map(container, "resources.limits").cloned() else { return };
+    let Some(limits) = tree::map(container, "resources.limits").cloned() else {
+        return;
+    };
     if limits.is_empty() {
         return;
     }
@@ -87,7 +88,10 @@ fn prepare_update(new: &mut Value, old: &Value, subresource: Option<&str>, _: &m
             for list in ["spec.containers", "spec.initContainers"] {
                 for container in tree::items_mut(new, list) {
                     let name = tree::text(container, "name").to_owned();
-                    if let Some(other) = tree::items(&sent, list).iter().find(|other| tree::text(other, "name") == name) {
+                    if let Some(other) = tree::items(&sent, list)
+                        .iter()
+                        .find(|other| tree::text(other, "name") == name)
+                    {
                         tree::carry(container, other, "resources");
                         tree::carry(container, other, "resizePolicy");
                     }
@@ -102,16 +106,21 @@ fn check(pod: &Value, findings: &mut Findings) {
     let path = FieldPath::new("spec");
     if let Some(mirror) = tree::map(pod, "metadata.annotations")
         .and_then(|annotations| annotations.get("kubernetes.io/config.mirror"))
+        && tree::text(pod, "spec.nodeName").is_empty()
     {
-        if tree::text(pod, "spec.nodeName").is_empty() {
-            findings.invalid(
-                &FieldPath::new("metadata").child("annotations").key("kubernetes.io/config.mirror"),
-                mirror.clone(),
-                "must set spec.nodeName if mirror pod annotation is set",
-            );
-        }
+        findings.invalid(
+            &FieldPath::new("metadata")
+                .child("annotations")
+                .key("kubernetes.io/config.mirror"),
+            mirror.clone(),
+            "must set spec.nodeName if mirror pod annotation is set",
+        );
     }
-    spec::check(tree::get(pod, "spec").unwrap_or(&Value::Null), &path, findings);
+    spec::check(
+        tree::get(pod, "spec").unwrap_or(&Value::Null),
+        &path,
+        findings,
+    );
 }
 
 const UPDATE_TEXT: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -132,7 +141,10 @@ fn check_spec_update(new: &Value, old: &Value, findings: &mut Findings) {
     for list in ["containers", "initContainers"] {
         let field = format!("spec.{list}");
         if tree::items(new, &field).len() != tree::items(old, &field).len() {
-            findings.forbidden(&path.child(list), "pod updates may not add or remove containers");
+            findings.forbidden(
+                &path.child(list),
+                "pod updates may not add or remove containers",
+            );
             return;
         }
     }
@@ -141,7 +153,10 @@ fn check_spec_update(new: &Value, old: &Value, findings: &mut Findings) {
     // What may change is made equal; whatever then still differs may not.
     let mut settled = new.clone();
     for list in ["spec.containers", "spec.initContainers"] {
-        for (container, before) in tree::items_mut(&mut settled, list).iter_mut().zip(tree::items(old, list)) {
+        for (container, before) in tree::items_mut(&mut settled, list)
+            .iter_mut()
+            .zip(tree::items(old, list))
+        {
             tree::carry(container, before, "image");
         }
     }
@@ -156,10 +171,16 @@ fn check_spec_update(new: &Value, old: &Value, findings: &mut Findings) {
     let gates = tree::items(old, "spec.schedulingGates");
     if !gates.is_empty() {
         // A gated pod has not been looked at by a scheduler: gates may go, and where it runs may be narrowed.
-        for gate in tree::items(new, "spec.schedulingGates").iter().filter(|gate| !gates.contains(gate)) {
+        for gate in tree::items(new, "spec.schedulingGates")
+            .iter()
+            .filter(|gate| !gates.contains(gate))
+        {
             findings.forbidden(
                 &path.child("schedulingGates"),
-                format!("only deletion is allowed, but found new scheduling gate '{}'", tree::text(gate, "name")),
+                format!(
+                    "only deletion is allowed, but found new scheduling gate '{}'",
+                    tree::text(gate, "name")
+                ),
             );
         }
         for field in ["spec.schedulingGates", "spec.nodeSelector", "spec.affinity"] {
@@ -167,12 +188,15 @@ fn check_spec_update(new: &Value, old: &Value, findings: &mut Findings) {
         }
         if let Some(before) = tree::map(old, "spec.nodeSelector") {
             let kept = before.iter().all(|(key, value)| {
-                tree::map(new, "spec.nodeSelector").and_then(|selector| selector.get(key)) == Some(value)
+                tree::map(new, "spec.nodeSelector").and_then(|selector| selector.get(key))
+                    == Some(value)
             });
             if !kept {
                 findings.invalid(
                     &path.child("nodeSelector"),
-                    tree::get(new, "spec.nodeSelector").cloned().unwrap_or(Value::Null),
+                    tree::get(new, "spec.nodeSelector")
+                        .cloned()
+                        .unwrap_or(Value::Null),
                     "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
                 );
             }
@@ -180,21 +204,31 @@ fn check_spec_update(new: &Value, old: &Value, findings: &mut Findings) {
     }
     check_tolerations_kept(new, old, &path.child("tolerations"), findings);
     if !tree::same_at(&settled, old, "spec") {
-        findings.forbidden(&path, format!("{UPDATE_TEXT}\nchanged: {}", changed_fields(&settled, old)));
+        findings.forbidden(
+            &path,
+            format!("{UPDATE_TEXT}\nchanged: {}", changed_fields(&settled, old)),
+        );
     }
 }
 
 fn changed_fields(new: &Value, old: &Value) -> String {
     let empty = tree::Map::new();
-    let (new_spec, old_spec) =
-        (tree::map(new, "spec").unwrap_or(&empty), tree::map(old, "spec").unwrap_or(&empty));
+    let (new_spec, old_spec) = (
+        tree::map(new, "spec").unwrap_or(&empty),
+        tree::map(old, "spec").unwrap_or(&empty),
+    );
     let mut fields: Vec<&String> = new_spec.keys().chain(old_spec.keys()).collect();
     fields.sort();
     fields.dedup();
     let null = Value::Null;
     let changed: Vec<String> = fields
         .into_iter()
-        .filter(|field| !tree::alike(new_spec.get(*field).unwrap_or(&null), old_spec.get(*field).unwrap_or(&null)))
+        .filter(|field| {
+            !tree::alike(
+                new_spec.get(*field).unwrap_or(&null),
+                old_spec.get(*field).unwrap_or(&null),
+            )
+        })
         .map(|field| format!("spec.{field}"))
         .collect();
     changed.join(", ")
@@ -202,11 +236,18 @@ fn changed_fields(new: &Value, old: &Value) -> String {
 
 fn check_deadline(new: &Value, old: &Value, path: &FieldPath, findings: &mut Findings) {
     let at = path.child("activeDeadlineSeconds");
-    match (tree::int(new, "spec.activeDeadlineSeconds"), tree::int(old, "spec.activeDeadlineSeconds")) {
+    match (
+        tree::int(new, "spec.activeDeadlineSeconds"),
+        tree::int(old, "spec.activeDeadlineSeconds"),
+    ) {
         (Some(new), Some(old)) if new > old => {
             findings.invalid(&at, new, "must be less than or equal to previous value");
         }
-        (None, Some(_)) => findings.invalid(&at, Value::Null, "must not update from a positive integer to nil value"),
+        (None, Some(_)) => findings.invalid(
+            &at,
+            Value::Null,
+            "must not update from a positive integer to nil value",
+        ),
         _ => {}
     }
 }
@@ -217,12 +258,20 @@ fn check_tolerations_kept(new: &Value, old: &Value, path: &FieldPath, findings: 
         tree::remove(&mut bare, "tolerationSeconds");
         bare
     };
-    let present: Vec<Value> = tree::items(new, "spec.tolerations").iter().map(bare).collect();
-    let kept = tree::items(old, "spec.tolerations")
+    let present: Vec<Value> = tree::items(new, "spec.tolerations")
         .iter()
-        .all(|before| present.iter().any(|toleration| tree::alike(toleration, &bare(before))));
+        .map(bare)
+        .collect();
+    let kept = tree::items(old, "spec.tolerations").iter().all(|before| {
+        present
+            .iter()
+            .any(|toleration| tree::alike(toleration, &bare(before)))
+    });
     if !kept {
-        findings.forbidden(path, "existing toleration can not be modified except its tolerationSeconds");
+        findings.forbidden(
+            path,
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
     }
 }
 
@@ -231,10 +280,19 @@ fn check_ephemeral_update(new: &Value, old: &Value, findings: &mut Findings) {
     let list = tree::items(new, "spec.ephemeralContainers");
     for before in tree::items(old, "spec.ephemeralContainers") {
         let name = tree::text(before, "name");
-        match list.iter().find(|container| tree::text(container, "name") == name) {
-            None => findings.forbidden(&path, format!("existing ephemeral containers {name:?} may not be removed\n")),
+        match list
+            .iter()
+            .find(|container| tree::text(container, "name") == name)
+        {
+            None => findings.forbidden(
+                &path,
+                format!("existing ephemeral containers {name:?} may not be removed\n"),
+            ),
             Some(container) if !tree::alike(container, before) => {
-                findings.forbidden(&path, format!("existing ephemeral containers {name:?} may not be changed\n"));
+                findings.forbidden(
+                    &path,
+                    format!("existing ephemeral containers {name:?} may not be changed\n"),
+                );
             }
             Some(_) => {}
         }
@@ -246,16 +304,26 @@ fn check_resize(new: &Value, old: &Value, findings: &mut Findings) {
     let path = FieldPath::new("spec");
     for list in ["containers", "initContainers"] {
         let field = format!("spec.{list}");
-        for (index, (container, before)) in
-            tree::items(new, &field).iter().zip(tree::items(old, &field)).enumerate()
+        for (index, (container, before)) in tree::items(new, &field)
+            .iter()
+            .zip(tree::items(old, &field))
+            .enumerate()
         {
             if let Some(requirements) = tree::get(container, "resources") {
-                resources::check(requirements, &path.child(list).index(index).child("resources"), findings);
+                resources::check(
+                    requirements,
+                    &path.child(list).index(index).child("resources"),
+                    findings,
+                );
             }
             let mut settled = container.clone();
             for resource in ["cpu", "memory"] {
                 for kind in ["limits", "requests"] {
-                    tree::carry(&mut settled, before, &format!("resources.{kind}.{resource}"));
+                    tree::carry(
+                        &mut settled,
+                        before,
+                        &format!("resources.{kind}.{resource}"),
+                    );
                 }
             }
             if !tree::same_at(&settled, before, "resources") {
@@ -265,6 +333,10 @@ fn check_resize(new: &Value, old: &Value, findings: &mut Findings) {
     }
     let class = qos::class(new);
     if class != qos::class(old) {
-        findings.invalid(&path, class, "Pod QOS Class may not change as a result of resizing");
+        findings.invalid(
+            &path,
+            class,
+            "Pod QOS Class may not change as a result of resizing",
+        );
     }
 }

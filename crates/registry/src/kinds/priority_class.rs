@@ -41,7 +41,12 @@ pub(super) const ROOM: Room = Room {
         if tree::int(new, "value").unwrap_or(0) != tree::int(old, "value").unwrap_or(0) {
             findings.forbidden(&FieldPath::new("value"), "may not be changed in an update.");
         }
-        findings.immutable(&FieldPath::new("preemptionPolicy"), new, old, "preemptionPolicy");
+        findings.immutable(
+            &FieldPath::new("preemptionPolicy"),
+            new,
+            old,
+            "preemptionPolicy",
+        );
     },
     ..PLAIN
 };

@@ -7,8 +7,14 @@ use meta::{FieldPath, Value};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-pub(super) const ROLES: Room = Room { check: |role, findings| check_rules(role, true, findings), ..PLAIN };
-pub(super) const CLUSTER_ROLES: Room = Room { check: |role, findings| check_rules(role, false, findings), ..PLAIN };
+pub(super) const ROLES: Room = Room {
+    check: |role, findings| check_rules(role, true, findings),
+    ..PLAIN
+};
+pub(super) const CLUSTER_ROLES: Room = Room {
+    check: |role, findings| check_rules(role, false, findings),
+    ..PLAIN
+};
 pub(super) const BINDINGS: Room = Room {
     defaults: default_binding,
     check: |binding, findings| check_binding(binding, &["ClusterRole", "Role"], true, findings),
@@ -48,7 +54,10 @@ fn check_rules(role: &Value, namespaced: bool, findings: &mut Findings) {
                     "namespaced rules cannot apply to non-resource URLs",
                 );
             }
-            if !groups.is_empty() || !resources.is_empty() || !tree::items(rule, "resourceNames").is_empty() {
+            if !groups.is_empty()
+                || !resources.is_empty()
+                || !tree::items(rule, "resourceNames").is_empty()
+            {
                 findings.invalid(
                     &at.child("nonResourceURLs"),
                     urls.to_vec(),
@@ -58,10 +67,16 @@ fn check_rules(role: &Value, namespaced: bool, findings: &mut Findings) {
             continue;
         }
         if groups.is_empty() {
-            findings.required(&at.child("apiGroups"), "resource rules must supply at least one api group");
+            findings.required(
+                &at.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            );
         }
         if resources.is_empty() {
-            findings.required(&at.child("resources"), "resource rules must supply at least one resource");
+            findings.required(
+                &at.child("resources"),
+                "resource rules must supply at least one resource",
+            );
         }
     }
 }
@@ -82,7 +97,11 @@ fn check_binding(binding: &Value, kinds: &[&str], namespaced: bool, findings: &m
     if name.is_empty() {
         findings.required(&role.child("name"), "");
     } else {
-        findings.each(&role.child("name"), name, meta::names::path_segment_name(name));
+        findings.each(
+            &role.child("name"),
+            name,
+            meta::names::path_segment_name(name),
+        );
     }
     for (index, subject) in tree::items(binding, "subjects").iter().enumerate() {
         let at = FieldPath::new("subjects").index(index);
@@ -94,7 +113,11 @@ fn check_binding(binding: &Value, kinds: &[&str], namespaced: bool, findings: &m
         match tree::text(subject, "kind") {
             "ServiceAccount" => {
                 if !name.is_empty() {
-                    findings.each(&at.child("name"), name, meta::names::dns1123_subdomain(name));
+                    findings.each(
+                        &at.child("name"),
+                        name,
+                        meta::names::dns1123_subdomain(name),
+                    );
                 }
                 if !group.is_empty() {
                     findings.not_supported(&at.child("apiGroup"), group, &[""]);
@@ -108,7 +131,11 @@ fn check_binding(binding: &Value, kinds: &[&str], namespaced: bool, findings: &m
                     findings.not_supported(&at.child("apiGroup"), group, &[GROUP]);
                 }
             }
-            other => findings.not_supported(&at.child("kind"), other, &["ServiceAccount", "User", "Group"]),
+            other => findings.not_supported(
+                &at.child("kind"),
+                other,
+                &["ServiceAccount", "User", "Group"],
+            ),
         }
     }
 }

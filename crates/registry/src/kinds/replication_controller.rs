@@ -7,7 +7,11 @@ use crate::tree;
 use meta::{FieldPath, Value};
 use serde_json::json;
 
-pub(super) const ROOM: Room = Room { defaults, check, ..PLAIN };
+pub(super) const ROOM: Room = Room {
+    defaults,
+    check,
+    ..PLAIN
+};
 
 fn defaults(controller: &mut Value) {
     tree::ensure(controller, "spec");
@@ -25,9 +29,13 @@ fn defaults(controller: &mut Value) {
 fn check(controller: &Value, findings: &mut Findings) {
     let spec = FieldPath::new("spec");
     workload::check_counts(controller, &["minReadySeconds"], findings);
-    match tree::get(controller, "spec.selector").filter(|selector| selector.as_object().is_some_and(|map| !map.is_empty())) {
+    match tree::get(controller, "spec.selector")
+        .filter(|selector| selector.as_object().is_some_and(|map| !map.is_empty()))
+    {
         None => findings.required(&spec.child("selector"), ""),
-        Some(selector) => workload::check_labels_match(controller, &json!({"matchLabels": selector}), findings),
+        Some(selector) => {
+            workload::check_labels_match(controller, &json!({"matchLabels": selector}), findings)
+        }
     }
     workload::check_counts(controller, &["replicas"], findings);
     if tree::get(controller, "spec.template").is_none() {

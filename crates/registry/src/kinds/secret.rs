@@ -28,7 +28,9 @@ pub(super) const ROOM: Room = Room {
 fn defaults(secret: &mut Value) {
     tree::fill(secret, "type", "Opaque");
     // stringData is write-only: it lands in data, over what is there.
-    let Some(Value::Object(texts)) = tree::remove(secret, "stringData") else { return };
+    let Some(Value::Object(texts)) = tree::remove(secret, "stringData") else {
+        return;
+    };
     if texts.is_empty() {
         return;
     }
@@ -45,7 +47,11 @@ fn check(secret: &Value, findings: &mut Findings) {
     let path = FieldPath::new("data");
     let mut bytes = 0;
     for (key, value) in tree::map(secret, "data").into_iter().flatten() {
-        findings.each(&path.key(key.as_str()), key, meta::names::config_map_key(key));
+        findings.each(
+            &path.key(key.as_str()),
+            key,
+            meta::names::config_map_key(key),
+        );
         bytes += base64_bytes(value.as_str().unwrap_or(""));
     }
     if bytes > DATA_BYTES_MAX {
@@ -60,16 +66,17 @@ fn check(secret: &Value, findings: &mut Findings) {
                 .and_then(Value::as_str)
                 .is_some_and(|account| !account.is_empty());
             if !named {
-                findings.required(&FieldPath::new("metadata").child("annotations").key(name), "");
+                findings.required(
+                    &FieldPath::new("metadata").child("annotations").key(name),
+                    "",
+                );
             }
         }
         "kubernetes.io/dockercfg" => check_json(secret, ".dockercfg", findings),
         "kubernetes.io/dockerconfigjson" => check_json(secret, ".dockerconfigjson", findings),
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                findings.required(&path.key("username"), "");
-                findings.required(&path.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            findings.required(&path.key("username"), "");
+            findings.required(&path.key("password"), "");
         }
         "kubernetes.io/ssh-auth" => {
             let empty = tree::map(secret, "data")

@@ -1,6 +1,6 @@
 //! Services. Addresses and node ports are handed out elsewhere; here they are only kept and checked.
 
-use super::{PLAIN, Room};
+use super::Room;
 use crate::context::Context;
 use crate::findings::Findings;
 use crate::tree;
@@ -21,7 +21,6 @@ pub(super) const ROOM: Room = Room {
     prepare_update,
     check,
     check_update,
-    ..PLAIN
 };
 
 fn kind(service: &Value) -> &str {
@@ -37,7 +36,8 @@ fn has_node_ports(service: &Value) -> bool {
 }
 
 fn is_external(service: &Value) -> bool {
-    has_node_ports(service) || (kind(service) == "ClusterIP" && !tree::items(service, "spec.externalIPs").is_empty())
+    has_node_ports(service)
+        || (kind(service) == "ClusterIP" && !tree::items(service, "spec.externalIPs").is_empty())
 }
 
 fn defaults(service: &mut Value) {
@@ -47,7 +47,11 @@ fn defaults(service: &mut Value) {
         "None" => {
             tree::remove(service, "spec.sessionAffinityConfig");
         }
-        "ClientIP" => tree::fill(service, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", AFFINITY_SECONDS),
+        "ClientIP" => tree::fill(
+            service,
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            AFFINITY_SECONDS,
+        ),
         _ => {}
     }
     tree::fill(service, "spec.type", "ClusterIP");
@@ -80,7 +84,9 @@ fn prepare_update(new: &mut Value, old: &Value, subresource: Option<&str>, _: &m
         return;
     }
     if has_address(new) && has_address(old) {
-        if tree::text(new, "spec.clusterIP").is_empty() && tree::items(new, "spec.clusterIPs").is_empty() {
+        if tree::text(new, "spec.clusterIP").is_empty()
+            && tree::items(new, "spec.clusterIPs").is_empty()
+        {
             tree::carry(new, old, "spec.clusterIP");
             tree::carry(new, old, "spec.clusterIPs");
         } else if tree::items(new, "spec.clusterIPs").is_empty() {
@@ -103,13 +109,20 @@ fn prepare_update(new: &mut Value, old: &Value, subresource: Option<&str>, _: &m
         keep_node_ports(new, old);
     }
     let watched = |service: &Value| {
-        kind(service) == "LoadBalancer" && tree::text(service, "spec.externalTrafficPolicy") == "Local"
+        kind(service) == "LoadBalancer"
+            && tree::text(service, "spec.externalTrafficPolicy") == "Local"
     };
-    if watched(new) && watched(old) && tree::int(new, "spec.healthCheckNodePort").unwrap_or(0) == 0 {
+    if watched(new) && watched(old) && tree::int(new, "spec.healthCheckNodePort").unwrap_or(0) == 0
+    {
         tree::carry(new, old, "spec.healthCheckNodePort");
     }
     if kind(new) == "ExternalName" && kind(old) != "ExternalName" {
-        for field in ["spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies", "spec.ipFamilyPolicy"] {
+        for field in [
+            "spec.clusterIP",
+            "spec.clusterIPs",
+            "spec.ipFamilies",
+            "spec.ipFamilyPolicy",
+        ] {
             if tree::same_at(new, old, field) {
                 tree::remove(new, field);
             }
@@ -124,9 +137,13 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
             continue;
         }
         let same = before.iter().find(|other| {
-            tree::text(other, "protocol") == tree::text(port, "protocol") && tree::int(other, "port") == tree::int(port, "port")
+            tree::text(other, "protocol") == tree::text(port, "protocol")
+                && tree::int(other, "port") == tree::int(port, "port")
         });
-        if let Some(number) = same.and_then(|other| tree::int(other, "nodePort")).filter(|number| *number != 0) {
+        if let Some(number) = same
+            .and_then(|other| tree::int(other, "nodePort"))
+            .filter(|number| *number != 0)
+        {
             tree::put(port, "nodePort", number);
         }
     }
@@ -149,7 +166,12 @@ fn check(service: &Value, findings: &mut Findings) {
         &["ClientIP", "None"],
         true,
     );
-    findings.one_of(&spec.child("type"), service_kind, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], true);
+    findings.one_of(
+        &spec.child("type"),
+        service_kind,
+        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+        true,
+    );
     check_affinity_seconds(service, &spec, findings);
     check_addresses(service, &spec, findings);
     check_traffic(service, &spec, findings);
@@ -164,15 +186,24 @@ fn check_kind(service: &Value, headless: bool, spec: &FieldPath, findings: &mut 
         ),
         "ExternalName" => {
             for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if tree::get(service, &format!("spec.{field}")).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty())) {
-                    findings.forbidden(&spec.child(field), "may not be set for ExternalName services");
+                if tree::get(service, &format!("spec.{field}"))
+                    .is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()))
+                {
+                    findings.forbidden(
+                        &spec.child(field),
+                        "may not be set for ExternalName services",
+                    );
                 }
             }
             let name = tree::text(service, "spec.externalName").trim_end_matches('.');
             if name.is_empty() {
                 findings.required(&spec.child("externalName"), "");
             } else {
-                findings.each(&spec.child("externalName"), name, meta::names::dns1123_subdomain(name));
+                findings.each(
+                    &spec.child("externalName"),
+                    name,
+                    meta::names::dns1123_subdomain(name),
+                );
             }
         }
         _ => {}
@@ -201,9 +232,16 @@ fn check_ports(service: &Value, path: &FieldPath, findings: &mut Findings) {
         let number = tree::int(port, "port").unwrap_or(0);
         findings.port(&at.child("port"), number);
         let protocol = tree::text(port, "protocol");
-        findings.one_of(&at.child("protocol"), protocol, &["SCTP", "TCP", "UDP"], true);
+        findings.one_of(
+            &at.child("protocol"),
+            protocol,
+            &["SCTP", "TCP", "UDP"],
+            true,
+        );
         match tree::get(port, "targetPort") {
-            Some(Value::String(name)) => findings.each(&at.child("targetPort"), name, meta::names::port_name(name)),
+            Some(Value::String(name)) => {
+                findings.each(&at.child("targetPort"), name, meta::names::port_name(name))
+            }
             Some(target) => findings.port(&at.child("targetPort"), target.as_i64().unwrap_or(0)),
             None => {}
         }
@@ -232,10 +270,17 @@ fn check_affinity_seconds(service: &Value, spec: &FieldPath, findings: &mut Find
     if tree::text(service, "spec.sessionAffinity") != "ClientIP" {
         return;
     }
-    let seconds = tree::int(service, "spec.sessionAffinityConfig.clientIP.timeoutSeconds").unwrap_or(0);
+    let seconds = tree::int(
+        service,
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+    )
+    .unwrap_or(0);
     if !(1..=86_400).contains(&seconds) {
         findings.invalid(
-            &spec.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds"),
+            &spec
+                .child("sessionAffinityConfig")
+                .child("clientIP")
+                .child("timeoutSeconds"),
             seconds,
             "must be greater than 0 and less than 86400",
         );
@@ -247,22 +292,38 @@ fn check_addresses(service: &Value, spec: &FieldPath, findings: &mut Findings) {
     let single = tree::text(service, "spec.clusterIP");
     let addresses = tree::items(service, "spec.clusterIPs");
     if kind(service) != "ExternalName" {
-        if let Some(first) = addresses.first().and_then(Value::as_str).filter(|first| *first != single) {
-            findings.invalid(&spec.child("clusterIPs"), addresses.to_vec(), format!("first value must match `clusterIP` ({first})"));
+        if let Some(first) = addresses
+            .first()
+            .and_then(Value::as_str)
+            .filter(|first| *first != single)
+        {
+            findings.invalid(
+                &spec.child("clusterIPs"),
+                addresses.to_vec(),
+                format!("first value must match `clusterIP` ({first})"),
+            );
         }
         for (index, address) in addresses.iter().enumerate() {
             let address = address.as_str().unwrap_or("");
             let at = spec.child("clusterIPs").index(index);
             if address == "None" {
                 if addresses.len() > 1 {
-                    findings.invalid(&spec.child("clusterIPs"), addresses.to_vec(), "'None' must be the first and only value");
+                    findings.invalid(
+                        &spec.child("clusterIPs"),
+                        addresses.to_vec(),
+                        "'None' must be the first and only value",
+                    );
                 }
             } else if address.parse::<std::net::IpAddr>().is_err() {
                 findings.invalid(&at, address, IP_TEXT);
             }
         }
         if addresses.len() > 2 {
-            findings.invalid(&spec.child("clusterIPs"), addresses.to_vec(), "may only hold up to 2 values");
+            findings.invalid(
+                &spec.child("clusterIPs"),
+                addresses.to_vec(),
+                "may only hold up to 2 values",
+            );
         }
     }
     for (index, address) in tree::items(service, "spec.externalIPs").iter().enumerate() {
@@ -279,7 +340,11 @@ fn check_traffic(service: &Value, spec: &FieldPath, findings: &mut Findings) {
     if is_external(service) {
         findings.one_of(&path, external, &["Cluster", "Local"], true);
     } else if !external.is_empty() {
-        findings.invalid(&path, external, "may only be set for externally-accessible services");
+        findings.invalid(
+            &path,
+            external,
+            "may only be set for externally-accessible services",
+        );
     }
     findings.one_of(
         &spec.child("internalTrafficPolicy"),
@@ -294,7 +359,11 @@ fn check_update(new: &Value, old: &Value, subresource: Option<&str>, findings: &
         return;
     }
     let first = |service: &Value| {
-        tree::items(service, "spec.clusterIPs").first().and_then(Value::as_str).unwrap_or(tree::text(service, "spec.clusterIP")).to_owned()
+        tree::items(service, "spec.clusterIPs")
+            .first()
+            .and_then(Value::as_str)
+            .unwrap_or(tree::text(service, "spec.clusterIP"))
+            .to_owned()
     };
     let before = first(old);
     if !before.is_empty() && first(new) != before {

@@ -37,8 +37,16 @@ fn defaults(set: &mut Value) {
     if tree::text(set, "spec.updateStrategy.type") == "RollingUpdate" {
         tree::fill(set, "spec.updateStrategy.rollingUpdate.partition", 0);
     }
-    tree::fill(set, "spec.persistentVolumeClaimRetentionPolicy.whenDeleted", "Retain");
-    tree::fill(set, "spec.persistentVolumeClaimRetentionPolicy.whenScaled", "Retain");
+    tree::fill(
+        set,
+        "spec.persistentVolumeClaimRetentionPolicy.whenDeleted",
+        "Retain",
+    );
+    tree::fill(
+        set,
+        "spec.persistentVolumeClaimRetentionPolicy.whenScaled",
+        "Retain",
+    );
     tree::fill(set, "spec.replicas", 1);
     tree::fill(set, "spec.revisionHistoryLimit", 10);
     for claim in tree::items_mut(set, "spec.volumeClaimTemplates") {
@@ -63,7 +71,9 @@ fn check(set: &Value, findings: &mut Findings) {
             if tree::get(set, "spec.updateStrategy.rollingUpdate").is_some() {
                 findings.invalid(
                     &strategy.child("rollingUpdate"),
-                    tree::get(set, "spec.updateStrategy.rollingUpdate").cloned().unwrap_or(Value::Null),
+                    tree::get(set, "spec.updateStrategy.rollingUpdate")
+                        .cloned()
+                        .unwrap_or(Value::Null),
                     "only allowed for updateStrategy 'RollingUpdate'",
                 );
             }
@@ -74,11 +84,17 @@ fn check(set: &Value, findings: &mut Findings) {
         ),
         other => findings.invalid(
             &strategy,
-            tree::get(set, "spec.updateStrategy").cloned().unwrap_or(Value::Null),
+            tree::get(set, "spec.updateStrategy")
+                .cloned()
+                .unwrap_or(Value::Null),
             format!("must be 'RollingUpdate' or 'OnDelete', not '{other}'"),
         ),
     }
-    workload::check_counts(set, &["replicas", "minReadySeconds", "revisionHistoryLimit"], findings);
+    workload::check_counts(
+        set,
+        &["replicas", "minReadySeconds", "revisionHistoryLimit"],
+        findings,
+    );
     workload::check_selector(set, "statefulset", findings);
     workload::check_template(set, findings);
     check_claims(set, &spec.child("volumeClaimTemplates"), findings);
@@ -86,7 +102,10 @@ fn check(set: &Value, findings: &mut Findings) {
 
 /// The volumes of the template may be the claims of the set: those are mounted by the name of the claim.
 fn check_claims(set: &Value, path: &FieldPath, findings: &mut Findings) {
-    for (index, claim) in tree::items(set, "spec.volumeClaimTemplates").iter().enumerate() {
+    for (index, claim) in tree::items(set, "spec.volumeClaimTemplates")
+        .iter()
+        .enumerate()
+    {
         let name = tree::text(claim, "metadata.name");
         if name.is_empty() {
             findings.required(&path.index(index).child("metadata").child("name"), "");

@@ -6,7 +6,12 @@ use crate::pod::resources::check_quantity;
 use crate::tree::{self, Map};
 use meta::{FieldPath, Value};
 
-const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const ACCESS_MODES: [&str; 4] = [
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOnce",
+    "ReadWriteOncePod",
+];
 
 pub(super) const VOLUMES: Room = Room {
     defaults: |volume| {
@@ -14,14 +19,21 @@ pub(super) const VOLUMES: Room = Room {
         tree::fill(volume, "status.phase", "Pending");
         tree::fill(volume, "spec.persistentVolumeReclaimPolicy", "Retain");
         tree::fill(volume, "spec.volumeMode", "Filesystem");
-        if tree::map(volume, "spec.hostPath").is_some() && tree::get(volume, "spec.hostPath.type").is_none() {
+        if tree::map(volume, "spec.hostPath").is_some()
+            && tree::get(volume, "spec.hostPath.type").is_none()
+        {
             tree::put(volume, "spec.hostPath.type", "");
         }
     },
     check: check_volume,
     check_update: |new, old, subresource, findings| {
         if subresource.is_none() {
-            findings.immutable(&FieldPath::new("spec").child("volumeMode"), new, old, "spec.volumeMode");
+            findings.immutable(
+                &FieldPath::new("spec").child("volumeMode"),
+                new,
+                old,
+                "spec.volumeMode",
+            );
         }
     },
     ..PLAIN
@@ -49,7 +61,11 @@ pub(super) const CLASSES: Room = Room {
         if provisioner.is_empty() {
             findings.required(&path, "");
         } else {
-            findings.each(&path, provisioner, meta::names::qualified_name(&provisioner.to_lowercase()));
+            findings.each(
+                &path,
+                provisioner,
+                meta::names::qualified_name(&provisioner.to_lowercase()),
+            );
         }
         findings.one_of(
             &FieldPath::new("reclaimPolicy"),
@@ -67,7 +83,10 @@ pub(super) const CLASSES: Room = Room {
     check_update: |new, old, _, findings| {
         for field in ["parameters", "provisioner"] {
             if !tree::same_at(new, old, field) {
-                findings.forbidden(&FieldPath::new(field), format!("updates to {field} are forbidden."));
+                findings.forbidden(
+                    &FieldPath::new(field),
+                    format!("updates to {field} are forbidden."),
+                );
             }
         }
         for field in ["reclaimPolicy", "volumeBindingMode"] {
@@ -85,7 +104,11 @@ pub(super) const DRIVERS: Room = Room {
         tree::fill(driver, "spec.storageCapacity", false);
         tree::fill(driver, "spec.fsGroupPolicy", "ReadWriteOnceWithFSType");
         if tree::items(driver, "spec.volumeLifecycleModes").is_empty() {
-            tree::put(driver, "spec.volumeLifecycleModes", vec![Value::from("Persistent")]);
+            tree::put(
+                driver,
+                "spec.volumeLifecycleModes",
+                vec![Value::from("Persistent")],
+            );
         }
         tree::fill(driver, "spec.requiresRepublish", false);
         tree::fill(driver, "spec.seLinuxMount", false);
@@ -105,8 +128,15 @@ fn check_modes(obj: &Value, findings: &mut Findings) {
             findings.not_supported(&path, mode, &ACCESS_MODES);
         }
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode.as_str() == Some("ReadWriteOncePod")) {
-        findings.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
+    if modes.len() > 1
+        && modes
+            .iter()
+            .any(|mode| mode.as_str() == Some("ReadWriteOncePod"))
+    {
+        findings.forbidden(
+            &path,
+            "may not use ReadWriteOncePod with other access modes",
+        );
     }
 }
 
@@ -137,7 +167,12 @@ fn check_volume(volume: &Value, findings: &mut Findings) {
         );
     }
     for (name, quantity) in capacity {
-        check_quantity(name, quantity, &spec.child("capacity").key(name.as_str()), findings);
+        check_quantity(
+            name,
+            quantity,
+            &spec.child("capacity").key(name.as_str()),
+            findings,
+        );
     }
     findings.one_of(
         &spec.child("persistentVolumeReclaimPolicy"),
@@ -155,7 +190,10 @@ fn check_volume(volume: &Value, findings: &mut Findings) {
         findings.required(&spec, "must specify a volume type");
     }
     for source in sources.iter().skip(1) {
-        findings.forbidden(&spec.child(source.as_str()), "may not specify more than 1 volume type");
+        findings.forbidden(
+            &spec.child(source.as_str()),
+            "may not specify more than 1 volume type",
+        );
     }
 }
 
@@ -171,7 +209,8 @@ fn check_claim(claim: &Value, findings: &mut Findings) {
         Some(quantity) => {
             let before = findings.len();
             check_quantity("storage", quantity, &path, findings);
-            let zero = meta::Quantity::parse(quantity.as_str().unwrap_or("")).is_ok_and(|quantity| quantity.is_zero());
+            let zero = meta::Quantity::parse(quantity.as_str().unwrap_or(""))
+                .is_ok_and(|quantity| quantity.is_zero());
             if findings.len() == before && zero {
                 findings.invalid(&path, quantity.clone(), "must be greater than zero");
             }
@@ -179,7 +218,11 @@ fn check_claim(claim: &Value, findings: &mut Findings) {
     }
     let class = tree::text(claim, "spec.storageClassName");
     if !class.is_empty() {
-        findings.each(&spec.child("storageClassName"), class, meta::names::dns1123_subdomain(class));
+        findings.each(
+            &spec.child("storageClassName"),
+            class,
+            meta::names::dns1123_subdomain(class),
+        );
     }
     findings.one_of(
         &spec.child("volumeMode"),
@@ -189,7 +232,12 @@ fn check_claim(claim: &Value, findings: &mut Findings) {
     );
 }
 
-fn check_claim_update(new: &Value, old: &Value, subresource: Option<&str>, findings: &mut Findings) {
+fn check_claim_update(
+    new: &Value,
+    old: &Value,
+    subresource: Option<&str>,
+    findings: &mut Findings,
+) {
     if subresource.is_some() {
         return;
     }
@@ -208,13 +256,13 @@ fn check_claim_update(new: &Value, old: &Value, subresource: Option<&str>, findi
         meta::Quantity::parse(tree::text(claim, "spec.resources.requests.storage")).ok()
     };
     if bound {
-        if let (Some(asked), Some(given)) = (storage(new), storage(old)) {
-            if asked < given {
-                findings.forbidden(
-                    &spec.child("resources").child("requests").child("storage"),
-                    "field can not be less than previous value",
-                );
-            }
+        if let (Some(asked), Some(given)) = (storage(new), storage(old))
+            && asked < given
+        {
+            findings.forbidden(
+                &spec.child("resources").child("requests").child("storage"),
+                "field can not be less than previous value",
+            );
         }
         tree::carry(&mut settled, old, "spec.resources.requests");
     }

@@ -16,7 +16,11 @@ pub(crate) fn check_selector(obj: &Value, kind_word: &str, findings: &mut Findin
     };
     findings.label_selector(&path, selector);
     if is_empty_selector(selector) {
-        findings.invalid(&path, selector.clone(), format!("empty selector is invalid for {kind_word}"));
+        findings.invalid(
+            &path,
+            selector.clone(),
+            format!("empty selector is invalid for {kind_word}"),
+        );
         return;
     }
     check_labels_match(obj, selector, findings);
@@ -24,10 +28,17 @@ pub(crate) fn check_selector(obj: &Value, kind_word: &str, findings: &mut Findin
 
 /// The labels of the template must be what the selector looks for.
 pub(crate) fn check_labels_match(obj: &Value, selector: &Value, findings: &mut Findings) {
-    let labels = tree::get(obj, "spec.template.metadata.labels").cloned().unwrap_or(Value::Null);
-    let Ok(parsed) = LabelSelector::from_object(selector) else { return };
+    let labels = tree::get(obj, "spec.template.metadata.labels")
+        .cloned()
+        .unwrap_or(Value::Null);
+    let Ok(parsed) = LabelSelector::from_object(selector) else {
+        return;
+    };
     if !parsed.matches(&labels) {
-        let path = FieldPath::new("spec").child("template").child("metadata").child("labels");
+        let path = FieldPath::new("spec")
+            .child("template")
+            .child("metadata")
+            .child("labels");
         findings.invalid(&path, labels, "`selector` does not match template `labels`");
     }
 }
@@ -59,17 +70,31 @@ pub(crate) fn check_template(obj: &Value, findings: &mut Findings) {
 /// The numbers every scalable kind has.
 pub(crate) fn check_counts(obj: &Value, fields: &[&str], findings: &mut Findings) {
     for field in fields {
-        findings.non_negative(&FieldPath::new("spec").child(*field), tree::int(obj, &format!("spec.{field}")));
+        findings.non_negative(
+            &FieldPath::new("spec").child(*field),
+            tree::int(obj, &format!("spec.{field}")),
+        );
     }
 }
 
 /// The selector is fixed at creation.
 pub(crate) fn check_selector_kept(new: &Value, old: &Value, findings: &mut Findings) {
-    findings.immutable(&FieldPath::new("spec").child("selector"), new, old, "spec.selector");
+    findings.immutable(
+        &FieldPath::new("spec").child("selector"),
+        new,
+        old,
+        "spec.selector",
+    );
 }
 
 /// A number of pods or a percentage of them, not negative, at most 100 % where asked.
-pub(crate) fn check_share(obj: &Value, field: &str, path: &FieldPath, at_most_all: bool, findings: &mut Findings) {
+pub(crate) fn check_share(
+    obj: &Value,
+    field: &str,
+    path: &FieldPath,
+    at_most_all: bool,
+    findings: &mut Findings,
+) {
     match tree::get(obj, field) {
         Some(Value::String(text)) => {
             let digits = text.strip_suffix('%').filter(|digits| {

@@ -8,7 +8,12 @@ use meta::{FieldPath, Value};
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// What is wrong with a taint effect.
-pub(crate) fn check_effect(effect: &str, path: &FieldPath, required: bool, findings: &mut Findings) {
+pub(crate) fn check_effect(
+    effect: &str,
+    path: &FieldPath,
+    required: bool,
+    findings: &mut Findings,
+) {
     if effect.is_empty() && required {
         findings.required(path, "");
     } else {
@@ -20,8 +25,14 @@ pub(crate) fn check_effect(effect: &str, path: &FieldPath, required: bool, findi
 pub(crate) fn check_tolerations(tolerations: &[Value], path: &FieldPath, findings: &mut Findings) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let at = path.index(index);
-        let (key, operator) = (tree::text(toleration, "key"), tree::text(toleration, "operator"));
-        let (value, effect) = (tree::text(toleration, "value"), tree::text(toleration, "effect"));
+        let (key, operator) = (
+            tree::text(toleration, "key"),
+            tree::text(toleration, "operator"),
+        );
+        let (value, effect) = (
+            tree::text(toleration, "value"),
+            tree::text(toleration, "effect"),
+        );
         if !key.is_empty() {
             findings.each(&at.child("key"), key, meta::names::qualified_name(key));
         } else if operator != "Exists" {
@@ -32,7 +43,11 @@ pub(crate) fn check_tolerations(tolerations: &[Value], path: &FieldPath, finding
             );
         }
         if tree::int(toleration, "tolerationSeconds").is_some() && effect != "NoExecute" {
-            findings.invalid(&at.child("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            findings.invalid(
+                &at.child("effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
         match operator {
             "" | "Equal" => {
@@ -62,7 +77,9 @@ pub(crate) fn check_affinity(affinity: &Value, path: &FieldPath, findings: &mut 
         check_node_affinity(node, &path.child("nodeAffinity"), findings);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
-        let Some(terms) = tree::get(affinity, kind) else { continue };
+        let Some(terms) = tree::get(affinity, kind) else {
+            continue;
+        };
         let at = path.child(kind);
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in tree::items(terms, required).iter().enumerate() {
@@ -93,7 +110,11 @@ fn check_pod_term(term: &Value, path: &FieldPath, findings: &mut Findings) {
     }
     for (index, namespace) in tree::items(term, "namespaces").iter().enumerate() {
         let namespace = namespace.as_str().unwrap_or("");
-        findings.each(&path.child("namespaces").index(index), namespace, meta::names::dns1123_label(namespace));
+        findings.each(
+            &path.child("namespaces").index(index),
+            namespace,
+            meta::names::dns1123_label(namespace),
+        );
     }
     check_topology_key(term, path, findings);
 }
@@ -103,7 +124,11 @@ fn check_topology_key(holder: &Value, path: &FieldPath, findings: &mut Findings)
     if key.is_empty() {
         findings.required(&path.child("topologyKey"), "can not be empty");
     } else {
-        findings.each(&path.child("topologyKey"), key, meta::names::qualified_name(key));
+        findings.each(
+            &path.child("topologyKey"),
+            key,
+            meta::names::qualified_name(key),
+        );
     }
 }
 
@@ -116,7 +141,11 @@ fn check_node_affinity(node: &Value, path: &FieldPath, findings: &mut Findings) 
     for (index, weighted) in tree::items(node, preferred).iter().enumerate() {
         let at = path.child(preferred).index(index);
         check_weight(weighted, &at, findings);
-        check_node_term(tree::get(weighted, "preference").unwrap_or(&Value::Null), &at.child("preference"), findings);
+        check_node_term(
+            tree::get(weighted, "preference").unwrap_or(&Value::Null),
+            &at.child("preference"),
+            findings,
+        );
     }
 }
 
@@ -139,7 +168,10 @@ fn check_node_term(term: &Value, path: &FieldPath, findings: &mut Findings) {
         match tree::text(expression, "operator") {
             "In" | "NotIn" => {
                 if values.is_empty() {
-                    findings.required(&at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                    findings.required(
+                        &at.child("values"),
+                        "must be specified when `operator` is 'In' or 'NotIn'",
+                    );
                 }
             }
             "Exists" | "DoesNotExist" => {
@@ -152,10 +184,17 @@ fn check_node_term(term: &Value, path: &FieldPath, findings: &mut Findings) {
             }
             "Gt" | "Lt" => {
                 if values.len() != 1 {
-                    findings.required(&at.child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'");
+                    findings.required(
+                        &at.child("values"),
+                        "must be specified single value when `operator` is 'Lt' or 'Gt'",
+                    );
                 }
             }
-            other => findings.invalid(&at.child("operator"), other, "not a valid selector operator"),
+            other => findings.invalid(
+                &at.child("operator"),
+                other,
+                "not a valid selector operator",
+            ),
         }
         let key = tree::text(expression, "key");
         findings.each(&at.child("key"), key, meta::names::qualified_name(key));
@@ -164,7 +203,11 @@ fn check_node_term(term: &Value, path: &FieldPath, findings: &mut Findings) {
         let at = path.child("matchFields").index(index);
         let operator = tree::text(field, "operator");
         if !matches!(operator, "In" | "NotIn") {
-            findings.invalid(&at.child("operator"), operator, "not a valid selector operator");
+            findings.invalid(
+                &at.child("operator"),
+                operator,
+                "not a valid selector operator",
+            );
         } else if tree::items(field, "values").len() != 1 {
             findings.required(
                 &at.child("values"),
@@ -172,7 +215,11 @@ fn check_node_term(term: &Value, path: &FieldPath, findings: &mut Findings) {
             );
         }
         if tree::text(field, "key") != "metadata.name" {
-            findings.invalid(&at.child("key"), tree::text(field, "key"), "not a valid field selector key");
+            findings.invalid(
+                &at.child("key"),
+                tree::text(field, "key"),
+                "not a valid field selector key",
+            );
         }
     }
 }
@@ -189,7 +236,11 @@ pub(crate) fn check_spread(constraints: &[Value], path: &FieldPath, findings: &m
         check_topology_key(constraint, &at, findings);
         let action = tree::text(constraint, "whenUnsatisfiable");
         if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
-            findings.not_supported(&at.child("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]);
+            findings.not_supported(
+                &at.child("whenUnsatisfiable"),
+                action,
+                &["DoNotSchedule", "ScheduleAnyway"],
+            );
         }
         let pair = (tree::text(constraint, "topologyKey"), action);
         if seen.contains(&pair) {
@@ -201,13 +252,19 @@ pub(crate) fn check_spread(constraints: &[Value], path: &FieldPath, findings: &m
         seen.push(pair);
         if let Some(domains) = tree::int(constraint, "minDomains") {
             if domains <= 0 {
-                findings.invalid(&at.child("minDomains"), domains, "must be greater than zero");
+                findings.invalid(
+                    &at.child("minDomains"),
+                    domains,
+                    "must be greater than zero",
+                );
             }
             if action != "DoNotSchedule" {
                 findings.invalid(
                     &at.child("minDomains"),
                     domains,
-                    format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"),
+                    format!(
+                        "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"
+                    ),
                 );
             }
         }

@@ -13,7 +13,8 @@ const FILE_MODE: i64 = 0o644;
 const TOKEN_SECONDS: i64 = 3_600;
 
 /// Lists of containers in a pod spec.
-pub(crate) const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+pub(crate) const CONTAINER_LISTS: [&str; 3] =
+    ["initContainers", "containers", "ephemeralContainers"];
 
 /// Fills the defaults of the template at `path`.
 pub(crate) fn template(tree: &mut Value, path: &str) {
@@ -50,7 +51,11 @@ pub(crate) fn spec(holder: &mut Value) {
 fn same_account_under_both_names(holder: &mut Value) {
     let new_name = tree::text(holder, "spec.serviceAccountName").to_owned();
     let old_name = tree::text(holder, "spec.serviceAccount").to_owned();
-    let name = if new_name.is_empty() { old_name } else { new_name };
+    let name = if new_name.is_empty() {
+        old_name
+    } else {
+        new_name
+    };
     if !name.is_empty() {
         tree::put(holder, "spec.serviceAccountName", name.as_str());
         tree::put(holder, "spec.serviceAccount", name);
@@ -128,8 +133,13 @@ fn handler(handler: &mut Value) {
 }
 
 fn volume(volume: &mut Value) {
-    let Some(map) = volume.as_object_mut() else { return };
-    if !map.iter().any(|(key, value)| key != "name" && !value.is_null()) {
+    let Some(map) = volume.as_object_mut() else {
+        return;
+    };
+    if !map
+        .iter()
+        .any(|(key, value)| key != "name" && !value.is_null())
+    {
         map.insert("emptyDir".to_owned(), Value::Object(Map::new()));
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
@@ -148,12 +158,20 @@ fn volume(volume: &mut Value) {
         tree::fill(volume, "iscsi.iscsiInterface", "default");
     }
     if tree::map(volume, "ephemeral.volumeClaimTemplate.spec").is_some() {
-        tree::fill(volume, "ephemeral.volumeClaimTemplate.spec.volumeMode", "Filesystem");
+        tree::fill(
+            volume,
+            "ephemeral.volumeClaimTemplate.spec.volumeMode",
+            "Filesystem",
+        );
     }
     downward_items(volume, "downwardAPI.items");
     for source in tree::items_mut(volume, "projected.sources") {
         if tree::map(source, "serviceAccountToken").is_some() {
-            tree::fill(source, "serviceAccountToken.expirationSeconds", TOKEN_SECONDS);
+            tree::fill(
+                source,
+                "serviceAccountToken.expirationSeconds",
+                TOKEN_SECONDS,
+            );
         }
         downward_items(source, "downwardAPI.items");
     }
@@ -169,7 +187,9 @@ fn downward_items(holder: &mut Value, path: &str) {
 
 /// Writes quantities in their canonical form; what cannot be read is left for validation to complain about.
 pub(crate) fn round_quantities(list: &mut Value) {
-    let Some(list) = list.as_object_mut() else { return };
+    let Some(list) = list.as_object_mut() else {
+        return;
+    };
     for quantity in list.values_mut() {
         let text = match quantity {
             Value::String(text) => text.clone(),

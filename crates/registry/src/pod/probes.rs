@@ -13,12 +13,31 @@ pub(crate) enum ProbeKind {
 }
 
 /// What is wrong with a probe.
-pub(crate) fn check_probe(probe: &Value, kind: ProbeKind, path: &FieldPath, findings: &mut Findings) {
-    check_handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], path, findings);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+pub(crate) fn check_probe(
+    probe: &Value,
+    kind: ProbeKind,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
+    check_handler(
+        probe,
+        &["exec", "httpGet", "tcpSocket", "grpc"],
+        path,
+        findings,
+    );
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         findings.non_negative(&path.child(field), tree::int(probe, field));
     }
-    findings.positive(&path.child("terminationGracePeriodSeconds"), tree::int(probe, "terminationGracePeriodSeconds"));
+    findings.positive(
+        &path.child("terminationGracePeriodSeconds"),
+        tree::int(probe, "terminationGracePeriodSeconds"),
+    );
     let successes = tree::int(probe, "successThreshold").unwrap_or(1);
     if kind != ProbeKind::Readiness && successes != 1 {
         findings.invalid(&path.child("successThreshold"), successes, "must be 1");
@@ -36,7 +55,12 @@ pub(crate) fn check_probe(probe: &Value, kind: ProbeKind, path: &FieldPath, find
 pub(crate) fn check_lifecycle(lifecycle: &Value, path: &FieldPath, findings: &mut Findings) {
     for hook in ["postStart", "preStop"] {
         if let Some(handler) = tree::get(lifecycle, hook) {
-            check_handler(handler, &["exec", "httpGet", "tcpSocket", "sleep"], &path.child(hook), findings);
+            check_handler(
+                handler,
+                &["exec", "httpGet", "tcpSocket", "sleep"],
+                &path.child(hook),
+                findings,
+            );
         }
     }
 }
@@ -45,7 +69,9 @@ pub(crate) fn check_lifecycle(lifecycle: &Value, path: &FieldPath, findings: &mu
 fn check_handler(holder: &Value, handlers: &[&str], path: &FieldPath, findings: &mut Findings) {
     let mut count = 0;
     for name in handlers {
-        let Some(handler) = tree::get(holder, name) else { continue };
+        let Some(handler) = tree::get(holder, name) else {
+            continue;
+        };
         let at = path.child(*name);
         count += 1;
         if count > 1 {
@@ -53,10 +79,8 @@ fn check_handler(holder: &Value, handlers: &[&str], path: &FieldPath, findings: 
             continue;
         }
         match *name {
-            "exec" => {
-                if tree::items(handler, "command").is_empty() {
-                    findings.required(&at.child("command"), "");
-                }
+            "exec" if tree::items(handler, "command").is_empty() => {
+                findings.required(&at.child("command"), "");
             }
             "httpGet" => check_http(handler, &at, findings),
             "tcpSocket" => check_port(tree::get(handler, "port"), &at.child("port"), findings),
@@ -74,10 +98,18 @@ fn check_http(http: &Value, path: &FieldPath, findings: &mut Findings) {
         findings.required(&path.child("path"), "");
     }
     check_port(tree::get(http, "port"), &path.child("port"), findings);
-    findings.one_of(&path.child("scheme"), tree::text(http, "scheme"), &["HTTP", "HTTPS"], false);
+    findings.one_of(
+        &path.child("scheme"),
+        tree::text(http, "scheme"),
+        &["HTTP", "HTTPS"],
+        false,
+    );
     for header in tree::items(http, "httpHeaders") {
         let name = tree::text(header, "name");
-        let valid = !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
+        let valid = !name.is_empty()
+            && name
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
         if !valid {
             findings.invalid(
                 &path.child("httpHeaders"),

@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the cpu and memory of all containers (or of the pod itself if set there).
 pub(crate) fn class(pod: &Value) -> &'static str {
-    if tree::map(pod, "spec.resources.limits").is_some() || tree::map(pod, "spec.resources.requests").is_some() {
+    if tree::map(pod, "spec.resources.limits").is_some()
+        || tree::map(pod, "spec.resources.requests").is_some()
+    {
         return of(std::slice::from_ref(tree::get(pod, "spec").unwrap_or(&Value::Null)).iter());
     }
-    of(tree::items(pod, "spec.initContainers").iter().chain(tree::items(pod, "spec.containers")))
+    of(tree::items(pod, "spec.initContainers")
+        .iter()
+        .chain(tree::items(pod, "spec.containers")))
 }
 
 fn of<'a>(holders: impl Iterator<Item = &'a Value>) -> &'static str {
@@ -25,8 +29,14 @@ fn of<'a>(holders: impl Iterator<Item = &'a Value>) -> &'static str {
         return "BestEffort";
     }
     let equal = requests.len() == limits.len()
-        && requests.iter().all(|(name, sum): (&&str, &i128)| limits.get(name) == Some(sum));
-    if guaranteed && equal { "Guaranteed" } else { "Burstable" }
+        && requests
+            .iter()
+            .all(|(name, sum): (&&str, &i128)| limits.get(name) == Some(sum));
+    if guaranteed && equal {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
 }
 
 /// Adds the positive cpu and memory entries; returns how many of the two there were.
@@ -60,8 +70,21 @@ mod tests {
         assert_eq!(class(&pod(json!({}))), "BestEffort");
         assert_eq!(class(&pod(json!({"requests": {"cpu": "1"}}))), "Burstable");
         let full = json!({"cpu": "1", "memory": "1Gi"});
-        assert_eq!(class(&pod(json!({"requests": full, "limits": full}))), "Guaranteed");
-        assert_eq!(class(&pod(json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": full}))), "Burstable");
-        assert_eq!(class(&pod(json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}))), "Burstable");
+        assert_eq!(
+            class(&pod(json!({"requests": full, "limits": full}))),
+            "Guaranteed"
+        );
+        assert_eq!(
+            class(&pod(
+                json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": full})
+            )),
+            "Burstable"
+        );
+        assert_eq!(
+            class(&pod(
+                json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}})
+            )),
+            "Burstable"
+        );
     }
 }

@@ -6,11 +6,16 @@ use meta::{FieldPath, Value};
 
 /// Resources of containers that may be promised more often than they exist.
 fn is_overcommitable(name: &str) -> bool {
-    !name.contains('/') && !name.starts_with("hugepages-") || is_native(name) && !name.starts_with("hugepages-")
+    !name.contains('/') && !name.starts_with("hugepages-")
+        || is_native(name) && !name.starts_with("hugepages-")
 }
 
 fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.split('/').next().is_some_and(|domain| domain.ends_with("kubernetes.io"))
+    !name.contains('/')
+        || name
+            .split('/')
+            .next()
+            .is_some_and(|domain| domain.ends_with("kubernetes.io"))
 }
 
 /// Resource names without a domain that containers may ask for.
@@ -29,7 +34,12 @@ fn check_name(name: &str, path: &FieldPath, findings: &mut Findings) {
 }
 
 /// What is wrong with one quantity.
-pub(crate) fn check_quantity(name: &str, quantity: &Value, path: &FieldPath, findings: &mut Findings) {
+pub(crate) fn check_quantity(
+    name: &str,
+    quantity: &Value,
+    path: &FieldPath,
+    findings: &mut Findings,
+) {
     let text = quantity.as_str().unwrap_or("");
     match meta::Quantity::parse(text) {
         Err(reason) => findings.invalid(path, text, reason),
@@ -56,12 +66,23 @@ pub(crate) fn check(resources: &Value, path: &FieldPath, findings: &mut Findings
         let at = requests.key(name.as_str());
         check_name(name, &at, findings);
         check_quantity(name, quantity, &at, findings);
-        let Ok(request) = meta::Quantity::parse(quantity.as_str().unwrap_or("")) else { continue };
-        match limits.and_then(|limits| limits.get(name)).map(|limit| limit.as_str().unwrap_or("")) {
+        let Ok(request) = meta::Quantity::parse(quantity.as_str().unwrap_or("")) else {
+            continue;
+        };
+        match limits
+            .and_then(|limits| limits.get(name))
+            .map(|limit| limit.as_str().unwrap_or(""))
+        {
             Some(limit_text) => {
-                let Ok(limit) = meta::Quantity::parse(limit_text) else { continue };
+                let Ok(limit) = meta::Quantity::parse(limit_text) else {
+                    continue;
+                };
                 if request != limit && !is_overcommitable(name) {
-                    findings.invalid(&requests, request.to_string(), format!("must be equal to {name} limit of {limit}"));
+                    findings.invalid(
+                        &requests,
+                        request.to_string(),
+                        format!("must be equal to {name} limit of {limit}"),
+                    );
                 } else if request > limit {
                     findings.invalid(
                         &requests,
@@ -71,7 +92,10 @@ pub(crate) fn check(resources: &Value, path: &FieldPath, findings: &mut Findings
                 }
             }
             None if !is_overcommitable(name) => {
-                findings.required(&path.child("limits"), "Limit must be set for non overcommitable resources");
+                findings.required(
+                    &path.child("limits"),
+                    "Limit must be set for non overcommitable resources",
+                );
             }
             None => {}
         }

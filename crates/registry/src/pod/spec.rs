@@ -9,7 +9,11 @@ use meta::{FieldPath, Value};
 
 /// What is wrong with a pod spec.
 pub(crate) fn check(spec: &Value, path: &FieldPath, findings: &mut Findings) {
-    let mountable = volumes::check(tree::items(spec, "volumes"), &path.child("volumes"), findings);
+    let mountable = volumes::check(
+        tree::items(spec, "volumes"),
+        &path.child("volumes"),
+        findings,
+    );
     containers::check(spec, &mountable, path, findings);
     check_policies(spec, path, findings);
     findings.labels(&path.child("nodeSelector"), tree::get(spec, "nodeSelector"));
@@ -17,20 +21,24 @@ pub(crate) fn check(spec: &Value, path: &FieldPath, findings: &mut Findings) {
     if let Some(affinity) = tree::get(spec, "affinity") {
         affinity::check_affinity(affinity, &path.child("affinity"), findings);
     }
-    affinity::check_tolerations(tree::items(spec, "tolerations"), &path.child("tolerations"), findings);
+    affinity::check_tolerations(
+        tree::items(spec, "tolerations"),
+        &path.child("tolerations"),
+        findings,
+    );
     affinity::check_spread(
         tree::items(spec, "topologySpreadConstraints"),
         &path.child("topologySpreadConstraints"),
         findings,
     );
-    if let Some(seconds) = tree::int(spec, "activeDeadlineSeconds") {
-        if !(1..=i64::from(i32::MAX)).contains(&seconds) {
-            findings.invalid(
-                &path.child("activeDeadlineSeconds"),
-                seconds,
-                "must be between 1 and 2147483647, inclusive",
-            );
-        }
+    if let Some(seconds) = tree::int(spec, "activeDeadlineSeconds")
+        && !(1..=i64::from(i32::MAX)).contains(&seconds)
+    {
+        findings.invalid(
+            &path.child("activeDeadlineSeconds"),
+            seconds,
+            "must be between 1 and 2147483647, inclusive",
+        );
     }
     check_security(spec, path, findings);
     check_gates(spec, path, findings);
@@ -40,11 +48,18 @@ pub(crate) fn check(spec: &Value, path: &FieldPath, findings: &mut Findings) {
 /// What is wrong with the pod template at `path` of an object.
 pub(crate) fn check_template(template: &Value, path: &FieldPath, findings: &mut Findings) {
     let meta_path = path.child("metadata");
-    findings.labels(&meta_path.child("labels"), tree::get(template, "metadata.labels"));
+    findings.labels(
+        &meta_path.child("labels"),
+        tree::get(template, "metadata.labels"),
+    );
     if let Some(annotations) = tree::map(template, "metadata.annotations") {
         metadata::check_annotations(annotations, &meta_path.child("annotations"), findings);
     }
-    check(tree::get(template, "spec").unwrap_or(&Value::Null), &path.child("spec"), findings);
+    check(
+        tree::get(template, "spec").unwrap_or(&Value::Null),
+        &path.child("spec"),
+        findings,
+    );
     if !tree::items(template, "spec.ephemeralContainers").is_empty() {
         findings.forbidden(
             &path.child("spec").child("ephemeralContainers"),
@@ -85,15 +100,29 @@ fn check_policies(spec: &Value, path: &FieldPath, findings: &mut Findings) {
         false,
     );
     if let Some(os) = tree::get(spec, "os") {
-        findings.one_of(&path.child("os").child("name"), tree::text(os, "name"), &["linux", "windows"], true);
+        findings.one_of(
+            &path.child("os").child("name"),
+            tree::text(os, "name"),
+            &["linux", "windows"],
+            true,
+        );
     }
 }
 
 fn check_names(spec: &Value, path: &FieldPath, findings: &mut Findings) {
-    for field in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
+    for field in [
+        "serviceAccountName",
+        "nodeName",
+        "priorityClassName",
+        "runtimeClassName",
+    ] {
         let name = tree::text(spec, field);
         if !name.is_empty() {
-            findings.each(&path.child(field), name, meta::names::dns1123_subdomain(name));
+            findings.each(
+                &path.child(field),
+                name,
+                meta::names::dns1123_subdomain(name),
+            );
         }
     }
     for field in ["hostname", "subdomain"] {
@@ -104,17 +133,28 @@ fn check_names(spec: &Value, path: &FieldPath, findings: &mut Findings) {
     }
     for (index, secret) in tree::items(spec, "imagePullSecrets").iter().enumerate() {
         if tree::text(secret, "name").is_empty() {
-            findings.required(&path.child("imagePullSecrets").index(index).child("name"), "");
+            findings.required(
+                &path.child("imagePullSecrets").index(index).child("name"),
+                "",
+            );
         }
     }
 }
 
 fn check_security(spec: &Value, path: &FieldPath, findings: &mut Findings) {
-    let Some(context) = tree::get(spec, "securityContext") else { return };
+    let Some(context) = tree::get(spec, "securityContext") else {
+        return;
+    };
     let at = path.child("securityContext");
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-        if let Some(id) = tree::int(context, field).filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-            findings.invalid(&at.child(field), id, "must be between 0 and 2147483647, inclusive");
+        if let Some(id) =
+            tree::int(context, field).filter(|id| !(0..=i64::from(i32::MAX)).contains(id))
+        {
+            findings.invalid(
+                &at.child(field),
+                id,
+                "must be between 0 and 2147483647, inclusive",
+            );
         }
     }
     if tree::flag(spec, "shareProcessNamespace") && tree::flag(spec, "hostPID") {
@@ -138,7 +178,10 @@ fn check_gates(spec: &Value, path: &FieldPath, findings: &mut Findings) {
         seen.push(name);
     }
     if !seen.is_empty() && !tree::text(spec, "nodeName").is_empty() {
-        findings.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+        findings.forbidden(
+            &path.child("nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        );
     }
 }
 
@@ -147,11 +190,19 @@ fn check_aliases(spec: &Value, path: &FieldPath, findings: &mut Findings) {
         let at = path.child("hostAliases").index(index);
         let ip = tree::text(alias, "ip");
         if ip.parse::<std::net::IpAddr>().is_err() {
-            findings.invalid(&at.child("ip"), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            findings.invalid(
+                &at.child("ip"),
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
         for (position, name) in tree::items(alias, "hostnames").iter().enumerate() {
             let name = name.as_str().unwrap_or("");
-            findings.each(&at.child("hostnames").index(position), name, meta::names::dns1123_subdomain(name));
+            findings.each(
+                &at.child("hostnames").index(position),
+                name,
+                meta::names::dns1123_subdomain(name),
+            );
         }
     }
 }

@@ -8,7 +8,11 @@ use std::collections::BTreeSet;
 const MODE_TEXT: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 
 /// What is wrong with the volumes of a pod; returns the names that containers may mount.
-pub(crate) fn check<'a>(volumes: &'a [Value], path: &FieldPath, findings: &mut Findings) -> BTreeSet<&'a str> {
+pub(crate) fn check<'a>(
+    volumes: &'a [Value],
+    path: &FieldPath,
+    findings: &mut Findings,
+) -> BTreeSet<&'a str> {
     let mut names = BTreeSet::new();
     for (index, volume) in volumes.iter().enumerate() {
         let at = path.index(index);
@@ -31,9 +35,14 @@ pub(crate) fn check<'a>(volumes: &'a [Value], path: &FieldPath, findings: &mut F
 }
 
 fn check_source(volume: &Value, path: &FieldPath, findings: &mut Findings) {
-    let Some(map) = volume.as_object() else { return };
+    let Some(map) = volume.as_object() else {
+        return;
+    };
     let mut count = 0;
-    for (kind, source) in map.iter().filter(|(key, value)| key.as_str() != "name" && !value.is_null()) {
+    for (kind, source) in map
+        .iter()
+        .filter(|(key, value)| key.as_str() != "name" && !value.is_null())
+    {
         count += 1;
         let at = path.child(kind.as_str());
         if count > 1 {
@@ -58,14 +67,28 @@ fn check_source(volume: &Value, path: &FieldPath, findings: &mut Findings) {
                 findings.one_of(
                     &at.child("type"),
                     tree::text(source, "type"),
-                    &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"],
+                    &[
+                        "",
+                        "BlockDevice",
+                        "CharDevice",
+                        "Directory",
+                        "DirectoryOrCreate",
+                        "File",
+                        "FileOrCreate",
+                        "Socket",
+                    ],
                     false,
                 );
             }
             "persistentVolumeClaim" => require(source, "claimName", &at, findings),
             "emptyDir" => {
                 if let Some(limit) = tree::get(source, "sizeLimit") {
-                    super::resources::check_quantity("memory", limit, &at.child("sizeLimit"), findings);
+                    super::resources::check_quantity(
+                        "memory",
+                        limit,
+                        &at.child("sizeLimit"),
+                        findings,
+                    );
                 }
             }
             "nfs" => {
@@ -73,10 +96,8 @@ fn check_source(volume: &Value, path: &FieldPath, findings: &mut Findings) {
                 require(source, "path", &at, findings);
             }
             "csi" => require(source, "driver", &at, findings),
-            "ephemeral" => {
-                if tree::get(source, "volumeClaimTemplate").is_none() {
-                    findings.required(&at.child("volumeClaimTemplate"), "");
-                }
+            "ephemeral" if tree::get(source, "volumeClaimTemplate").is_none() => {
+                findings.required(&at.child("volumeClaimTemplate"), "");
             }
             "projected" => check_projected(source, &at, findings),
             _ => {}
@@ -113,10 +134,17 @@ fn check_projected(source: &Value, path: &FieldPath, findings: &mut Findings) {
     check_mode(source, "defaultMode", path, findings);
     for (index, projection) in tree::items(source, "sources").iter().enumerate() {
         let at = path.child("sources").index(index);
-        let kinds: Vec<&str> = ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"]
-            .into_iter()
-            .filter(|kind| tree::get(projection, kind).is_some())
-            .collect();
+        let kinds: Vec<&str> = [
+            "secret",
+            "configMap",
+            "downwardAPI",
+            "serviceAccountToken",
+            "clusterTrustBundle",
+            "podCertificate",
+        ]
+        .into_iter()
+        .filter(|kind| tree::get(projection, kind).is_some())
+        .collect();
         if kinds.is_empty() {
             findings.required(&at, "must specify a source type");
         }
@@ -133,7 +161,11 @@ fn check_projected(source: &Value, path: &FieldPath, findings: &mut Findings) {
             let at = at.child("serviceAccountToken");
             let seconds = tree::int(token, "expirationSeconds").unwrap_or(0);
             if seconds < 10 * 60 {
-                findings.invalid(&at.child("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes");
+                findings.invalid(
+                    &at.child("expirationSeconds"),
+                    seconds,
+                    "may not specify a duration less than 10 minutes",
+                );
             }
             require(token, "path", &at, findings);
         }

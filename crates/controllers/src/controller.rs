@@ -1,0 +1,82 @@
+//! The controllers by name: what each one's keys are, and how it signs its events.
+
+use reconcile::{ResourceRef, action};
+
+/// A controller, or a part of one that has keys of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Controller {
+    /// Keys: Deployments.
+    Deployment,
+    /// Keys: ReplicaSets.
+    ReplicaSet,
+    /// Keys: ReplicationControllers.
+    ReplicationController,
+    /// Keys: Jobs.
+    Job,
+    /// Keys: Services.
+    EndpointSlice,
+    /// Keys: Namespaces.
+    Namespace,
+    /// Keys: Namespaces.
+    ServiceAccount,
+    /// Keys: uids.
+    Garbage,
+    /// Keys: Nodes.
+    NodeLifecycle,
+    /// Keys: pods, by `namespace/name`.
+    Eviction,
+    /// Keys: names of nodes that do not exist.
+    VanishedNode,
+    /// One key: the pods of the cluster that have ended.
+    EndedPods,
+    /// Keys: pods, by `namespace/name`, whose kubelet or Job does not exist.
+    StrayPod,
+}
+
+impl Controller {
+    /// All of them; the place of each is its number.
+    pub(crate) const ALL: [Controller; 13] = [
+        Controller::Deployment,
+        Controller::ReplicaSet,
+        Controller::ReplicationController,
+        Controller::Job,
+        Controller::EndpointSlice,
+        Controller::Namespace,
+        Controller::ServiceAccount,
+        Controller::Garbage,
+        Controller::NodeLifecycle,
+        Controller::Eviction,
+        Controller::VanishedNode,
+        Controller::EndedPods,
+        Controller::StrayPod,
+    ];
+
+    /// The resource whose objects are its keys, if it writes to them.
+    pub(crate) fn resource(self) -> Option<ResourceRef> {
+        Some(match self {
+            Controller::Deployment => action::DEPLOYMENTS,
+            Controller::ReplicaSet => action::REPLICA_SETS,
+            Controller::ReplicationController => action::REPLICATION_CONTROLLERS,
+            Controller::Job => action::JOBS,
+            Controller::Namespace => action::NAMESPACES,
+            _ => return None,
+        })
+    }
+
+    /// The name under which events are recorded, as upstream's controllers sign.
+    pub(crate) fn component(self) -> &'static str {
+        match self {
+            Controller::Deployment => "deployment-controller",
+            Controller::ReplicaSet => "replicaset-controller",
+            Controller::ReplicationController => "replication-controller",
+            Controller::Job => "job-controller",
+            Controller::EndpointSlice => "endpoint-slice-controller",
+            Controller::Namespace => "namespace-controller",
+            Controller::ServiceAccount => "serviceaccount-controller",
+            Controller::Garbage => "garbage-collector-controller",
+            Controller::NodeLifecycle => "node-controller",
+            Controller::Eviction => "taint-eviction-controller",
+            Controller::VanishedNode | Controller::EndedPods | Controller::StrayPod => "pod-garbage-collector",
+        }
+    }
+}

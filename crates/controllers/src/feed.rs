@@ -1,0 +1,238 @@
+//! The feeds: one reflector a resource, shared by all controllers, each with the smallest projection that serves them.
+//!
+//! Every resource whose objects can own or be owned is followed, most of them for the garbage collector and for
+//! namespace deletion only. Events are not: nothing depends on them, they own nothing, and they are many.
+//!
+//! Does not know what is made of what it tells.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+use client::{Change, Client, Reflector};
+use meta::{Value, object};
+use reconcile::garbage::Observation;
+use reconcile::nodelifecycle::NodeView;
+use reconcile::{Pod, ResourceRef, action};
+use schema::Resource;
+use tokio::sync::mpsc;
+
+/// Changes of one feed that are handed over at a time.
+const BATCH_CHANGES_MAX: usize = 256;
+/// Batches of all feeds that may wait: with [`BATCH_CHANGES_MAX`], at most 16,384 changes.
+const BATCHES_WAITING_MAX: usize = 64;
+
+pub(crate) const LEASES: ResourceRef = ResourceRef::new("coordination.k8s.io", "v1", "leases");
+
+/// What is kept of the objects of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Metadata only.
+    Slim,
+    /// [`reconcile::Pod`].
+    Pod,
+    /// [`NodeView`].
+    Node,
+    /// The time of the last renewal.
+    Lease,
+    /// The whole object: few, and planners write them back.
+    Whole,
+    /// The whole object if it is the CA certificate's, metadata only otherwise.
+    ConfigMap,
+}
+
+/// One resource that is followed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Feed {
+    pub(crate) resource: &'static Resource,
+    pub(crate) reference: ResourceRef,
+    pub(crate) shape: Shape,
+}
+
+/// An object as a feed tells it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) observation: Observation,
+    pub(crate) finalizers: Vec<String>,
+    pub(crate) version: i64,
+    pub(crate) body: SeenBody,
+}
+
+/// The part that only some controllers read.
+#[derive(Debug)]
+pub(crate) enum SeenBody {
+    Nothing,
+    Pod(Box<Pod>),
+    Node(Box<NodeView>),
+    Renewed { micros: i64 },
+    Whole(Arc<Value>),
+}
+
+/// Changes of one feed, in order.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Place in [`feeds`].
+    pub(crate) feed: usize,
+    pub(crate) changes: Vec<Change<Seen>>,
+}
+
+/// Every resource that is followed.
+pub(crate) fn feeds() -> &'static [Feed] {
+    static FEEDS: LazyLock<Vec<Feed>> = LazyLock::new(|| {
+        let mut feeds: Vec<Feed> = Vec::new();
+        for resource in schema::resources().iter().filter(|resource| is_followed(resource)) {
+            let same = |feed: &&mut Feed| feed.resource.storage == resource.storage;
+            let reference = ResourceRef::new(resource.group, resource.version, resource.resource);
+            let feed = Feed { resource, reference, shape: shape(reference) };
+            match feeds.iter_mut().find(same) {
+                // Versions of one resource share their objects: one of them is enough, best the stored one.
+                Some(other) if resource.version == resource.storage.version => *other = feed,
+                Some(_) => {}
+                None => feeds.push(feed),
+            }
+        }
+        feeds
+    });
+    &FEEDS
+}
+
+fn is_followed(resource: &Resource) -> bool {
+    resource.default_served
+        && resource.resource != "events"
+        && ["list", "watch", "delete"].iter().all(|verb| resource.verbs.contains(verb))
+}
+
+fn shape(resource: ResourceRef) -> Shape {
+    match resource {
+        action::PODS => Shape::Pod,
+        action::NODES => Shape::Node,
+        action::CONFIG_MAPS => Shape::ConfigMap,
+        LEASES => Shape::Lease,
+        action::NAMESPACES
+        | action::SERVICES
+        | action::REPLICATION_CONTROLLERS
+        | action::REPLICA_SETS
+        | action::DEPLOYMENTS
+        | action::JOBS
+        | action::ENDPOINT_SLICES => Shape::Whole,
+        _ => Shape::Slim,
+    }
+}
+
+/// A resource by its coordinates.
+pub(crate) fn resource_of(reference: ResourceRef) -> Option<&'static Resource> {
+    static TABLE: LazyLock<HashMap<ResourceRef, &'static Resource>> = LazyLock::new(|| {
+        let all = schema::resources().iter();
+        all.map(|resource| (ResourceRef::new(resource.group, resource.version, resource.resource), resource)).collect()
+    });
+    TABLE.get(&reference).copied()
+}
+
+/// The resource of a kind as an owner reference names it.
+pub(crate) fn resource_of_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    schema::resources()
+        .iter()
+        .find(|resource| (resource.group, resource.version, resource.kind) == (group, version, kind))
+}
+
+/// Starts every feed.
+pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
+    let (sender, receiver) = mpsc::channel(BATCHES_WAITING_MAX);
+    for (index, feed) in feeds().iter().copied().enumerate() {
+        let mut changes = Reflector::new(client.clone(), feed.resource).spawn(move |object| project(feed, object));
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            loop {
+                let mut batch = Vec::new();
+                let count = changes.recv_many(&mut batch, BATCH_CHANGES_MAX).await;
+                if count == 0 || sender.send(Batch { feed: index, changes: batch }).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+fn project(feed: Feed, value: Value) -> Seen {
+    let observation = Observation::from_object(feed.reference, &value);
+    let keep_whole = match feed.shape {
+        Shape::Whole => true,
+        Shape::ConfigMap => object::name(&value) == reconcile::serviceaccount::ROOT_CA_CONFIG_MAP,
+        _ => false,
+    };
+    Seen {
+        // Finalizers are only counted on what is going away.
+        finalizers: if observation.deleting { object::finalizers(&value).map(str::to_owned).collect() } else { Vec::new() },
+        version: version_of(&value),
+        body: match feed.shape {
+            Shape::Pod => SeenBody::Pod(Box::new(Pod::from_object(&value))),
+            Shape::Node => SeenBody::Node(Box::new(NodeView::from_object(&value))),
+            Shape::Lease => {
+                let renewed = object::str_at(&value, &["spec", "renewTime"]);
+                SeenBody::Renewed { micros: renewed.and_then(|text| meta::time::parse(text).ok()).unwrap_or(0) }
+            }
+            _ if keep_whole => SeenBody::Whole(Arc::new(value)),
+            _ => SeenBody::Nothing,
+        },
+        observation,
+    }
+}
+
+/// The version of an object as a number; 0 if it is none, and then nothing waits for it.
+pub(crate) fn version_of(value: &Value) -> i64 {
+    object::resource_version(value).parse().unwrap_or(0)
+}
+
+/// Changes when anything changes that the garbage collector looks at.
+pub(crate) fn fingerprint(seen: &Observation) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&seen.uid, seen.deleting, seen.foreground, seen.orphan).hash(&mut hasher);
+    for owner in &seen.owners {
+        (&owner.uid, owner.block).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_kind_is_followed_once_and_events_are_not() {
+        let names: Vec<String> = feeds().iter().map(|feed| feed.reference.to_string()).collect();
+        let unique: std::collections::HashSet<&String> = names.iter().collect();
+        assert_eq!(names.len(), unique.len());
+        for wanted in ["pods", "leases.coordination.k8s.io", "deployments.apps", "horizontalpodautoscalers.autoscaling"] {
+            assert!(names.iter().any(|name| name == wanted), "{wanted} is missing");
+        }
+        assert!(!names.iter().any(|name| name.starts_with("events")));
+    }
+
+    #[test]
+    fn a_renewal_changes_the_time_but_not_the_fingerprint() {
+        let feed = *feeds().iter().find(|feed| feed.shape == Shape::Lease).unwrap();
+        let lease = |time: &str, owner: &str| {
+            let object = json!({"metadata": {"name": "n", "namespace": "kube-node-lease", "uid": "u", "resourceVersion": "7",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": owner}]},
+                "spec": {"renewTime": time}});
+            let seen = project(feed, object);
+            let SeenBody::Renewed { micros } = seen.body else { panic!("not a lease") };
+            (seen.version, micros, fingerprint(&seen.observation))
+        };
+        let (version, first, print) = lease("1970-01-01T00:00:01.000000Z", "a");
+        assert_eq!((version, first), (7, 1_000_000));
+        assert_eq!(lease("1970-01-01T00:00:02.500000Z", "a"), (7, 2_500_000, print));
+        assert_ne!(lease("1970-01-01T00:00:01.000000Z", "b").2, print);
+    }
+
+    #[test]
+    fn owners_are_found_by_kind() {
+        let found = |api_version, kind| resource_of_kind(api_version, kind).map(|resource| resource.resource);
+        assert_eq!(found("apps/v1", "ReplicaSet"), Some("replicasets"));
+        assert_eq!(found("v1", "Node"), Some("nodes"));
+        assert_eq!(found("example.com/v1", "Widget"), None);
+    }
+}

@@ -1,0 +1,26 @@
+//! StatefulSet: numbered pods whose names and volume claims outlive them.
+//!
+//! Knows pods by name. Knows the present template only: a pod that is made again is made from it,
+//! even below an update's partition.
+
+mod plan;
+
+use crate::pod::Pod;
+use std::sync::Arc;
+
+pub use plan::plan;
+
+/// Creations or deletions one plan of a Parallel set asks for at most.
+pub const BURST_REPLICAS_MAX: usize = 500;
+
+/// What the shell has seen around a StatefulSet.
+pub struct Observed<'a> {
+    /// Pods of the namespace which the set controls, or which nobody controls and may match.
+    pub pods: &'a [Arc<Pod>],
+    /// Whether a PersistentVolumeClaim of this name exists in the namespace.
+    pub has_claim: &'a dyn Fn(&str) -> bool,
+    /// Creations asked for whose pods are not yet in `pods`.
+    pub creations_in_flight: usize,
+    /// Deletions asked for whose effect is not yet in `pods`.
+    pub deletions_in_flight: usize,
+}
