@@ -379,7 +379,7 @@ impl Sources {
                     text("subresource"),
                     dash(kind("group")),
                     kind("version"),
-                    kind("kind"),
+                    connect_options(text("subresource"), kind("kind")),
                     list("verbs")
                 );
                 continue;
@@ -497,6 +497,18 @@ fn qualify(package: &str, name: &str) -> String {
             package.rsplit_once('/').map_or(package, |(_, last)| last)
         ),
     }
+}
+
+/// The kind of a connect subresource is that of its options; the source names the object's own kind there.
+fn connect_options(subresource: &str, kind: &str) -> String {
+    let action = match subresource {
+        "attach" => "Attach",
+        "exec" => "Exec",
+        "portforward" => "PortForward",
+        "proxy" => "Proxy",
+        _ => return kind.to_owned(),
+    };
+    format!("{kind}{action}Options")
 }
 
 #[cfg(test)]

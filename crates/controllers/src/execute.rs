@@ -220,7 +220,7 @@ impl Executor {
             }
             Action::RemoveFinalizer { resource, namespace, name, uid, finalizer } => {
                 self.change(*resource, namespace, name, uid, |object| {
-                    let kept: Vec<&str> = object::finalizers(object).filter(|text| text != finalizer).collect();
+                    let kept: Vec<Value> = object::finalizers(object).filter(|text| text != finalizer).map(Value::from).collect();
                     (kept.len() < object::finalizers(object).count()).then(|| json!({"finalizers": or_null(kept)}))
                 })
                 .await
@@ -229,7 +229,7 @@ impl Executor {
                 self.change(*resource, namespace, name, uid, |object| {
                     let all = object::owner_references(object);
                     let named = |owner: &&Value| owners.iter().any(|uid| owner["uid"] == uid.as_str());
-                    let kept: Vec<&Value> = all.iter().filter(|owner| !named(owner)).collect();
+                    let kept: Vec<Value> = all.iter().filter(|owner| !named(owner)).cloned().collect();
                     (kept.len() < all.len()).then(|| json!({"ownerReferences": or_null(kept)}))
                 })
                 .await
@@ -453,11 +453,9 @@ fn shortest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
     one.into_iter().chain(other).min()
 }
 
-fn or_null<T: Into<Value>>(list: Vec<T>) -> Value
-where
-    Value: FromIterator<T>,
-{
-    if list.is_empty() { Value::Null } else { list.into_iter().collect() }
+/// An empty list is no list: a merge patch removes it by null.
+fn or_null(list: Vec<Value>) -> Value {
+    if list.is_empty() { Value::Null } else { list.into() }
 }
 
 fn known(reference: ResourceRef) -> Result<&'static Resource, Failure> {

@@ -96,11 +96,6 @@ impl Pods {
         all(&self.by_node, node).collect()
     }
 
-    /// Names of nodes that pods are bound to.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = &str> {
-        self.by_node.keys().map(|name| &**name)
-    }
-
     /// How many pods have ended.
     pub(crate) fn ended_count(&self) -> usize {
         self.ended.len()
@@ -162,7 +157,6 @@ mod tests {
         assert_eq!(names(pods.for_owner("other", "d")), ["c"]);
         assert_eq!(names(pods.of_namespace("d")), ["a", "b", "c"]);
         assert_eq!(names(pods.on_node("n1")), ["a", "c"]);
-        assert_eq!(pods.nodes().collect::<Vec<_>>(), ["n1"]);
         assert_eq!(names(pods.ended()), ["b"]);
         all.iter().for_each(|pod| pods.remove(pod));
         let groups = [&pods.by_controller, &pods.free, &pods.by_namespace, &pods.by_node];

@@ -11,7 +11,7 @@ pub use log::{Change, LogRecord};
 pub use range::{End, KeyRange};
 pub use txn::{
     Compare, CompareOp, DeleteOp, Op, OpReply, Operand, PutOp, RangeOp, RangeReply, SortOrder,
-    SortTarget, Txn, TxnError, TxnReply, TXN_DEPTH_MAX,
+    SortTarget, TXN_DEPTH_MAX, Txn, TxnError, TxnReply,
 };
 
 use bytes::Bytes;

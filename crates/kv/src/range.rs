@@ -26,7 +26,10 @@ pub struct KeyRange {
 impl KeyRange {
     /// One key.
     pub fn one(key: impl Into<Bytes>) -> Self {
-        KeyRange { start: key.into(), end: End::One }
+        KeyRange {
+            start: key.into(),
+            end: End::One,
+        }
     }
 
     /// All keys that start with `prefix`.
@@ -42,7 +45,10 @@ impl KeyRange {
     /// Every key there is.
     #[must_use]
     pub fn all() -> Self {
-        KeyRange { start: Bytes::new(), end: End::Unbounded }
+        KeyRange {
+            start: Bytes::new(),
+            end: End::Unbounded,
+        }
     }
 
     /// Whether `key` lies in the range.
@@ -86,15 +92,24 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_where_the_next_one_could_begin() {
-        assert_eq!(KeyRange::prefix("/a/").end, End::Before(Bytes::from_static(b"/a0")));
-        assert_eq!(KeyRange::prefix(vec![1, 0xff]).end, End::Before(Bytes::from_static(&[2])));
+        assert_eq!(
+            KeyRange::prefix("/a/").end,
+            End::Before(Bytes::from_static(b"/a0"))
+        );
+        assert_eq!(
+            KeyRange::prefix(vec![1, 0xff]).end,
+            End::Before(Bytes::from_static(&[2]))
+        );
         assert_eq!(KeyRange::prefix(vec![0xff, 0xff]).end, End::Unbounded);
         assert_eq!(KeyRange::prefix("").end, End::Unbounded);
     }
 
     #[test]
     fn a_range_knows_which_prefixes_it_crosses() {
-        let range = KeyRange { start: "/a/m".into(), end: End::Before("/b".into()) };
+        let range = KeyRange {
+            start: "/a/m".into(),
+            end: End::Before("/b".into()),
+        };
         assert!(range.touches_prefix(b"/a/"));
         assert!(range.touches_prefix(b"/a/z"));
         assert!(range.touches_prefix(b""));

@@ -206,7 +206,11 @@ pub struct PutOp {
 impl PutOp {
     /// Writes `value` to `key`, without a lease.
     pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
-        PutOp { key: key.into(), value: value.into(), ..PutOp::default() }
+        PutOp {
+            key: key.into(),
+            value: value.into(),
+            ..PutOp::default()
+        }
     }
 }
 
@@ -355,25 +359,46 @@ mod tests {
     }
 
     fn nested(then: Vec<Op>, otherwise: Vec<Op>) -> Op {
-        Op::Txn(Txn { compares: Vec::new(), then, otherwise })
+        Op::Txn(Txn {
+            compares: Vec::new(),
+            then,
+            otherwise,
+        })
     }
 
     fn validate(then: Vec<Op>) -> Result<(), TxnError> {
-        Txn { compares: Vec::new(), then, otherwise: Vec::new() }.validate()
+        Txn {
+            compares: Vec::new(),
+            then,
+            otherwise: Vec::new(),
+        }
+        .validate()
     }
 
     #[test]
     fn a_key_is_written_once() {
         assert_eq!(validate(vec![put("a"), put("b")]), Ok(()));
-        assert_eq!(validate(vec![put("a"), put("a")]), Err(TxnError::DuplicateKey));
-        let delete = Op::Delete(DeleteOp { range: KeyRange::prefix("a"), prev_kv: false });
-        assert_eq!(validate(vec![put("a1"), delete.clone()]), Err(TxnError::DuplicateKey));
+        assert_eq!(
+            validate(vec![put("a"), put("a")]),
+            Err(TxnError::DuplicateKey)
+        );
+        let delete = Op::Delete(DeleteOp {
+            range: KeyRange::prefix("a"),
+            prev_kv: false,
+        });
+        assert_eq!(
+            validate(vec![put("a1"), delete.clone()]),
+            Err(TxnError::DuplicateKey)
+        );
         assert_eq!(validate(vec![put("b"), delete.clone(), delete]), Ok(()));
     }
 
     #[test]
     fn branches_that_exclude_each_other_may_write_the_same_key() {
-        assert_eq!(validate(vec![nested(vec![put("a")], vec![put("a")])]), Ok(()));
+        assert_eq!(
+            validate(vec![nested(vec![put("a")], vec![put("a")])]),
+            Ok(())
+        );
         assert_eq!(
             validate(vec![nested(vec![put("a")], vec![]), put("a")]),
             Err(TxnError::DuplicateKey)

@@ -40,8 +40,10 @@ pub fn prepare_update(
     let mut base = old.clone();
     tree::remove(&mut base, "metadata.resourceVersion");
     metadata::drop_unsettable(&mut base);
-    tree::put(&mut new, "apiVersion", res.api_version());
-    tree::put(&mut new, "kind", res.kind);
+    for object in [&mut base, &mut new] {
+        tree::put(object, "apiVersion", res.api_version());
+        tree::put(object, "kind", res.kind);
+    }
 
     default_object(res, &mut new);
     keep_to_subresource(res, subresource, &base, &mut new);
@@ -79,6 +81,11 @@ fn check_address(old: &Value, new: &mut Value) -> Result<(), ApiError> {
         tree::text(old, "metadata.namespace"),
     );
     let name = tree::text(new, "metadata.name");
+    if name.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({old_name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
     if name != old_name {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({name}) does not match the name on the URL ({old_name})"

@@ -227,17 +227,19 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The bytes between the quotes, escapes unread.
-    fn raw_string(&mut self) -> Result<&'a [u8], DecodeError> {
+    /// The bytes between the quotes, escapes unread, and whether there are any.
+    fn raw_string(&mut self) -> Result<(&'a [u8], bool), DecodeError> {
         self.at += 1;
         let start = self.at;
+        let mut escaped = false;
         loop {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(&self.bytes[start..self.at - 1]);
+                    return Ok((&self.bytes[start..self.at - 1], escaped));
                 }
                 Some(b'\\') => {
+                    escaped = true;
                     self.at += 1;
                     match self.bytes.get(self.at) {
                         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
@@ -264,8 +266,8 @@ impl<'a> Scanner<'a> {
 
     /// A string, unescaped. What is not UTF-8, and lone surrogates, become U+FFFD as in Go.
     pub(crate) fn string(&mut self) -> Result<String, DecodeError> {
-        let raw = self.raw_string()?;
-        if !raw.contains(&b'\\') {
+        let (raw, escaped) = self.raw_string()?;
+        if !escaped {
             return Ok(String::from_utf8_lossy(raw).into_owned());
         }
         let mut out = Vec::with_capacity(raw.len());

@@ -149,7 +149,7 @@ pub fn as_written(ty: TypeId, value: &Value) -> Value {
     json::parse(&out).map_or_else(|_| value.clone(), |parsed| parsed.value)
 }
 
-/// Appends a protobuf message as JSON without building a tree.
+/// Appends a protobuf message as JSON without building a tree. After an error `out` holds the part written so far.
 pub fn protobuf_to_json(
     ty: TypeId,
     message: &[u8],

@@ -12,6 +12,9 @@ use crate::table::{Field, Kind, Shape, Special, Table, TypeId};
 use crate::wire::{Reader, Wire};
 use crate::write::{absent, key, zero};
 
+/// Fields open at once in a common object, such as a Pod: one allocation instead of several.
+const SEEN_EXPECTED: usize = 64;
+
 pub(crate) struct Transcoder<'a> {
     table: &'static Table,
     /// Fields seen so far of the messages being written: (index in struct order, value).
@@ -24,7 +27,7 @@ impl<'a> Transcoder<'a> {
     pub(crate) fn new(table: &'static Table, resource_version: Option<&'a str>) -> Transcoder<'a> {
         Transcoder {
             table,
-            seen: Vec::new(),
+            seen: Vec::with_capacity(SEEN_EXPECTED),
             resource_version,
             depth: 0,
         }

@@ -389,6 +389,15 @@ mod tests {
     }
 
     #[test]
+    fn the_deepest_allowed_document_fits_the_smallest_stack() {
+        let depth = MAX_DEPTH - 2;
+        let flow = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let value = parse(flow.as_bytes()).unwrap();
+        assert_eq!(crate::parse_json(flow.as_bytes()).unwrap(), value);
+        assert!(!text(&value).is_empty());
+    }
+
+    #[test]
     fn duplicate_keys_are_complained_about() {
         let parsed = parse_with_complaint(b"a: 1\na: 2\n").unwrap();
         assert_eq!(parsed.value, json!({"a": 2}));

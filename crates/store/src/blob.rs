@@ -48,11 +48,20 @@ impl Version {
         lease: i64,
     ) -> Self {
         let packed = (version.unsigned_abs() << 8) | (tag_count as u64 & 0xff);
-        Version { blob: Some(blob), create, modified, packed, lease }
+        Version {
+            blob: Some(blob),
+            create,
+            modified,
+            packed,
+            lease,
+        }
     }
 
     pub(crate) fn deleted(modified: i64) -> Self {
-        Version { modified, ..Version::default() }
+        Version {
+            modified,
+            ..Version::default()
+        }
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -81,21 +90,30 @@ impl Version {
     }
 
     pub(crate) fn value_slice(&self) -> &[u8] {
-        self.blob.as_deref().and_then(|blob| blob.get(..self.value_len())).unwrap_or_default()
+        self.blob
+            .as_deref()
+            .and_then(|blob| blob.get(..self.value_len()))
+            .unwrap_or_default()
     }
 
     /// The value as a shared handle.
     pub(crate) fn value(&self) -> Bytes {
         let len = self.value_len();
         match &self.blob {
-            Some(blob) if len > 0 => Bytes::from_owner(Held { blob: blob.clone(), len }),
+            Some(blob) if len > 0 => Bytes::from_owner(Held {
+                blob: blob.clone(),
+                len,
+            }),
             _ => Bytes::new(),
         }
     }
 
     pub(crate) fn tags(&self) -> impl Iterator<Item = u64> + '_ {
-        let tags =
-            self.blob.as_deref().and_then(|blob| blob.get(self.value_len()..)).unwrap_or_default();
+        let tags = self
+            .blob
+            .as_deref()
+            .and_then(|blob| blob.get(self.value_len()..))
+            .unwrap_or_default();
         tags.chunks_exact(TAG_BYTES)
             .filter_map(|chunk| <[u8; TAG_BYTES]>::try_from(chunk).ok())
             .map(u64::from_le_bytes)
@@ -119,7 +137,10 @@ pub(crate) fn key_bytes(key: &Arc<[u8]>) -> Bytes {
     if key.is_empty() {
         return Bytes::new();
     }
-    Bytes::from_owner(Held { blob: key.clone(), len: key.len() })
+    Bytes::from_owner(Held {
+        blob: key.clone(),
+        len: key.len(),
+    })
 }
 
 #[cfg(test)]

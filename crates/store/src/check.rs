@@ -47,7 +47,11 @@ impl Collection {
             if slot.latest.lease != 0 {
                 leased += 1;
                 let id = self.identity.id;
-                if !self.shared.leases.is_attached(slot.latest.lease, id, &slot.key) {
+                if !self
+                    .shared
+                    .leases
+                    .is_attached(slot.latest.lease, id, &slot.key)
+                {
                     wrong.get_or_insert(format!("{:?} does not hang on its lease", slot.key));
                 }
             }
@@ -57,7 +61,9 @@ impl Collection {
         }
         if (live, bytes) != (state.live, state.live_bytes) {
             let counted = (state.live, state.live_bytes);
-            return Err(format!("{live} live keys of {bytes} bytes, counted {counted:?}"));
+            return Err(format!(
+                "{live} live keys of {bytes} bytes, counted {counted:?}"
+            ));
         }
         Ok(leased)
     }
@@ -89,21 +95,28 @@ fn check_slot(state: &State, number: u32, slot: &Slot) -> Result<(), String> {
 
 fn check_entries(state: &State) -> Result<(), String> {
     let history = &state.history;
-    let (mut bytes, mut last) = (0, (0, 0));
+    let (mut bytes, mut last) = (0, (0, -1));
     for number in history.start()..history.end() {
-        let Some(entry) = history.get(number) else { return Err("a hole in the ring".to_owned()) };
+        let Some(entry) = history.get(number) else {
+            return Err("a hole in the ring".to_owned());
+        };
         bytes += ENTRY_OVERHEAD_BYTES + entry.undo.blob_len();
-        let place = (entry.revision, entry.sub);
+        let place = (entry.revision, i64::from(entry.sub()));
         if place <= last {
             return Err(format!("entry {place:?} after {last:?}"));
         }
         last = place;
         if entry.undo.modified >= entry.revision {
-            return Err(format!("entry of {} replaced something newer", entry.revision));
+            return Err(format!(
+                "entry of {} replaced something newer",
+                entry.revision
+            ));
         }
         if let Some(older) = history.older(number)
             && (history.newer(older) != Some(number)
-                || history.get(older).is_none_or(|older| older.slot != entry.slot))
+                || history
+                    .get(older)
+                    .is_none_or(|older| older.slot != entry.slot))
         {
             return Err(format!("the chain of entry {number} is broken"));
         }
@@ -111,12 +124,18 @@ fn check_entries(state: &State) -> Result<(), String> {
             Some(newer) => history.get(newer).map(|entry| &entry.undo),
             None => state.records.get(entry.slot).map(|slot| &slot.latest),
         };
-        if after.is_none_or(|after: &Version| after.modified != entry.revision) {
+        let leads = |after: &Version| {
+            after.modified == entry.revision && after.exists() != entry.is_delete()
+        };
+        if !after.is_some_and(leads) {
             return Err(format!("entry {number} does not lead to its version"));
         }
     }
     if bytes != history.bytes() {
-        return Err(format!("history holds {bytes} bytes, counted {}", history.bytes()));
+        return Err(format!(
+            "history holds {bytes} bytes, counted {}",
+            history.bytes()
+        ));
     }
     Ok(())
 }

@@ -263,7 +263,13 @@ impl Collection {
             }
         };
         let revision = ticket.revision();
-        let put = Put { number, key: &key, blob, tag_count: tags.len(), lease };
+        let put = Put {
+            number,
+            key: &key,
+            blob,
+            tag_count: tags.len(),
+            lease,
+        };
         state.put(&self.identity, &mut ticket, put);
         ticket.finish(wakes);
         if old.lease != 0 && old.lease != lease {
@@ -282,7 +288,9 @@ impl Collection {
         let mut state = self.lock();
         let found = state.find_live(key);
         self.require(precondition, found.map(|(_, slot)| slot))?;
-        let Some((number, slot)) = found else { return Err(self.lost(None)) };
+        let Some((number, slot)) = found else {
+            return Err(self.lost(None));
+        };
         let (key, old) = (slot.key.clone(), slot.latest.clone());
         let logged = state.config.durability.is_logged();
         let mut ticket = self.shared.ticket(logged, false)?;
@@ -316,9 +324,21 @@ impl Collection {
     /// Refuses what would grow the collection beyond its budget.
     pub(crate) fn check_budget(&self, state: &State, growth: Growth) -> Result<(), StoreError> {
         let config = &state.config;
-        let kept = if config.keep_until_compacted { state.history.bytes() } else { 0 };
-        let grows = if config.keep_until_compacted { growth.total > 0 } else { growth.live > 0 };
-        let more = if config.keep_until_compacted { growth.total } else { growth.live };
+        let kept = if config.keep_until_compacted {
+            state.history.bytes()
+        } else {
+            0
+        };
+        let grows = if config.keep_until_compacted {
+            growth.total > 0
+        } else {
+            growth.live > 0
+        };
+        let more = if config.keep_until_compacted {
+            growth.total
+        } else {
+            growth.live
+        };
         let used_bytes = state.live_bytes + kept;
         if grows && used_bytes.saturating_add_signed(more) > config.bytes_max {
             return Err(StoreError::BudgetSpent {
@@ -370,23 +390,27 @@ impl Collection {
         let mut from: Arc<[u8]> = Arc::from(start);
         let mut page: Vec<(Arc<[u8]>, Version)> = Vec::new();
         loop {
+            let mut is_full = false;
             let next = {
                 let state = self.lock();
                 self.check_readable(&state, at)?;
                 state.page(&from, end, at.0, |key, version| {
-                    let room = out.len() + page.len() < wanted;
-                    if room {
+                    is_full = out.len() + page.len() >= wanted;
+                    if !is_full {
                         page.push((key.clone(), version.clone()));
                     }
-                    room
+                    !is_full
                 })
             };
             let rows = page.drain(..);
             out.extend(rows.map(|(key, version)| (key_bytes(&key), Record::of(&version))));
             match next {
                 None => return Ok(More { next: None }),
-                Some(next) if out.len() >= wanted => {
-                    return Ok(More { next: Some(key_bytes(&next)) });
+                // Only a key that exists at `at` says so: there is never an empty last page.
+                Some(next) if is_full => {
+                    return Ok(More {
+                        next: Some(key_bytes(&next)),
+                    });
                 }
                 Some(next) => from = next,
             }
@@ -408,11 +432,18 @@ impl Collection {
     pub(crate) fn check_readable(&self, state: &State, at: Revision) -> Result<(), ReadError> {
         if at.0 < state.list_floor {
             let oldest = Revision(state.list_floor);
-            return Err(Compacted { requested: at, oldest }.into());
+            return Err(Compacted {
+                requested: at,
+                oldest,
+            }
+            .into());
         }
         let current = Revision(self.shared.revision());
         if at > current {
-            return Err(ReadError::Future { requested: at, current });
+            return Err(ReadError::Future {
+                requested: at,
+                current,
+            });
         }
         Ok(())
     }
@@ -426,7 +457,11 @@ impl Collection {
         let mut state = self.lock();
         if from.0 < state.watch_floor {
             let oldest = Revision(state.watch_floor);
-            return Err(Compacted { requested: from, oldest }.into());
+            return Err(Compacted {
+                requested: from,
+                oldest,
+            }
+            .into());
         }
         let cursor = state.history.first_after(from.0).min(state.announced);
         let seat = state.watchers.open(interest, cursor, from.0)?;
@@ -499,7 +534,11 @@ impl Collection {
             (true, false) => {
                 let collection = self.identity.prefix.clone();
                 let mut wakes = Wakes::default();
-                self.shared.log_other(Durability::Fsync, kv::Change::Forget { collection }, &mut wakes);
+                self.shared.log_other(
+                    Durability::Fsync,
+                    kv::Change::Forget { collection },
+                    &mut wakes,
+                );
                 // What waited for the log no longer does.
                 self.announce_now(&mut state, &mut wakes);
                 drop(state);
@@ -528,9 +567,6 @@ impl Collection {
     }
 }
 
-
-
-
 /// Why a watch could not be opened. The client can act on each of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -554,7 +590,11 @@ pub(crate) struct Growth {
 pub(crate) fn growth(old: &Version, key_len: usize, new_len: u64) -> Growth {
     let new_len = new_len.cast_signed();
     let old_len = old.blob_len().cast_signed();
-    let fixed = if old.exists() { 0 } else { (KEY_OVERHEAD_BYTES + key_len as u64).cast_signed() };
+    let fixed = if old.exists() {
+        0
+    } else {
+        (KEY_OVERHEAD_BYTES + key_len as u64).cast_signed()
+    };
     Growth {
         live: fixed + new_len - old_len,
         total: fixed + new_len + ENTRY_OVERHEAD_BYTES.cast_signed(),
@@ -563,13 +603,22 @@ pub(crate) fn growth(old: &Version, key_len: usize, new_len: u64) -> Growth {
 
 pub(crate) fn check_sizes(key: &[u8], value: &[u8], tags: &[u64]) -> Result<(), StoreError> {
     if key.len() > KEY_BYTES_MAX {
-        return Err(StoreError::KeyTooLong { bytes: key.len(), max: KEY_BYTES_MAX });
+        return Err(StoreError::KeyTooLong {
+            bytes: key.len(),
+            max: KEY_BYTES_MAX,
+        });
     }
     if value.len() > VALUE_BYTES_MAX {
-        return Err(StoreError::ValueTooLong { bytes: value.len(), max: VALUE_BYTES_MAX });
+        return Err(StoreError::ValueTooLong {
+            bytes: value.len(),
+            max: VALUE_BYTES_MAX,
+        });
     }
     if tags.len() > TAGS_MAX {
-        return Err(StoreError::TooManyTags { tags: tags.len(), max: TAGS_MAX });
+        return Err(StoreError::TooManyTags {
+            tags: tags.len(),
+            max: TAGS_MAX,
+        });
     }
     Ok(())
 }

@@ -43,6 +43,10 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        StoreConfig { log: false, collections: CollectionConfig::default(), seed: 1 }
+        StoreConfig {
+            log: false,
+            collections: CollectionConfig::default(),
+            seed: 1,
+        }
     }
 }

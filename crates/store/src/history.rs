@@ -14,14 +14,45 @@ const CHUNK_ENTRIES: u64 = 256;
 pub(crate) struct Entry {
     pub(crate) revision: i64,
     pub(crate) slot: u32,
-    /// Place among the changes of the same revision.
-    pub(crate) sub: u32,
+    /// Place among the changes of the same revision, above one bit for "a deletion".
+    pub(crate) place: u32,
     /// The version this change replaced.
     pub(crate) undo: Version,
     /// Distance back to the key's change before; 0 for none or out of sight.
     pub(crate) older: u32,
     /// Distance on to the key's next change; 0 for none.
     pub(crate) newer: u32,
+}
+
+impl Entry {
+    pub(crate) fn new(revision: i64, slot: u32, sub: u32, is_delete: bool, undo: Version) -> Self {
+        let place = (sub << 1) | u32::from(is_delete);
+        Entry {
+            revision,
+            slot,
+            place,
+            undo,
+            older: 0,
+            newer: 0,
+        }
+    }
+
+    /// Place among the changes of the same revision.
+    pub(crate) fn sub(&self) -> u32 {
+        self.place >> 1
+    }
+
+    pub(crate) fn is_delete(&self) -> bool {
+        self.place & 1 == 1
+    }
+}
+
+/// What went with the oldest entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Popped {
+    pub(crate) revision: i64,
+    pub(crate) slot: u32,
+    pub(crate) is_delete: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,13 +96,17 @@ impl History {
 
     fn place(&self, number: u64) -> (usize, usize) {
         let offset = number - self.base;
-        ((offset / CHUNK_ENTRIES) as usize, (offset % CHUNK_ENTRIES) as usize)
+        (
+            (offset / CHUNK_ENTRIES) as usize,
+            (offset % CHUNK_ENTRIES) as usize,
+        )
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
         self.bytes += ENTRY_OVERHEAD_BYTES + entry.undo.blob_len();
         if (self.end - self.base).is_multiple_of(CHUNK_ENTRIES) {
-            self.chunks.push_back(Vec::with_capacity(CHUNK_ENTRIES as usize));
+            self.chunks
+                .push_back(Vec::with_capacity(CHUNK_ENTRIES as usize));
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.push(entry);
@@ -79,12 +114,17 @@ impl History {
         self.end += 1;
     }
 
-    /// Takes the oldest entry out: its revision and slot. What it had replaced is gone.
-    pub(crate) fn pop(&mut self) -> Option<(i64, u32)> {
+    /// Takes the oldest entry out. What it had replaced is gone.
+    pub(crate) fn pop(&mut self) -> Option<Popped> {
         let number = self.start;
         let entry = self.get_mut(number)?;
         let undo = std::mem::take(&mut entry.undo);
-        let popped = (entry.revision, entry.slot);
+        let is_delete = entry.is_delete();
+        let popped = Popped {
+            revision: entry.revision,
+            slot: entry.slot,
+            is_delete,
+        };
         self.bytes -= ENTRY_OVERHEAD_BYTES + undo.blob_len();
         self.start += 1;
         if self.start - self.base == CHUNK_ENTRIES {
@@ -99,7 +139,10 @@ impl History {
         let (mut low, mut high) = (self.start, self.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.get(middle).is_some_and(|entry| entry.revision <= revision) {
+            if self
+                .get(middle)
+                .is_some_and(|entry| entry.revision <= revision)
+            {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -114,7 +157,9 @@ impl History {
         if distance == 0 {
             return None;
         }
-        number.checked_sub(u64::from(distance)).filter(|older| *older >= self.start)
+        number
+            .checked_sub(u64::from(distance))
+            .filter(|older| *older >= self.start)
     }
 
     /// The key's next change after the one numbered `number`.
@@ -129,7 +174,7 @@ mod tests {
     use super::*;
 
     fn entry(revision: i64) -> Entry {
-        Entry { revision, slot: 0, sub: 0, undo: Version::default(), older: 0, newer: 0 }
+        Entry::new(revision, 0, 5, true, Version::default())
     }
 
     #[test]
@@ -140,7 +185,12 @@ mod tests {
             history.push(entry(revision * 2));
         }
         for revision in 0..700 {
-            assert_eq!(history.pop(), Some((revision * 2, 0)));
+            let popped = Popped {
+                revision: revision * 2,
+                slot: 0,
+                is_delete: true,
+            };
+            assert_eq!(history.pop(), Some(popped));
         }
         assert_eq!((history.start(), history.end()), (700, 1000));
         assert_eq!(history.first_after(1401), 701);

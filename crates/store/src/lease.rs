@@ -4,7 +4,7 @@
 //! ends are deleted by the store, which holds the collections' locks.
 
 use crate::errors::StoreError;
-use crate::limits::{LEASES_MAX, LEASE_TTL_SECONDS_MAX};
+use crate::limits::{LEASE_TTL_SECONDS_MAX, LEASES_MAX};
 use crate::shared::lock;
 use hashbrown::{HashMap, HashSet};
 use kv::LeaseId;
@@ -56,7 +56,10 @@ pub(crate) struct Leases(Mutex<Table>);
 
 impl Leases {
     pub(crate) fn new(seed: u64) -> Self {
-        Leases(Mutex::new(Table { name_state: seed, ..Table::default() }))
+        Leases(Mutex::new(Table {
+            name_state: seed,
+            ..Table::default()
+        }))
     }
 
     /// Grants a lease; `then` runs before anyone else can see it, to put it on record.
@@ -122,7 +125,11 @@ impl Leases {
             id,
             granted_seconds: lease.ttl_seconds,
             remaining_seconds: left / MICROS_PER_SECOND,
-            keys: if with_keys { lease.keys.iter().cloned().collect() } else { Vec::new() },
+            keys: if with_keys {
+                lease.keys.iter().cloned().collect()
+            } else {
+                Vec::new()
+            },
         })
     }
 
@@ -133,25 +140,28 @@ impl Leases {
     /// Every lease with its time to live and deadline, for snapshots.
     pub(crate) fn all(&self) -> Vec<(LeaseId, i64, i64)> {
         let table = lock(&self.0);
-        let row = |(id, lease): (&i64, &Lease)| {
-            (LeaseId(*id), lease.ttl_seconds, lease.deadline_micros)
-        };
-        table.leases.iter().filter(|(_, lease)| !lease.ending).map(row).collect()
+        let row =
+            |(id, lease): (&i64, &Lease)| (LeaseId(*id), lease.ttl_seconds, lease.deadline_micros);
+        table
+            .leases
+            .iter()
+            .filter(|(_, lease)| !lease.ending)
+            .map(row)
+            .collect()
     }
 
     /// Leases whose deadline has passed, oldest first.
     pub(crate) fn due(&self, now_micros: i64, max: usize) -> Vec<LeaseId> {
         let table = lock(&self.0);
-        let past = table.deadlines.iter().take_while(|(deadline, _)| *deadline <= now_micros);
+        let past = table
+            .deadlines
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now_micros);
         past.take(max).map(|(_, id)| LeaseId(*id)).collect()
     }
 
     /// Closes a lease to new keys and says which it has. With `due`, only if its deadline passed.
-    pub(crate) fn begin_end(
-        &self,
-        id: LeaseId,
-        due: Option<i64>,
-    ) -> Option<Vec<(u32, Arc<[u8]>)>> {
+    pub(crate) fn begin_end(&self, id: LeaseId, due: Option<i64>) -> Option<Vec<(u32, Arc<[u8]>)>> {
         let mut table = lock(&self.0);
         let lease = table.leases.get_mut(&id.0)?;
         if lease.ending || due.is_some_and(|now| lease.deadline_micros > now) {
@@ -198,18 +208,30 @@ impl Leases {
 
     pub(crate) fn is_attached(&self, id: i64, collection: u32, key: &Arc<[u8]>) -> bool {
         let table = lock(&self.0);
-        table.leases.get(&id).is_some_and(|lease| lease.keys.contains(&(collection, key.clone())))
+        table
+            .leases
+            .get(&id)
+            .is_some_and(|lease| lease.keys.contains(&(collection, key.clone())))
     }
 
     /// How many keys hang on leases; for tests.
     pub(crate) fn attached(&self) -> usize {
-        lock(&self.0).leases.values().map(|lease| lease.keys.len()).sum()
+        lock(&self.0)
+            .leases
+            .values()
+            .map(|lease| lease.keys.len())
+            .sum()
     }
 }
 
 impl Table {
     fn set(&mut self, id: LeaseId, ttl_seconds: i64, deadline_micros: i64) {
-        let fresh = || Lease { ttl_seconds, deadline_micros, ending: false, keys: HashSet::new() };
+        let fresh = || Lease {
+            ttl_seconds,
+            deadline_micros,
+            ending: false,
+            keys: HashSet::new(),
+        };
         let lease = self.leases.entry(id.0).or_insert_with(fresh);
         self.deadlines.remove(&(lease.deadline_micros, id.0));
         lease.ttl_seconds = ttl_seconds;

@@ -29,9 +29,14 @@ impl Names {
     /// The first place whose key is not less than `key`.
     pub(crate) fn seek(&self, records: &Records, key: &[u8]) -> Place {
         let after = self.blocks.partition_point(|block| {
-            block.slots.first().is_some_and(|slot| records.key(*slot) <= key)
+            block
+                .slots
+                .first()
+                .is_some_and(|slot| records.key(*slot) <= key)
         });
-        let Some(block) = after.checked_sub(1) else { return Place { block: 0, index: 0 } };
+        let Some(block) = after.checked_sub(1) else {
+            return Place { block: 0, index: 0 };
+        };
         let slots = self.blocks.get(block).map_or(&[][..], |block| &block.slots);
         let index = slots.partition_point(|slot| records.key(*slot) < key);
         Place { block, index }
@@ -42,9 +47,18 @@ impl Names {
         loop {
             let block = self.blocks.get(place.block)?;
             if let Some(slot) = block.slots.get(place.index) {
-                return Some((*slot, Place { block: place.block, index: place.index + 1 }));
+                return Some((
+                    *slot,
+                    Place {
+                        block: place.block,
+                        index: place.index + 1,
+                    },
+                ));
             }
-            place = Place { block: place.block + 1, index: 0 };
+            place = Place {
+                block: place.block + 1,
+                index: 0,
+            };
         }
     }
 
@@ -55,7 +69,10 @@ impl Names {
         let Some(block) = self.blocks.get_mut(place.block) else {
             let mut slots = Vec::with_capacity(BLOCK_SLOTS / 8);
             slots.push(slot);
-            self.blocks.push(Block { slots, live: usize::from(live) });
+            self.blocks.push(Block {
+                slots,
+                live: usize::from(live),
+            });
             return;
         };
         if block.slots.len() < BLOCK_SLOTS {
@@ -67,7 +84,10 @@ impl Names {
             // Names that arrive in order fill their blocks instead of leaving halves behind.
             let mut slots = Vec::with_capacity(BLOCK_SLOTS);
             slots.push(slot);
-            self.blocks.push(Block { slots, live: usize::from(live) });
+            self.blocks.push(Block {
+                slots,
+                live: usize::from(live),
+            });
             return;
         }
         let tail = block.slots.split_off(BLOCK_SLOTS / 2);
@@ -75,14 +95,22 @@ impl Names {
         let tail_live = tail.iter().filter(is_live).count();
         // The slot being inserted may already be live in the records, but it is in neither half.
         block.live -= tail_live;
-        self.blocks.insert(place.block + 1, Block { slots: tail, live: tail_live });
+        self.blocks.insert(
+            place.block + 1,
+            Block {
+                slots: tail,
+                live: tail_live,
+            },
+        );
         self.insert(records, slot, live);
     }
 
     /// Takes a slot out.
     pub(crate) fn remove(&mut self, records: &Records, slot: u32, live: bool) {
         let place = self.seek(records, records.key(slot));
-        let Some(block) = self.blocks.get_mut(place.block) else { return };
+        let Some(block) = self.blocks.get_mut(place.block) else {
+            return;
+        };
         if block.slots.get(place.index) != Some(&slot) {
             return;
         }
@@ -97,9 +125,18 @@ impl Names {
 
     /// Merges a nearly empty block with its neighbour, so that churn does not leave crumbs.
     fn join(&mut self, at: usize) {
-        let left = if at + 1 < self.blocks.len() { at } else { at.saturating_sub(1) };
+        let left = if at + 1 < self.blocks.len() {
+            at
+        } else {
+            at.saturating_sub(1)
+        };
         let joined = |blocks: &[Block]| -> usize {
-            blocks.iter().skip(left).take(2).map(|block| block.slots.len()).sum()
+            blocks
+                .iter()
+                .skip(left)
+                .take(2)
+                .map(|block| block.slots.len())
+                .sum()
         };
         if left + 1 >= self.blocks.len() || joined(&self.blocks) > BLOCK_SLOTS / 2 {
             return;
@@ -128,20 +165,30 @@ impl Names {
         let from = self.seek(records, start);
         let to = match end {
             Some(end) => self.seek(records, end),
-            None => Place { block: self.blocks.len(), index: 0 },
+            None => Place {
+                block: self.blocks.len(),
+                index: 0,
+            },
         };
         if from >= to {
             return 0;
         }
         let live_in = |block: usize, range: std::ops::Range<usize>| -> usize {
-            let slots = self.blocks.get(block).and_then(|block| block.slots.get(range));
-            let is_live = |slot: &&u32| records.get(**slot).is_some_and(|slot| slot.latest.exists());
+            let slots = self
+                .blocks
+                .get(block)
+                .and_then(|block| block.slots.get(range));
+            let is_live =
+                |slot: &&u32| records.get(**slot).is_some_and(|slot| slot.latest.exists());
             slots.unwrap_or_default().iter().filter(is_live).count()
         };
         if from.block == to.block {
             return live_in(from.block, from.index..to.index);
         }
-        let first_len = self.blocks.get(from.block).map_or(0, |block| block.slots.len());
+        let first_len = self
+            .blocks
+            .get(from.block)
+            .map_or(0, |block| block.slots.len());
         let whole: usize = self
             .blocks
             .get(from.block + 1..to.block.min(self.blocks.len()))
@@ -171,7 +218,10 @@ impl Names {
                 live += usize::from(records.get(*slot).is_some_and(|slot| slot.latest.exists()));
             }
             if live != block.live {
-                return Err(format!("a block counts {} live keys but has {live}", block.live));
+                return Err(format!(
+                    "a block counts {} live keys but has {live}",
+                    block.live
+                ));
             }
         }
         if known != records.len() {

@@ -73,7 +73,9 @@ impl Records {
 
     pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Slot> {
         let slot = slot as usize;
-        self.chunks.get_mut(slot / CHUNK_SLOTS)?.get_mut(slot % CHUNK_SLOTS)
+        self.chunks
+            .get_mut(slot / CHUNK_SLOTS)?
+            .get_mut(slot % CHUNK_SLOTS)
     }
 
     pub(crate) fn key(&self, slot: u32) -> &[u8] {
@@ -83,7 +85,11 @@ impl Records {
     /// Makes room for a key that is not known yet.
     pub(crate) fn insert(&mut self, key: Arc<[u8]>) -> u32 {
         let hash = self.hash(&key);
-        let fresh = Slot { key, latest: Version::default(), newest: NO_ENTRY };
+        let fresh = Slot {
+            key,
+            latest: Version::default(),
+            newest: NO_ENTRY,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 if let Some(slot) = self.get_mut(number) {
@@ -93,16 +99,25 @@ impl Records {
             }
             None => self.append(fresh),
         };
-        self.table.insert_unique(spread(hash), Cell { hash, slot: number }, |cell| spread(cell.hash));
+        self.table
+            .insert_unique(spread(hash), Cell { hash, slot: number }, |cell| {
+                spread(cell.hash)
+            });
         number
     }
 
     fn append(&mut self, fresh: Slot) -> u32 {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK_SLOTS) {
+        if self
+            .chunks
+            .last()
+            .is_none_or(|chunk| chunk.len() == CHUNK_SLOTS)
+        {
             self.chunks.push(Vec::with_capacity(CHUNK_SLOTS));
         }
         let before = (self.chunks.len() - 1) * CHUNK_SLOTS;
-        let Some(chunk) = self.chunks.last_mut() else { return 0 };
+        let Some(chunk) = self.chunks.last_mut() else {
+            return 0;
+        };
         chunk.push(fresh);
         (before + chunk.len() - 1) as u32
     }
@@ -110,12 +125,19 @@ impl Records {
     /// Forgets a key.
     pub(crate) fn remove(&mut self, number: u32) {
         let hash = self.hash(self.key(number));
-        if let Ok(cell) = self.table.find_entry(spread(hash), |cell| cell.slot == number) {
+        if let Ok(cell) = self
+            .table
+            .find_entry(spread(hash), |cell| cell.slot == number)
+        {
             cell.remove();
         }
         let nothing = self.nothing.clone();
         if let Some(slot) = self.get_mut(number) {
-            *slot = Slot { key: nothing, latest: Version::default(), newest: NO_ENTRY };
+            *slot = Slot {
+                key: nothing,
+                latest: Version::default(),
+                newest: NO_ENTRY,
+            };
             self.free.push(number);
         }
     }

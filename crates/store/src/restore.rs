@@ -49,23 +49,38 @@ impl Store {
         let mut collections = self.collections();
         collections.reverse();
         let leases_done = scope == SnapshotScope::Memory;
-        SnapshotCursor { scope, leases_done, collections, from: Arc::from(&[][..]) }
+        SnapshotCursor {
+            scope,
+            leases_done,
+            collections,
+            from: Arc::from(&[][..]),
+        }
     }
 
     /// Appends the next page of a snapshot. False when it is complete.
     pub fn snapshot_page(&self, cursor: &mut SnapshotCursor, out: &mut Vec<LogRecord>) -> bool {
         if !cursor.leases_done {
             cursor.leases_done = true;
-            out.extend(self.shared.leases.all().into_iter().map(|(id, ttl_seconds, deadline)| {
-                LogRecord {
-                    revision: Revision(0),
-                    durability: Durability::Fsync,
-                    change: Change::Lease { id, ttl_seconds, deadline_micros: deadline },
-                }
-            }));
+            out.extend(
+                self.shared
+                    .leases
+                    .all()
+                    .into_iter()
+                    .map(|(id, ttl_seconds, deadline)| LogRecord {
+                        revision: Revision(0),
+                        durability: Durability::Fsync,
+                        change: Change::Lease {
+                            id,
+                            ttl_seconds,
+                            deadline_micros: deadline,
+                        },
+                    }),
+            );
             return true;
         }
-        let Some(collection) = cursor.collections.last() else { return false };
+        let Some(collection) = cursor.collections.last() else {
+            return false;
+        };
         let state = collection.lock();
         let durability = state.config.durability;
         let is_wanted = durability.is_logged() == (cursor.scope == SnapshotScope::Logged);
@@ -80,7 +95,10 @@ impl Store {
         };
         drop(state);
         let prefix = collection.prefix();
-        out.extend(page.iter().map(|(key, version)| item(prefix, durability, key, version)));
+        out.extend(
+            page.iter()
+                .map(|(key, version)| item(prefix, durability, key, version)),
+        );
         match next {
             Some(next) => cursor.from = next,
             None => {
@@ -94,7 +112,12 @@ impl Store {
     /// Starts building the state again. Only for a store nobody has written to.
     #[must_use]
     pub fn restore(&self) -> Restoring<'_> {
-        Restoring { store: self, snapshot_end: 0, newest: 0, weakest: HashMap::new() }
+        Restoring {
+            store: self,
+            snapshot_end: 0,
+            newest: 0,
+            weakest: HashMap::new(),
+        }
     }
 }
 
@@ -136,11 +159,24 @@ impl Restoring<'_> {
     }
 
     fn apply(&mut self, record: LogRecord, is_log: bool) {
-        let LogRecord { revision, durability, change } = record;
+        let LogRecord {
+            revision,
+            durability,
+            change,
+        } = record;
         self.newest = self.newest.max(revision.0);
         let with_history = is_log && revision.0 > self.snapshot_end;
         match change {
-            Change::Put { collection, key, value, create_revision, version, lease, tags, sub } => {
+            Change::Put {
+                collection,
+                key,
+                value,
+                create_revision,
+                version,
+                lease,
+                tags,
+                sub,
+            } => {
                 let collection = self.collection(&collection, durability);
                 let tag_count = tags.len();
                 let blob = new_blob(&value, &tags);
@@ -148,7 +184,11 @@ impl Restoring<'_> {
                 let new = Version::put(blob, tag_count, created, revision.0, version, lease.0);
                 collection.replay(&key, new, sub, with_history);
             }
-            Change::Delete { collection, key, sub } => {
+            Change::Delete {
+                collection,
+                key,
+                sub,
+            } => {
                 let collection = self.collection(&collection, durability);
                 collection.replay(&key, Version::deleted(revision.0), sub, with_history);
             }
@@ -156,8 +196,15 @@ impl Restoring<'_> {
                 let collection = self.collection(&collection, durability);
                 collection.forget_all(revision.0);
             }
-            Change::Lease { id, ttl_seconds, deadline_micros } => {
-                self.store.shared.leases.restore(id, ttl_seconds, deadline_micros);
+            Change::Lease {
+                id,
+                ttl_seconds,
+                deadline_micros,
+            } => {
+                self.store
+                    .shared
+                    .leases
+                    .restore(id, ttl_seconds, deadline_micros);
             }
             Change::Revoke { id } => self.store.shared.leases.remove(id, || {}),
             Change::Compact { revision } => self.store.restore_compacted(revision.0),
@@ -167,7 +214,10 @@ impl Restoring<'_> {
     fn collection(&mut self, prefix: &[u8], durability: Durability) -> Arc<Collection> {
         let config = self.store.config.collections;
         let (collection, _) = self.store.open(prefix, config, COLLECTIONS_MAX * 2);
-        let weakest = self.weakest.entry(collection.identity.id).or_insert(durability);
+        let weakest = self
+            .weakest
+            .entry(collection.identity.id)
+            .or_insert(durability);
         if durability == Durability::Memory || *weakest == Durability::Fsync {
             *weakest = durability;
         }
@@ -193,7 +243,11 @@ impl Restoring<'_> {
                 Some(Durability::Buffered) => clean,
                 Some(Durability::Memory) | None => false,
             };
-            let floor = if keeps_history { self.snapshot_end } else { base };
+            let floor = if keeps_history {
+                self.snapshot_end
+            } else {
+                base
+            };
             collection.finish_restore(floor);
         }
     }
@@ -212,15 +266,21 @@ impl Collection {
             return;
         }
         // A record out of order (a collection that is logged since later) has no place in history.
-        let last = state.history.end().checked_sub(1).and_then(|last| state.history.get(last));
+        let last = state
+            .history
+            .end()
+            .checked_sub(1)
+            .and_then(|last| state.history.get(last));
         let with_history =
-            with_history && last.is_none_or(|last| (last.revision, last.sub) < (revision, sub));
+            with_history && last.is_none_or(|last| (last.revision, last.sub()) < (revision, sub));
         let (number, is_fresh) = match number {
             Some(number) => (number, false),
             None => (state.insert(Arc::from(key)), true),
         };
         let is_gone = !new.exists();
-        let Some((old, before)) = state.replace(number, new, is_fresh) else { return };
+        let Some((old, before)) = state.replace(number, new, is_fresh) else {
+            return;
+        };
         if with_history {
             state.record(number, revision, sub, old, before);
         } else if is_gone {
@@ -250,7 +310,12 @@ impl Collection {
             });
         }
         for (lease, key) in leased {
-            if self.shared.leases.attach(lease, self.identity.id, &key).is_err() {
+            if self
+                .shared
+                .leases
+                .attach(lease, self.identity.id, &key)
+                .is_err()
+            {
                 // A key whose lease is gone has outlived it: let it be due at once.
                 self.shared.leases.restore(LeaseId(lease), 1, 0);
                 let _ = self.shared.leases.attach(lease, self.identity.id, &key);

@@ -66,7 +66,12 @@ pub(crate) struct Pending {
 
 #[derive(Debug)]
 pub(crate) enum PendingChange {
-    Key { collection: Bytes, key: Arc<[u8]>, version: Version, sub: u32 },
+    Key {
+        collection: Bytes,
+        key: Arc<[u8]>,
+        version: Version,
+        sub: u32,
+    },
     Other(kv::Change),
 }
 
@@ -74,23 +79,37 @@ impl Pending {
     fn into_record(self) -> LogRecord {
         let change = match self.change {
             PendingChange::Other(change) => change,
-            PendingChange::Key { collection, key, version, sub } if version.exists() => {
-                kv::Change::Put {
-                    collection,
-                    key: key_bytes(&key),
-                    value: version.value(),
-                    create_revision: Revision(version.create),
-                    version: version.version(),
-                    lease: LeaseId(version.lease),
-                    tags: version.tags().collect(),
-                    sub,
-                }
-            }
-            PendingChange::Key { collection, key, sub, .. } => {
-                kv::Change::Delete { collection, key: key_bytes(&key), sub }
-            }
+            PendingChange::Key {
+                collection,
+                key,
+                version,
+                sub,
+            } if version.exists() => kv::Change::Put {
+                collection,
+                key: key_bytes(&key),
+                value: version.value(),
+                create_revision: Revision(version.create),
+                version: version.version(),
+                lease: LeaseId(version.lease),
+                tags: version.tags().collect(),
+                sub,
+            },
+            PendingChange::Key {
+                collection,
+                key,
+                sub,
+                ..
+            } => kv::Change::Delete {
+                collection,
+                key: key_bytes(&key),
+                sub,
+            },
         };
-        LogRecord { revision: Revision(self.revision), durability: self.durability, change }
+        LogRecord {
+            revision: Revision(self.revision),
+            durability: self.durability,
+            change,
+        }
     }
 
     fn bytes(&self) -> u64 {
@@ -147,7 +166,11 @@ impl Shared {
     }
 
     pub(crate) fn durable(&self) -> i64 {
-        if self.has_log { self.durable.load(Ordering::Acquire) } else { self.revision() }
+        if self.has_log {
+            self.durable.load(Ordering::Acquire)
+        } else {
+            self.revision()
+        }
     }
 
     /// Writes of this class count up to here.
@@ -194,7 +217,12 @@ impl Shared {
         }
         let was_empty = log.as_ref().is_some_and(|log| log.pending.is_empty());
         let revision = self.revision.fetch_add(1, Ordering::AcqRel) + 1;
-        Ok(Ticket { log, revision, sub: 0, was_empty })
+        Ok(Ticket {
+            log,
+            revision,
+            sub: 0,
+            was_empty,
+        })
     }
 
     /// Queues a record that takes no revision of its own.
@@ -205,7 +233,11 @@ impl Shared {
         let mut log = lock(&self.log);
         let was_empty = log.pending.is_empty();
         let revision = self.revision();
-        log.push(Pending { revision, durability, change: PendingChange::Other(change) });
+        log.push(Pending {
+            revision,
+            durability,
+            change: PendingChange::Other(change),
+        });
         if was_empty {
             log.waker.iter().for_each(|waker| wakes.add(waker.clone()));
         }
@@ -262,7 +294,11 @@ impl Ticket<'_> {
     pub(crate) fn push(&mut self, durability: Durability, change: PendingChange) {
         let revision = self.revision;
         if let Some(log) = &mut self.log {
-            log.push(Pending { revision, durability, change });
+            log.push(Pending {
+                revision,
+                durability,
+                change,
+            });
         }
     }
 

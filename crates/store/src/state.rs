@@ -110,7 +110,14 @@ impl State {
             Some(old) if old.exists() => (old.create, old.version() + 1),
             _ => (revision, 1),
         };
-        let new = Version::put(put.blob, put.tag_count, create, revision, version, put.lease);
+        let new = Version::put(
+            put.blob,
+            put.tag_count,
+            create,
+            revision,
+            version,
+            put.lease,
+        );
         self.commit(identity, ticket, number, new, is_fresh);
     }
 
@@ -148,7 +155,9 @@ impl State {
             ticket.push(self.config.durability, change);
         }
         let revision = new.modified;
-        let Some((old, before)) = self.replace(number, new, is_fresh) else { return };
+        let Some((old, before)) = self.replace(number, new, is_fresh) else {
+            return;
+        };
         self.record(number, revision, sub, old, before);
     }
 
@@ -166,7 +175,15 @@ impl State {
         if let Some(slot) = self.records.get_mut(number) {
             slot.newest = at;
         }
-        self.history.push(Entry { revision, slot: number, sub, undo: old, older, newer: 0 });
+        let is_delete = self
+            .records
+            .get(number)
+            .is_some_and(|slot| !slot.latest.exists());
+        let entry = Entry {
+            older,
+            ..Entry::new(revision, number, sub, is_delete, old)
+        };
+        self.history.push(entry);
         for _ in 0..TRIM_PER_WRITE {
             if !self.is_over_history_budget() || !self.trim_one() {
                 break;
@@ -176,8 +193,12 @@ impl State {
 
     /// Links the key's entry before to the one to come; answers the distance.
     fn link(&mut self, before: u64, at: u64) -> u32 {
-        let Some(distance) = at.checked_sub(before) else { return 0 };
-        let Ok(distance) = u32::try_from(distance) else { return 0 };
+        let Some(distance) = at.checked_sub(before) else {
+            return 0;
+        };
+        let Ok(distance) = u32::try_from(distance) else {
+            return 0;
+        };
         match self.history.get_mut(before) {
             Some(entry) => {
                 entry.newer = distance;
@@ -271,12 +292,16 @@ impl State {
     pub(crate) fn count_at(&self, start: &[u8], end: Option<&[u8]>, revision: i64) -> usize {
         let mut count = self.names.count_live(&self.records, start, end) as i64;
         for number in self.history.first_after(revision)..self.history.end() {
-            let Some(entry) = self.history.get(number) else { continue };
+            let Some(entry) = self.history.get(number) else {
+                continue;
+            };
             let key = self.records.key(entry.slot);
             if key < start || end.is_some_and(|end| key >= end) {
                 continue;
             }
-            let after = self.version_after(number, entry).is_some_and(Version::exists);
+            let after = self
+                .version_after(number, entry)
+                .is_some_and(Version::exists);
             count += i64::from(entry.undo.exists()) - i64::from(after);
         }
         usize::try_from(count).unwrap_or(0)
@@ -321,14 +346,20 @@ impl State {
     }
 
     fn announce_one(&mut self, number: u64, wakes: &mut Wakes) {
-        let Some(entry) = self.history.get(number) else { return };
+        let Some(entry) = self.history.get(number) else {
+            return;
+        };
         // Borrowed field by field: the watchers change while the entry is read.
         let after = match self.history.newer(number) {
             Some(newer) => self.history.get(newer).map(|entry| &entry.undo),
             None => self.records.get(entry.slot).map(|slot| &slot.latest),
         };
-        let tags = entry.undo.tags().chain(after.into_iter().flat_map(Version::tags));
-        self.watchers.hit(self.records.key(entry.slot), tags, number, wakes);
+        let tags = entry
+            .undo
+            .tags()
+            .chain(after.into_iter().flat_map(Version::tags));
+        self.watchers
+            .hit(self.records.key(entry.slot), tags, number, wakes);
     }
 
     /// Leaves a waker for when `revision` is visible. False when it already is.
@@ -336,7 +367,8 @@ impl State {
         if revision <= self.visible(shared) {
             return false;
         }
-        let again = |(waiting, other): &(i64, Waker)| *waiting == revision && other.will_wake(waker);
+        let again =
+            |(waiting, other): &(i64, Waker)| *waiting == revision && other.will_wake(waker);
         if !self.waiters.last().is_some_and(again) {
             self.waiters.push((revision, waker.clone()));
         }
@@ -352,14 +384,18 @@ impl State {
         max: usize,
         out: &mut Vec<WatchItem>,
     ) -> Advance {
-        let Some(seat) = self.watchers.get_mut(seat_number) else { return Advance::Idle };
+        let Some(seat) = self.watchers.get_mut(seat_number) else {
+            return Advance::Idle;
+        };
         if seat.idle {
             if let Some(waker) = waker {
                 seat.waker = Some(waker.clone());
             }
             return Advance::Idle;
         }
-        let Some(seat) = self.watchers.get(seat_number) else { return Advance::Idle };
+        let Some(seat) = self.watchers.get(seat_number) else {
+            return Advance::Idle;
+        };
         let mut start = seat.cursor;
         if start < self.history.start() && seat.after >= self.watch_floor {
             // What was trimmed lies before the watcher's own beginning.
@@ -384,7 +420,9 @@ impl State {
         if done {
             self.watchers.put_in(seat_number);
         }
-        let Some(seat) = self.watchers.get_mut(seat_number) else { return Advance::Idle };
+        let Some(seat) = self.watchers.get_mut(seat_number) else {
+            return Advance::Idle;
+        };
         seat.cursor = at;
         if out.len() > before {
             return Advance::Through(through);
@@ -409,7 +447,9 @@ impl State {
         let mut looked = 0;
         let mut last = None;
         while at < self.announced {
-            let Some(entry) = self.history.get(at) else { return at };
+            let Some(entry) = self.history.get(at) else {
+                return at;
+            };
             let is_new_revision = last != Some(entry.revision);
             if is_new_revision && (out.len() - before >= max || looked >= SCAN_ENTRIES_MAX) {
                 return at;
@@ -430,8 +470,10 @@ impl State {
             Interest::Key(key) => self.records.key(entry.slot) == &key[..],
             Interest::Prefix(prefix) => self.records.key(entry.slot).starts_with(prefix),
             Interest::Tag(tag) => {
-                let mut after =
-                    self.version_after(number, entry).into_iter().flat_map(Version::tags);
+                let mut after = self
+                    .version_after(number, entry)
+                    .into_iter()
+                    .flat_map(Version::tags);
                 entry.undo.tags().any(|found| found == *tag) || after.any(|found| found == *tag)
             }
         }
@@ -452,7 +494,9 @@ impl State {
             if out.len() - before >= max {
                 return number;
             }
-            let Some(entry) = self.history.get(number) else { return number };
+            let Some(entry) = self.history.get(number) else {
+                return number;
+            };
             if entry.revision > after {
                 out.extend(self.item(number, entry));
             }
@@ -464,7 +508,11 @@ impl State {
     /// The key's first entry at or after `cursor`.
     fn first_of_key(&self, key: &[u8], cursor: u64) -> Option<u64> {
         let number = self.records.find(key)?;
-        if self.history.get(cursor).is_some_and(|entry| entry.slot == number) {
+        if self
+            .history
+            .get(cursor)
+            .is_some_and(|entry| entry.slot == number)
+        {
             return Some(cursor);
         }
         let mut first = None;
@@ -480,11 +528,15 @@ impl State {
         let slot = self.records.get(entry.slot)?;
         let after = self.version_after(number, entry)?;
         let prev = &entry.undo;
-        let create = if after.exists() { after.create } else { prev.create };
+        let create = if after.exists() {
+            after.create
+        } else {
+            prev.create
+        };
         let prev_modified = if prev.exists() { prev.modified } else { 0 };
         Some(WatchItem {
             revision: Revision(entry.revision),
-            sub: entry.sub,
+            sub: entry.sub(),
             key: key_bytes(&slot.key),
             value: after.exists().then(|| after.value()),
             prev: prev.exists().then(|| prev.value()),
@@ -510,7 +562,10 @@ impl State {
             self.trim_to = self.trim_to.max(end);
             self.marks.pop_front();
         }
-        let is_due = self.marks.back().is_none_or(|(time, _)| now_micros - time >= apart);
+        let is_due = self
+            .marks
+            .back()
+            .is_none_or(|(time, _)| now_micros - time >= apart);
         if is_due && self.marks.len() <= TIME_MARKS_MAX {
             self.marks.push_back((now_micros, self.history.end()));
         }
@@ -530,7 +585,7 @@ impl State {
         self.trim_to = self.trim_to.max(self.history.first_after(revision));
     }
 
-    /// For recovery: a key without history goes without a trace.
+    /// A deleted key that history no longer shows goes without a trace.
     pub(crate) fn forget(&mut self, number: u32) {
         self.names.remove(&self.records, number, false);
         self.records.remove(number);
@@ -563,13 +618,19 @@ impl State {
         if number >= self.announced {
             return false;
         }
-        let Some((revision, slot_number)) = self.history.pop() else { return false };
-        self.list_floor = self.list_floor.max(revision);
-        self.watch_floor = self.watch_floor.max(revision);
-        let Some(slot) = self.records.get(slot_number) else { return true };
-        if slot.newest == number && !slot.latest.exists() {
-            self.names.remove(&self.records, slot_number, false);
-            self.records.remove(slot_number);
+        let Some(popped) = self.history.pop() else {
+            return false;
+        };
+        self.list_floor = self.list_floor.max(popped.revision);
+        self.watch_floor = self.watch_floor.max(popped.revision);
+        // Only a deletion can be the last anyone knows of a key; others need not touch the record.
+        if popped.is_delete
+            && self
+                .records
+                .get(popped.slot)
+                .is_some_and(|slot| slot.newest == number)
+        {
+            self.forget(popped.slot);
         }
         true
     }

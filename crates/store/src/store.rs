@@ -52,7 +52,9 @@ pub fn collection_prefix(key: &[u8]) -> &[u8] {
     const ROOT: &[u8] = b"/registry/";
     let slash_after = |from: usize| {
         let rest = key.get(from..)?;
-        rest.iter().position(|byte| *byte == b'/').map(|at| from + at)
+        rest.iter()
+            .position(|byte| *byte == b'/')
+            .map(|at| from + at)
     };
     let found = (|| {
         if !key.starts_with(ROOT) {
@@ -60,7 +62,11 @@ pub fn collection_prefix(key: &[u8]) -> &[u8] {
         }
         let first = slash_after(ROOT.len()).filter(|end| *end > ROOT.len())?;
         let has_dot = key.get(ROOT.len()..first)?.contains(&b'.');
-        let end = if has_dot { slash_after(first + 1).filter(|end| *end > first + 1)? } else { first };
+        let end = if has_dot {
+            slash_after(first + 1).filter(|end| *end > first + 1)?
+        } else {
+            first
+        };
         key.get(..=end)
     })();
     found.unwrap_or_default()
@@ -90,7 +96,12 @@ impl Store {
 
     /// The collection a key of a transaction belongs to.
     pub(crate) fn route(&self, key: &[u8]) -> Arc<Collection> {
-        self.open(collection_prefix(key), self.config.collections, COLLECTIONS_MAX).0
+        self.open(
+            collection_prefix(key),
+            self.config.collections,
+            COLLECTIONS_MAX,
+        )
+        .0
     }
 
     /// The collection with exactly this prefix, if there is one.
@@ -106,7 +117,9 @@ impl Store {
     }
 
     fn read_directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
-        self.collections.read().unwrap_or_else(PoisonError::into_inner)
+        self.collections
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn open(
@@ -118,8 +131,15 @@ impl Store {
         if let Some(collection) = self.read_directory().by_prefix.get(prefix) {
             return (collection.clone(), false);
         }
-        let mut directory = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        let prefix = if directory.by_id.len() < max { prefix } else { &[] };
+        let mut directory = self
+            .collections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let prefix = if directory.by_id.len() < max {
+            prefix
+        } else {
+            &[]
+        };
         if let Some(collection) = directory.by_prefix.get(prefix) {
             return (collection.clone(), false);
         }
@@ -134,7 +154,10 @@ impl Store {
     }
 
     pub(crate) fn set_floor(&self, floor: i64) {
-        let mut directory = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        let mut directory = self
+            .collections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         directory.floor = directory.floor.max(floor);
     }
 
@@ -143,7 +166,10 @@ impl Store {
         let directory = self.read_directory();
         if range.end == kv::End::One {
             let prefix = collection_prefix(&range.start);
-            let found = directory.by_prefix.get(prefix).or_else(|| directory.by_prefix.get(&b""[..]));
+            let found = directory
+                .by_prefix
+                .get(prefix)
+                .or_else(|| directory.by_prefix.get(&b""[..]));
             return found.cloned().into_iter().collect();
         }
         let mut found: Vec<_> = directory
@@ -228,17 +254,28 @@ impl Store {
     pub fn compact(&self, revision: Revision) -> Result<(), ReadError> {
         let current = self.applied();
         if revision > current {
-            return Err(ReadError::Future { requested: revision, current });
+            return Err(ReadError::Future {
+                requested: revision,
+                current,
+            });
         }
         let before = self.compacted.fetch_max(revision.0, Ordering::AcqRel);
         if before >= revision.0 {
-            return Err(Compacted { requested: revision, oldest: Revision(before) }.into());
+            return Err(Compacted {
+                requested: revision,
+                oldest: Revision(before),
+            }
+            .into());
         }
         for collection in self.collections() {
             collection.lock().compact(revision.0);
         }
         let mut wakes = Wakes::default();
-        self.shared.log_other(Durability::Buffered, Change::Compact { revision }, &mut wakes);
+        self.shared.log_other(
+            Durability::Buffered,
+            Change::Compact { revision },
+            &mut wakes,
+        );
         wakes.wake();
         Ok(())
     }
@@ -274,10 +311,16 @@ impl Store {
     ) -> Result<Granted, StoreError> {
         let mut wakes = Wakes::default();
         let granted =
-            self.shared.leases.grant(now_micros, id, ttl_seconds, |id, ttl, deadline_micros| {
-                let change = Change::Lease { id, ttl_seconds: ttl, deadline_micros };
-                self.shared.log_other(Durability::Fsync, change, &mut wakes);
-            });
+            self.shared
+                .leases
+                .grant(now_micros, id, ttl_seconds, |id, ttl, deadline_micros| {
+                    let change = Change::Lease {
+                        id,
+                        ttl_seconds: ttl,
+                        deadline_micros,
+                    };
+                    self.shared.log_other(Durability::Fsync, change, &mut wakes);
+                });
         wakes.wake();
         granted
     }
@@ -285,10 +328,18 @@ impl Store {
     /// Moves a lease's deadline to its whole time to live from now.
     pub fn lease_keep_alive(&self, now_micros: i64, id: LeaseId) -> Result<Granted, StoreError> {
         let mut wakes = Wakes::default();
-        let kept = self.shared.leases.keep_alive(now_micros, id, |ttl_seconds, deadline_micros| {
-            let change = Change::Lease { id, ttl_seconds, deadline_micros };
-            self.shared.log_other(Durability::Buffered, change, &mut wakes);
-        });
+        let kept = self
+            .shared
+            .leases
+            .keep_alive(now_micros, id, |ttl_seconds, deadline_micros| {
+                let change = Change::Lease {
+                    id,
+                    ttl_seconds,
+                    deadline_micros,
+                };
+                self.shared
+                    .log_other(Durability::Buffered, change, &mut wakes);
+            });
         wakes.wake();
         kept
     }
@@ -324,7 +375,11 @@ impl Store {
     }
 
     fn end_lease(&self, id: LeaseId, due: Option<i64>) -> Result<Revision, StoreError> {
-        let keys = self.shared.leases.begin_end(id, due).ok_or(StoreError::LeaseNotFound(id))?;
+        let keys = self
+            .shared
+            .leases
+            .begin_end(id, due)
+            .ok_or(StoreError::LeaseNotFound(id))?;
         let mut by_collection: BTreeMap<u32, Vec<Arc<[u8]>>> = BTreeMap::new();
         for (collection, key) in keys {
             by_collection.entry(collection).or_default().push(key);
@@ -333,7 +388,8 @@ impl Store {
         let result = self.delete_of_lease(id, by_collection, &mut wakes);
         match &result {
             Ok(_) => self.shared.leases.remove(id, || {
-                self.shared.log_other(Durability::Fsync, Change::Revoke { id }, &mut wakes);
+                self.shared
+                    .log_other(Durability::Fsync, Change::Revoke { id }, &mut wakes);
             }),
             Err(_) => self.shared.leases.cancel_end(id),
         }
@@ -347,7 +403,7 @@ impl Store {
         by_collection: BTreeMap<u32, Vec<Arc<[u8]>>>,
         wakes: &mut Wakes,
     ) -> Result<Revision, StoreError> {
-        let handles: Vec<(Arc<Collection>, Vec<Arc<[u8]>>)> = by_collection
+        let handles: Vec<_> = by_collection
             .into_iter()
             .filter_map(|(number, keys)| Some((self.by_id(number)?, keys)))
             .collect();
@@ -403,8 +459,14 @@ mod tests {
         let cases: [(&[u8], &[u8]); 9] = [
             (b"/registry/pods/default/web", b"/registry/pods/"),
             (b"/registry/pods/", b"/registry/pods/"),
-            (b"/registry/services/specs/default/web", b"/registry/services/"),
-            (b"/registry/example.com/widgets/a/b", b"/registry/example.com/widgets/"),
+            (
+                b"/registry/services/specs/default/web",
+                b"/registry/services/",
+            ),
+            (
+                b"/registry/example.com/widgets/a/b",
+                b"/registry/example.com/widgets/",
+            ),
             (b"/registry/example.com/widgets", b""),
             (b"/registry/health", b""),
             (b"/registry//x", b""),
@@ -412,7 +474,12 @@ mod tests {
             (b"/other/pods/a", b""),
         ];
         for (key, prefix) in cases {
-            assert_eq!(collection_prefix(key), prefix, "{}", String::from_utf8_lossy(key));
+            assert_eq!(
+                collection_prefix(key),
+                prefix,
+                "{}",
+                String::from_utf8_lossy(key)
+            );
         }
     }
 }

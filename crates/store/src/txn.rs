@@ -98,7 +98,11 @@ fn range_of_one(
 ) -> Result<Option<RangeReply>, StoreError> {
     let prefix = collection.prefix();
     let current = collection.revision();
-    let at = if op.revision.0 == 0 { current } else { op.revision };
+    let at = if op.revision.0 == 0 {
+        current
+    } else {
+        op.revision
+    };
     let (start, end) = local(prefix, &op.range);
     let mut rows = Vec::new();
     let wanted = if op.limit == 0 { usize::MAX } else { op.limit };
@@ -115,7 +119,11 @@ fn range_of_one(
     };
     let whole = |(key, record): (Bytes, crate::Record)| KeyValue {
         key: whole_key(prefix, &key),
-        value: if op.keys_only { Bytes::new() } else { record.value },
+        value: if op.keys_only {
+            Bytes::new()
+        } else {
+            record.value
+        },
         create_revision: record.create_revision,
         mod_revision: record.mod_revision,
         version: record.version,
@@ -123,7 +131,12 @@ fn range_of_one(
     };
     let kvs: Vec<KeyValue> = rows.into_iter().map(whole).collect();
     let more = !op.count_only && count > kvs.len();
-    Ok(Some(RangeReply { revision: current, kvs, more, count }))
+    Ok(Some(RangeReply {
+        revision: current,
+        kvs,
+        more,
+        count,
+    }))
 }
 
 /// A range as the collection of `prefix` sees it: keys without the prefix.
@@ -136,6 +149,9 @@ fn local<'a>(prefix: &[u8], range: &'a KeyRange) -> (&'a [u8], Option<&'a [u8]>)
     (start, end)
 }
 
+/// A lease, a collection's number, a key that hangs or is to hang on the lease.
+type Hanging = (i64, u32, Arc<[u8]>);
+
 struct Part<'a> {
     collection: &'a Collection,
     state: MutexGuard<'a, State>,
@@ -146,7 +162,7 @@ struct Locked<'a> {
     parts: Vec<Part<'a>>,
     ticket: Option<Ticket<'a>>,
     /// Leases that lose a key once everything is done.
-    detached: Vec<(i64, u32, Arc<[u8]>)>,
+    detached: Vec<Hanging>,
 }
 
 /// Which branches of a tree of transactions run.
@@ -159,9 +175,17 @@ struct Path<'t> {
 
 impl<'a> Locked<'a> {
     fn new(store: &'a Store, collections: &'a [Arc<Collection>]) -> Self {
-        let part = |collection: &'a Arc<Collection>| Part { collection, state: collection.lock() };
+        let part = |collection: &'a Arc<Collection>| Part {
+            collection,
+            state: collection.lock(),
+        };
         let parts = collections.iter().map(part).collect();
-        Locked { store, parts, ticket: None, detached: Vec::new() }
+        Locked {
+            store,
+            parts,
+            ticket: None,
+            detached: Vec::new(),
+        }
     }
 
     fn run(mut self, txn: &Txn, wakes: &mut Wakes) -> Result<TxnReply, StoreError> {
@@ -184,7 +208,7 @@ impl<'a> Locked<'a> {
         reply
     }
 
-    fn detach(&self, keys: Vec<(i64, u32, Arc<[u8]>)>) {
+    fn detach(&self, keys: Vec<Hanging>) {
         for (lease, collection, key) in keys {
             self.store.shared.leases.detach(lease, collection, &key);
         }
@@ -198,7 +222,11 @@ impl<'a> Locked<'a> {
     /// The part that holds `key`, and the key without its prefix.
     fn part_of<'k>(&self, key: &'k [u8]) -> Option<(usize, &'k [u8])> {
         let prefix = collection_prefix(key);
-        let with = |prefix: &[u8]| self.parts.iter().position(|part| part.collection.prefix() == prefix);
+        let with = |prefix: &[u8]| {
+            self.parts
+                .iter()
+                .position(|part| part.collection.prefix() == prefix)
+        };
         match with(prefix) {
             Some(part) => Some((part, key.get(prefix.len()..)?)),
             None => Some((with(b"")?, key)),
@@ -217,7 +245,11 @@ impl<'a> Locked<'a> {
                 Op::Put(_) | Op::Range(_) | Op::Delete(_) => None,
             })
             .collect();
-        Path { succeeded, ops, inner }
+        Path {
+            succeeded,
+            ops,
+            inner,
+        }
     }
 
     fn holds(&self, compare: &Compare) -> bool {
@@ -228,7 +260,11 @@ impl<'a> Locked<'a> {
             all = version_holds(compare, version);
             all
         });
-        if any { all } else { version_holds(compare, &Version::default()) }
+        if any {
+            all
+        } else {
+            version_holds(compare, &Version::default())
+        }
     }
 
     /// Visits the versions of a range at a revision, in key order within each collection, until
@@ -240,9 +276,17 @@ impl<'a> Locked<'a> {
         mut visit: impl FnMut((usize, &Arc<[u8]>), &Version) -> bool,
     ) {
         if range.end == End::One {
-            let Some((index, key)) = self.part_of(&range.start) else { return };
-            let Some(part) = self.parts.get(index) else { return };
-            let slot = part.state.records.find(key).and_then(|slot| part.state.records.get(slot));
+            let Some((index, key)) = self.part_of(&range.start) else {
+                return;
+            };
+            let Some(part) = self.parts.get(index) else {
+                return;
+            };
+            let slot = part
+                .state
+                .records
+                .find(key)
+                .and_then(|slot| part.state.records.get(slot));
             if let Some(slot) = slot
                 && let Some(version) = part.state.version_at(slot, revision)
             {
@@ -273,7 +317,7 @@ impl<'a> Locked<'a> {
     // Checking.
 
     /// Checks everything that could fail, and hangs the keys on their leases. Answers what was hung.
-    fn prepare(&self, path: &Path<'_>) -> Result<Vec<(i64, u32, Arc<[u8]>)>, StoreError> {
+    fn prepare(&self, path: &Path<'_>) -> Result<Vec<Hanging>, StoreError> {
         let mut growths: BTreeMap<usize, Growth> = BTreeMap::new();
         let mut leases = Vec::new();
         self.check(path, &mut growths, &mut leases)?;
@@ -300,7 +344,7 @@ impl<'a> Locked<'a> {
         &self,
         path: &Path<'_>,
         growths: &mut BTreeMap<usize, Growth>,
-        leases: &mut Vec<(i64, u32, Arc<[u8]>)>,
+        leases: &mut Vec<Hanging>,
     ) -> Result<(), StoreError> {
         for inner in &path.inner {
             self.check(inner, growths, leases)?;
@@ -333,11 +377,18 @@ impl<'a> Locked<'a> {
         }
         let current = self.revision();
         if !any && op.revision > current {
-            return Err(ReadError::Future { requested: op.revision, current });
+            return Err(ReadError::Future {
+                requested: op.revision,
+                current,
+            });
         }
         let oldest = self.store.compacted();
         if !any && op.revision < oldest {
-            return Err(crate::Compacted { requested: op.revision, oldest }.into());
+            return Err(crate::Compacted {
+                requested: op.revision,
+                oldest,
+            }
+            .into());
         }
         Ok(())
     }
@@ -346,23 +397,35 @@ impl<'a> Locked<'a> {
         &self,
         put: &PutOp,
         growths: &mut BTreeMap<usize, Growth>,
-        leases: &mut Vec<(i64, u32, Arc<[u8]>)>,
+        leases: &mut Vec<Hanging>,
     ) -> Result<(), StoreError> {
         check_sizes(&put.key, &put.value, &[])?;
-        let Some((index, key)) = self.part_of(&put.key) else { return Ok(()) };
-        let Some(part) = self.parts.get(index) else { return Ok(()) };
+        let Some((index, key)) = self.part_of(&put.key) else {
+            return Ok(());
+        };
+        let Some(part) = self.parts.get(index) else {
+            return Ok(());
+        };
         let slot = part.state.find_live(key).map(|(_, slot)| slot);
         if (put.ignore_value || put.ignore_lease) && slot.is_none() {
             return Err(StoreError::KeyNotFound);
         }
         let absent = Version::default();
         let old = slot.map_or(&absent, |slot| &slot.latest);
-        let new_len = if put.ignore_value { old.blob_len() } else { put.value.len() as u64 };
+        let new_len = if put.ignore_value {
+            old.blob_len()
+        } else {
+            put.value.len() as u64
+        };
         let more = growth(old, key.len(), new_len);
         let sum = growths.entry(index).or_default();
         sum.live += more.live;
         sum.total += more.total;
-        let lease = if put.ignore_lease { old.lease } else { put.lease.0 };
+        let lease = if put.ignore_lease {
+            old.lease
+        } else {
+            put.lease.0
+        };
         if lease != 0 {
             let key = slot.map_or_else(|| Arc::from(key), |slot| slot.key.clone());
             leases.push((lease, part.collection.identity.id, key));
@@ -386,12 +449,19 @@ impl<'a> Locked<'a> {
                 },
             });
         }
-        Ok(TxnReply { revision: self.revision(), succeeded: path.succeeded, replies })
+        Ok(TxnReply {
+            revision: self.revision(),
+            succeeded: path.succeeded,
+            replies,
+        })
     }
 
     fn take_ticket(&mut self, grows: bool) -> Result<(), StoreError> {
         if self.ticket.is_none() {
-            let logged = self.parts.iter().any(|part| part.state.config.durability.is_logged());
+            let logged = self
+                .parts
+                .iter()
+                .any(|part| part.state.config.durability.is_logged());
             self.ticket = Some(self.store.shared.ticket(logged, grows)?);
         }
         Ok(())
@@ -400,9 +470,15 @@ impl<'a> Locked<'a> {
     fn put(&mut self, put: &PutOp) -> Result<OpReply, StoreError> {
         self.take_ticket(true)?;
         let nothing = OpReply::Put { prev: None };
-        let Some((index, key)) = self.part_of(&put.key) else { return Ok(nothing) };
-        let Some(part) = self.parts.get_mut(index) else { return Ok(nothing) };
-        let Some(ticket) = &mut self.ticket else { return Ok(nothing) };
+        let Some((index, key)) = self.part_of(&put.key) else {
+            return Ok(nothing);
+        };
+        let Some(part) = self.parts.get_mut(index) else {
+            return Ok(nothing);
+        };
+        let Some(ticket) = &mut self.ticket else {
+            return Ok(nothing);
+        };
         let number = part.state.records.find(key);
         let known = number.and_then(|number| part.state.records.get(number));
         let old = known.map(|slot| slot.latest.clone()).unwrap_or_default();
@@ -411,13 +487,24 @@ impl<'a> Locked<'a> {
             Some(blob) if put.ignore_value => (blob.clone(), old.tag_count()),
             _ => (new_blob(&put.value, &[]), 0),
         };
-        let lease = if put.ignore_lease { old.lease } else { put.lease.0 };
+        let lease = if put.ignore_lease {
+            old.lease
+        } else {
+            put.lease.0
+        };
         let prev =
             (put.prev_kv && old.exists()).then(|| key_value(part.collection, &key, &old, false));
         if old.lease != 0 && old.lease != lease {
-            self.detached.push((old.lease, part.collection.identity.id, key.clone()));
+            self.detached
+                .push((old.lease, part.collection.identity.id, key.clone()));
         }
-        let put = Put { number, key: &key, blob, tag_count, lease };
+        let put = Put {
+            number,
+            key: &key,
+            blob,
+            tag_count,
+            lease,
+        };
         part.state.put(&part.collection.identity, ticket, put);
         Ok(OpReply::Put { prev })
     }
@@ -431,22 +518,32 @@ impl<'a> Locked<'a> {
             true
         });
         if found.is_empty() {
-            return Ok(OpReply::Delete { deleted: 0, prev: Vec::new() });
+            return Ok(OpReply::Delete {
+                deleted: 0,
+                prev: Vec::new(),
+            });
         }
         self.take_ticket(false)?;
         found.sort_by(|a, b| a.0.cmp(&b.0));
         let deleted = found.len();
         let mut prev = Vec::new();
         for (_, index, key, version) in found {
-            let Some(part) = self.parts.get_mut(index) else { continue };
-            let Some(ticket) = &mut self.ticket else { continue };
-            let Some((number, _)) = part.state.find_live(&key) else { continue };
+            let Some(part) = self.parts.get_mut(index) else {
+                continue;
+            };
+            let Some(ticket) = &mut self.ticket else {
+                continue;
+            };
+            let Some((number, _)) = part.state.find_live(&key) else {
+                continue;
+            };
             part.state.delete(&part.collection.identity, ticket, number);
             if op.prev_kv {
                 prev.push(key_value(part.collection, &key, &version, false));
             }
             if version.lease != 0 {
-                self.detached.push((version.lease, part.collection.identity.id, key));
+                self.detached
+                    .push((version.lease, part.collection.identity.id, key));
             }
         }
         Ok(OpReply::Delete { deleted, prev })
@@ -454,11 +551,19 @@ impl<'a> Locked<'a> {
 
     fn range(&self, op: &RangeOp) -> Result<RangeReply, ReadError> {
         self.check_range(op)?;
-        let at = if op.revision.0 == 0 { i64::MAX } else { op.revision.0 };
+        let at = if op.revision.0 == 0 {
+            i64::MAX
+        } else {
+            op.revision.0
+        };
         let revision = self.revision();
         let count = self.count(&op.range, at);
         if op.count_only {
-            return Ok(RangeReply { revision, count, ..RangeReply::default() });
+            return Ok(RangeReply {
+                revision,
+                count,
+                ..RangeReply::default()
+            });
         }
         let wanted = if op.limit == 0 { usize::MAX } else { op.limit };
         let takes_all = op.sort.is_some() || op.has_filter();
@@ -491,7 +596,12 @@ impl<'a> Locked<'a> {
             kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
         }
         let more = cut || (!takes_all && count > kvs.len());
-        Ok(RangeReply { revision, kvs, more, count })
+        Ok(RangeReply {
+            revision,
+            kvs,
+            more,
+            count,
+        })
     }
 
     fn count(&self, range: &KeyRange, at: i64) -> usize {
@@ -503,8 +613,10 @@ impl<'a> Locked<'a> {
             });
             return count;
         }
-        let touched =
-            self.parts.iter().filter(|part| range.touches_prefix(part.collection.prefix()));
+        let touched = self
+            .parts
+            .iter()
+            .filter(|part| range.touches_prefix(part.collection.prefix()));
         touched
             .map(|part| {
                 let (start, end) = local(part.collection.prefix(), range);
@@ -522,7 +634,11 @@ fn version_holds(compare: &Compare, version: &Version) -> bool {
         Operand::Version(expected) => compare.op.holds(&version.version(), expected),
         Operand::Create(expected) => compare.op.holds(&version.create, &expected.0),
         Operand::Mod(expected) => {
-            let modified = if version.exists() { version.modified } else { 0 };
+            let modified = if version.exists() {
+                version.modified
+            } else {
+                0
+            };
             compare.op.holds(&modified, &expected.0)
         }
         Operand::Lease(expected) => compare.op.holds(&version.lease, &expected.0),

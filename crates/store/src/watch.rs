@@ -236,7 +236,9 @@ impl Watchers {
 
     /// Puts a watcher that has seen everything into the index.
     pub(crate) fn put_in(&mut self, number: u32) {
-        let Some(seat) = self.get_mut(number) else { return };
+        let Some(seat) = self.get_mut(number) else {
+            return;
+        };
         if seat.idle {
             return;
         }
@@ -256,7 +258,9 @@ impl Watchers {
 
     /// Takes one watcher out of the index.
     fn take_out(&mut self, number: u32) {
-        let Some(seat) = self.get_mut(number) else { return };
+        let Some(seat) = self.get_mut(number) else {
+            return;
+        };
         if !seat.idle {
             return;
         }
@@ -357,11 +361,21 @@ impl Watchers {
                 at = seat.next;
             }
         }
-        let idle = self.seats.iter().filter(|seat| seat.taken && seat.idle).count();
+        let idle = self
+            .seats
+            .iter()
+            .filter(|seat| seat.taken && seat.idle)
+            .count();
         if linked != idle || idle != self.idle {
-            return Err(format!("{linked} linked, {idle} idle, {} counted", self.idle));
+            return Err(format!(
+                "{linked} linked, {idle} idle, {} counted",
+                self.idle
+            ));
         }
-        let behind = self.seats.iter().find(|seat| seat.taken && !seat.idle && seat.cursor > announced);
+        let behind = self
+            .seats
+            .iter()
+            .find(|seat| seat.taken && !seat.idle && seat.cursor > announced);
         if behind.is_some() {
             return Err("a watcher is ahead of what was announced".to_owned());
         }

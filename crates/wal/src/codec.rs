@@ -56,7 +56,16 @@ pub(crate) fn encode_record(record: &LogRecord, out: &mut Vec<u8>) {
         Durability::Fsync => 2,
     });
     match &record.change {
-        Change::Put { collection, key, value, create_revision, version, lease, tags, sub } => {
+        Change::Put {
+            collection,
+            key,
+            value,
+            create_revision,
+            version,
+            lease,
+            tags,
+            sub,
+        } => {
             put_bytes(collection, out);
             put_bytes(key, out);
             put_varint(u64::from(*sub), out);
@@ -69,13 +78,21 @@ pub(crate) fn encode_record(record: &LogRecord, out: &mut Vec<u8>) {
             }
             put_bytes(value, out);
         }
-        Change::Delete { collection, key, sub } => {
+        Change::Delete {
+            collection,
+            key,
+            sub,
+        } => {
             put_bytes(collection, out);
             put_bytes(key, out);
             put_varint(u64::from(*sub), out);
         }
         Change::Forget { collection } => put_bytes(collection, out),
-        Change::Lease { id, ttl_seconds, deadline_micros } => {
+        Change::Lease {
+            id,
+            ttl_seconds,
+            deadline_micros,
+        } => {
             put_int(id.0, out);
             put_int(*ttl_seconds, out);
             put_int(*deadline_micros, out);
@@ -134,7 +151,11 @@ impl Reader<'_> {
                     _ => return None,
                 };
                 let change = self.change(kind)?;
-                Item::Record(LogRecord { revision, durability, change })
+                Item::Record(LogRecord {
+                    revision,
+                    durability,
+                    change,
+                })
             }
         })
     }
@@ -151,20 +172,39 @@ impl Reader<'_> {
                     tags.push(u64::from_le_bytes(self.take(8)?.as_ref().try_into().ok()?));
                 }
                 let value = self.bytes()?;
-                Change::Put { collection, key, value, create_revision, version, lease, tags, sub }
+                Change::Put {
+                    collection,
+                    key,
+                    value,
+                    create_revision,
+                    version,
+                    lease,
+                    tags,
+                    sub,
+                }
             }
             DELETE => {
                 let (collection, key, sub) = (self.bytes()?, self.bytes()?, self.sub()?);
-                Change::Delete { collection, key, sub }
+                Change::Delete {
+                    collection,
+                    key,
+                    sub,
+                }
             }
             LEASE => Change::Lease {
                 id: LeaseId(self.int()?),
                 ttl_seconds: self.int()?,
                 deadline_micros: self.int()?,
             },
-            REVOKE => Change::Revoke { id: LeaseId(self.int()?) },
-            COMPACT => Change::Compact { revision: Revision(self.int()?) },
-            FORGET => Change::Forget { collection: self.bytes()? },
+            REVOKE => Change::Revoke {
+                id: LeaseId(self.int()?),
+            },
+            COMPACT => Change::Compact {
+                revision: Revision(self.int()?),
+            },
+            FORGET => Change::Forget {
+                collection: self.bytes()?,
+            },
             _ => return None,
         })
     }
@@ -196,7 +236,10 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, len: usize) -> Option<Bytes> {
-        let end = self.at.checked_add(len).filter(|end| *end <= self.payload.len())?;
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|end| *end <= self.payload.len())?;
         let taken = self.payload.slice(self.at..end);
         self.at = end;
         Some(taken)
@@ -214,7 +257,11 @@ mod tests {
 
     fn samples() -> Vec<Item> {
         let record = |revision, durability, change| {
-            Item::Record(LogRecord { revision: Revision(revision), durability, change })
+            Item::Record(LogRecord {
+                revision: Revision(revision),
+                durability,
+                change,
+            })
         };
         let collection = Bytes::from_static(b"/registry/pods/");
         vec![
@@ -235,16 +282,30 @@ mod tests {
             record(
                 301,
                 Durability::Buffered,
-                Change::Delete { collection: collection.clone(), key: "".into(), sub: 0 },
+                Change::Delete {
+                    collection: collection.clone(),
+                    key: "".into(),
+                    sub: 0,
+                },
             ),
             record(301, Durability::Memory, Change::Forget { collection }),
             record(
                 0,
                 Durability::Fsync,
-                Change::Lease { id: LeaseId(1), ttl_seconds: 60, deadline_micros: -5 },
+                Change::Lease {
+                    id: LeaseId(1),
+                    ttl_seconds: 60,
+                    deadline_micros: -5,
+                },
             ),
             record(0, Durability::Fsync, Change::Revoke { id: LeaseId(1) }),
-            record(0, Durability::Fsync, Change::Compact { revision: Revision(299) }),
+            record(
+                0,
+                Durability::Fsync,
+                Change::Compact {
+                    revision: Revision(299),
+                },
+            ),
             Item::Reserve(Revision(i64::MAX)),
             Item::Clean(Revision(1)),
             Item::SnapshotEnd(Revision(128)),
@@ -259,7 +320,11 @@ mod tests {
         let mut one = Vec::new();
         encode(&samples()[0], &mut one);
         for cut in 1..one.len() {
-            assert_eq!(decode(&Bytes::copy_from_slice(&one[..cut])), None, "cut at {cut}");
+            assert_eq!(
+                decode(&Bytes::copy_from_slice(&one[..cut])),
+                None,
+                "cut at {cut}"
+            );
         }
     }
 }

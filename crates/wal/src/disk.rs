@@ -128,7 +128,11 @@ impl Disk {
         let thread = spawned.map_err(WalError::io("start a thread for", dir))?;
         store.set_log_waker(Waker::from(Arc::new(Unpark(thread.thread().clone()))));
         thread.thread().unpark();
-        Ok(Disk { recovered, control, thread: Some(thread) })
+        Ok(Disk {
+            recovered,
+            control,
+            thread: Some(thread),
+        })
     }
 
     /// What was found when it was opened.
@@ -286,13 +290,18 @@ impl Logger {
             self.dirty_since.get_or_insert_with(Instant::now);
             let newest = self.records.iter().map(|record| record.revision).max();
             self.newest = self.newest.max(newest.unwrap_or_default());
-            if self.records.iter().any(|record| record.durability == Durability::Buffered) {
+            if self
+                .records
+                .iter()
+                .any(|record| record.durability == Durability::Buffered)
+            {
                 self.store.set_written(self.newest);
             }
         }
         let asks = |record: &LogRecord| record.durability == Durability::Fsync;
-        let is_late =
-            self.dirty_since.is_some_and(|since| since.elapsed() >= self.options.sync_interval);
+        let is_late = self
+            .dirty_since
+            .is_some_and(|since| since.elapsed() >= self.options.sync_interval);
         if must_sync || is_late || !items.is_empty() || self.records.iter().any(asks) {
             self.writer.sync()?;
             self.dirty_since = None;
@@ -318,7 +327,11 @@ impl Logger {
     /// Starts a snapshot on a thread of its own: the log goes on meanwhile.
     fn maybe_snapshot(&mut self) -> Result<(), WalError> {
         let asked = self.control.snapshots_asked.load(Ordering::Acquire) > 0;
-        let due = self.log_bytes >= self.options.snapshot_log_bytes.max(self.last_snapshot_bytes);
+        let due = self.log_bytes
+            >= self
+                .options
+                .snapshot_log_bytes
+                .max(self.last_snapshot_bytes);
         if self.snapshotting.is_some() || !(asked || due) {
             return Ok(());
         }
@@ -346,7 +359,9 @@ impl Logger {
     /// A draft is finished, and the log beside it is on the medium: it may count, and what is older
     /// may go. A failed one changes nothing: the log is still whole.
     fn conclude(&mut self, draft: Result<Draft, WalError>) -> Result<(), WalError> {
-        let Some(number) = self.snapshotting.take() else { return Ok(()) };
+        let Some(number) = self.snapshotting.take() else {
+            return Ok(());
+        };
         let Ok(draft) = draft else { return Ok(()) };
         debug_assert!(self.writer.is_synced());
         debug_assert!(draft.end <= self.store.applied());
@@ -363,14 +378,26 @@ impl Logger {
         let path = shutdown_path(&self.dir);
         let number = self.store.applied();
         let scope = SnapshotScope::Memory;
-        write_draft(&self.store, scope, &path, Kind::Shutdown, number.0.cast_unsigned())?;
+        write_draft(
+            &self.store,
+            scope,
+            &path,
+            Kind::Shutdown,
+            number.0.cast_unsigned(),
+        )?;
         self.write(true)?;
         let end = self.store.applied();
         if end == number {
             publish(&self.dir, &path)?;
         } else {
             // A writer was still inside when we began: once more, now that nobody can be.
-            write_draft(&self.store, scope, &path, Kind::Shutdown, end.0.cast_unsigned())?;
+            write_draft(
+                &self.store,
+                scope,
+                &path,
+                Kind::Shutdown,
+                end.0.cast_unsigned(),
+            )?;
             publish(&self.dir, &path)?;
         }
         self.writer.append(&[], &[Item::Clean(end)])?;

@@ -61,10 +61,18 @@ impl WalError {
     /// For `map_err`: names the action and the path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError {
         let path = path.to_owned();
-        move |source| WalError::Io { action, path, source }
+        move |source| WalError::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     pub(crate) fn damaged(path: &Path, offset: u64, what: impl Into<String>) -> WalError {
-        WalError::Damaged { path: path.to_owned(), offset, what: what.into() }
+        WalError::Damaged {
+            path: path.to_owned(),
+            offset,
+            what: what.into(),
+        }
     }
 }

@@ -35,7 +35,11 @@ pub(crate) fn header(kind: Kind, number: u64, sequence: u64) -> [u8; FILE_HEADER
     let mut header = [0; FILE_HEADER_BYTES];
     let mut place = header.chunks_exact_mut(4);
     let fields = [kind.magic(), number.to_le_bytes(), sequence.to_le_bytes()];
-    for (bytes, place) in fields.iter().flat_map(|field| field.chunks_exact(4)).zip(&mut place) {
+    for (bytes, place) in fields
+        .iter()
+        .flat_map(|field| field.chunks_exact(4))
+        .zip(&mut place)
+    {
         place.copy_from_slice(bytes);
     }
     let (fields, checksum) = header.split_at_mut(FILE_HEADER_BYTES - 4);
@@ -79,7 +83,10 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, WalError> {
     let mut listing = Listing::default();
     for entry in std::fs::read_dir(dir).map_err(WalError::io("read", dir))? {
         let path = entry.map_err(WalError::io("read", dir))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         let number = |start: &str, end: &str| {
             let number = name.strip_prefix(start)?.strip_suffix(end)?;
             u64::from_str_radix(number, 16).ok()
@@ -113,11 +120,17 @@ pub(crate) fn remove(path: &Path) -> Result<(), WalError> {
 /// Takes the directory for this process, until the file is dropped.
 pub(crate) fn lock(dir: &Path) -> Result<File, WalError> {
     let path = dir.join("LOCK");
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
     let file = open.map_err(WalError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(WalError::InUse { path: dir.to_owned() }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(WalError::InUse {
+            path: dir.to_owned(),
+        }),
         Err(std::fs::TryLockError::Error(error)) => Err(WalError::io("lock", &path)(error)),
     }
 }

@@ -40,7 +40,9 @@ pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
 
 /// Fills in the header of the frame that began at `start` and ends here.
 pub(crate) fn finish(out: &mut [u8], start: usize, sequence: u64, synced: u64) {
-    let Some(frame) = out.get_mut(start..) else { return };
+    let Some(frame) = out.get_mut(start..) else {
+        return;
+    };
     let len = frame.len().saturating_sub(FRAME_HEADER_BYTES) as u32;
     put(frame, 8, &sequence.to_le_bytes());
     put(frame, 16, &synced.to_le_bytes());
@@ -70,16 +72,24 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Frame> {
         return None;
     }
     let payload = Bytes::copy_from_slice(frame.get(FRAME_HEADER_BYTES..)?);
-    Some(Frame { sequence: long(8)?, synced: long(16)?, payload })
+    Some(Frame {
+        sequence: long(8)?,
+        synced: long(16)?,
+        payload,
+    })
 }
 
 /// Whether a frame in `bytes`, anywhere, proves that the byte at `offset` had been synced.
 /// `bytes` are what follows the last good frame; sequences below `sequence` are no proof.
 pub(crate) fn proves_synced(bytes: &[u8], offset: u64, sequence: u64) -> bool {
     (0..bytes.len()).any(|at| {
-        let Some(rest) = bytes.get(at..) else { return false };
+        let Some(rest) = bytes.get(at..) else {
+            return false;
+        };
         // Cheap tests first: only a plausible header is worth a checksum.
-        let Some(long) = rest.get(8..16).and_then(|long| long.try_into().ok()) else { return false };
+        let Some(long) = rest.get(8..16).and_then(|long| long.try_into().ok()) else {
+            return false;
+        };
         let found = u64::from_le_bytes(long);
         found >= sequence
             && found - sequence < u64::from(u32::MAX)
@@ -97,7 +107,11 @@ mod tests {
         let start = begin(&mut out);
         out.extend_from_slice(b"payload");
         finish(&mut out, start, 7, 20);
-        let frame = Frame { sequence: 7, synced: 20, payload: Bytes::from_static(b"payload") };
+        let frame = Frame {
+            sequence: 7,
+            synced: 20,
+            payload: Bytes::from_static(b"payload"),
+        };
         assert_eq!(parse(&out), Some(frame));
         for at in 0..out.len() {
             for bit in 0..8 {

@@ -53,7 +53,11 @@ struct Markers {
 
 pub(crate) fn recover(dir: &Path, listing: &Listing, store: &Store) -> Result<Resume, WalError> {
     let mut restoring = store.restore();
-    let mut resume = Resume { next_segment: 1, first_segment: 1, ..Resume::default() };
+    let mut resume = Resume {
+        next_segment: 1,
+        first_segment: 1,
+        ..Resume::default()
+    };
     if let Some(number) = listing.snapshots.last().copied() {
         let path = snapshot_path(dir, number);
         resume.recovered.snapshot_items =
@@ -70,7 +74,11 @@ pub(crate) fn recover(dir: &Path, listing: &Listing, store: &Store) -> Result<Re
         resume.recovered.memory_items =
             read_snapshot(&path, Kind::Shutdown, number, &mut restoring, false)?;
     }
-    let base = markers.clean.unwrap_or(markers.reserved).max(restoring.newest().0).max(1);
+    let base = markers
+        .clean
+        .unwrap_or(markers.reserved)
+        .max(restoring.newest().0)
+        .max(1);
     resume.recovered.clean = markers.clean.is_some();
     resume.recovered.revision = Revision(base);
     restoring.finish(Revision(base), markers.clean.is_some());
@@ -85,11 +93,17 @@ fn read_segments(
     resume: &mut Resume,
 ) -> Result<(), WalError> {
     let first = resume.first_segment;
-    let numbers: Vec<u64> =
-        listing.segments.iter().copied().filter(|number| *number >= first).collect();
+    let numbers: Vec<u64> = listing
+        .segments
+        .iter()
+        .copied()
+        .filter(|number| *number >= first)
+        .collect();
     let has_snapshot = !listing.snapshots.is_empty();
     if numbers.first() != Some(&first) && (has_snapshot || !numbers.is_empty()) {
-        return Err(WalError::Missing { path: segment_path(dir, first) });
+        return Err(WalError::Missing {
+            path: segment_path(dir, first),
+        });
     }
     let mut expected_sequence = None;
     for (index, number) in numbers.iter().copied().enumerate() {
@@ -113,10 +127,18 @@ fn read_segments(
                 resume.next_segment = number;
                 break;
             }
-            return Err(WalError::damaged(&path, 0, "this is not the header it should have"));
+            return Err(WalError::damaged(
+                &path,
+                0,
+                "this is not the header it should have",
+            ));
         };
         if expected_sequence.is_some_and(|expected| expected != sequence) {
-            return Err(WalError::damaged(&path, 16, "frames are missing before this segment"));
+            return Err(WalError::damaged(
+                &path,
+                16,
+                "frames are missing before this segment",
+            ));
         }
         let mut next = sequence;
         while let Some(frame) = frames.next(next)? {
@@ -126,7 +148,11 @@ fn read_segments(
         if frames.at < frames.len {
             let torn = is_last && !frames.rest_proves_synced(next)?;
             if !torn {
-                return Err(WalError::damaged(&path, frames.at, "a frame fails its checksum"));
+                return Err(WalError::damaged(
+                    &path,
+                    frames.at,
+                    "a frame fails its checksum",
+                ));
             }
             resume.recovered.torn_bytes = frames.len - frames.at;
             resume.cut = Some((path, Some(frames.at)));
@@ -158,7 +184,11 @@ fn apply(
             Item::Reserve(revision) => markers.reserved = markers.reserved.max(revision.0),
             Item::Clean(revision) => markers.clean = Some(revision.0),
             Item::SnapshotEnd(_) => {
-                return Err(WalError::damaged(path, offset, "a snapshot's end in a segment"));
+                return Err(WalError::damaged(
+                    path,
+                    offset,
+                    "a snapshot's end in a segment",
+                ));
             }
         }
     }
@@ -200,7 +230,11 @@ fn read_snapshot(
         }
     }
     if frames.at < frames.len || !is_whole {
-        return Err(WalError::damaged(path, frames.at, "the snapshot is not whole"));
+        return Err(WalError::damaged(
+            path,
+            frames.at,
+            "the snapshot is not whole",
+        ));
     }
     Ok(count)
 }
@@ -224,7 +258,9 @@ impl Frames {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(WalError::Missing { path: path.to_owned() });
+                return Err(WalError::Missing {
+                    path: path.to_owned(),
+                });
             }
             Err(error) => return Err(WalError::io("open", path)(error)),
         };

@@ -42,7 +42,8 @@ pub(crate) fn write_draft(
             finish(&mut buffer, start, sequence, 0);
             sequence += 1;
             bytes += buffer.len() as u64;
-            file.write_all(&buffer).map_err(WalError::io("write", &draft))?;
+            file.write_all(&buffer)
+                .map_err(WalError::io("write", &draft))?;
             buffer.clear();
             start = begin(&mut buffer);
         }

@@ -37,7 +37,16 @@ impl Writer {
         let len = FILE_HEADER_BYTES as u64;
         let buffer = Vec::new();
         let dir = dir.to_owned();
-        Ok(Writer { dir, path, file, segment, sequence, len, synced: len, buffer })
+        Ok(Writer {
+            dir,
+            path,
+            file,
+            segment,
+            sequence,
+            len,
+            synced: len,
+            buffer,
+        })
     }
 
     /// Writes records and items; they are with the operating system when this returns.
@@ -72,7 +81,9 @@ impl Writer {
     /// Everything written so far is on the medium when this returns.
     pub(crate) fn sync(&mut self) -> Result<(), WalError> {
         if self.synced < self.len {
-            self.file.sync_data().map_err(WalError::io("sync", &self.path))?;
+            self.file
+                .sync_data()
+                .map_err(WalError::io("sync", &self.path))?;
             self.synced = self.len;
         }
         Ok(())

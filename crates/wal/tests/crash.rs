@@ -31,22 +31,36 @@ impl Wake for Unpark {
 }
 
 fn open(dir: &Path) -> (Arc<Store>, Disk) {
-    let store = Arc::new(Store::new(StoreConfig { log: true, ..StoreConfig::default() }));
-    let options =
-        Options { segment_bytes: 64 << 10, snapshot_log_bytes: 200 << 10, ..Options::default() };
+    let store = Arc::new(Store::new(StoreConfig {
+        log: true,
+        ..StoreConfig::default()
+    }));
+    let options = Options {
+        segment_bytes: 64 << 10,
+        snapshot_log_bytes: 200 << 10,
+        ..Options::default()
+    };
     let disk = Disk::open(dir, store.clone(), options).expect("opens after a crash");
     (store, disk)
 }
 
 fn collection(store: &Store, index: usize) -> Arc<Collection> {
     let (prefix, durability) = CLASSES[index];
-    store.collection(prefix, CollectionConfig { durability, ..CollectionConfig::default() })
+    store.collection(
+        prefix,
+        CollectionConfig {
+            durability,
+            ..CollectionConfig::default()
+        },
+    )
 }
 
 /// Does nothing by itself: the parent runs it in a process of its own.
 #[test]
 fn child() {
-    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let Some(dir) = std::env::var_os(CHILD) else {
+        return;
+    };
     let (store, _disk) = open(Path::new(&dir));
     store.check().expect("sound after a crash");
     let writers: Vec<_> = (0..CLASSES.len())
@@ -68,7 +82,11 @@ fn write_for_ever(collection: &Collection, index: usize) {
         let value = Bytes::from(format!("{number} {:200}", ""));
         let change = match is_delete {
             true => Change::Delete,
-            false => Change::Put { value, lease: LeaseId::NONE, tags: &[] },
+            false => Change::Put {
+                value,
+                lease: LeaseId::NONE,
+                tags: &[],
+            },
         };
         let shown = if is_delete { -1 } else { number.cast_signed() };
         say(&format!("try {index} {key} 0 {shown}\n"));
@@ -85,7 +103,10 @@ fn write_for_ever(collection: &Collection, index: usize) {
 
 /// One write a line: a kill leaves at most one half line.
 fn say(line: &str) {
-    std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent listens");
+    std::io::stdout()
+        .lock()
+        .write_all(line.as_bytes())
+        .expect("the parent listens");
 }
 
 #[derive(Default)]
@@ -99,7 +120,10 @@ struct Expected {
 
 #[test]
 fn acknowledged_writes_survive_kills() {
-    let rounds: u64 = std::env::var("CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let rounds: u64 = std::env::var("CRASH_ROUNDS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(20);
     let dir = std::env::temp_dir().join(format!("wal-crash-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&dir);
     let mut expected = Expected::default();
@@ -125,12 +149,18 @@ fn run_and_kill(dir: &Path, round: u64, expected: &mut Expected) {
     let acks = 20 + round * 7919 % 1200;
     let mut seen = 0;
     for line in lines.map_while(Result::ok) {
-        let Some(at) = line.find("ack ").or_else(|| line.find("try ")) else { continue };
+        let Some(at) = line.find("ack ").or_else(|| line.find("try ")) else {
+            continue;
+        };
         let fields: Vec<&str> = line[at + 4..].split(' ').collect();
-        let [index, key, revision, shown] = fields[..] else { continue };
-        let (Ok(index), Ok(revision), Ok(shown)) =
-            (index.parse::<usize>(), revision.parse::<i64>(), shown.parse::<i64>())
-        else {
+        let [index, key, revision, shown] = fields[..] else {
+            continue;
+        };
+        let (Ok(index), Ok(revision), Ok(shown)) = (
+            index.parse::<usize>(),
+            revision.parse::<i64>(),
+            shown.parse::<i64>(),
+        ) else {
             continue;
         };
         let of = (index, key.to_owned());
@@ -139,7 +169,10 @@ fn run_and_kill(dir: &Path, round: u64, expected: &mut Expected) {
             continue;
         }
         expected.begun.remove(&of);
-        assert!(revision > before, "revision {revision} was given out before the crash at {before}");
+        assert!(
+            revision > before,
+            "revision {revision} was given out before the crash at {before}"
+        );
         expected.last_revision = expected.last_revision.max(revision);
         let newest = expected.newest.entry(of).or_default();
         *newest = (*newest).max((revision, shown));
@@ -167,14 +200,20 @@ fn verify(dir: &Path, expected: &mut Expected) {
     store.check().expect("sound");
     for ((index, key), (revision, shown)) in &mut expected.newest {
         let (prefix, durability) = CLASSES[*index];
-        let found = store.existing(prefix.as_bytes()).and_then(|c| c.get(key.as_bytes()));
+        let found = store
+            .existing(prefix.as_bytes())
+            .and_then(|c| c.get(key.as_bytes()));
         if durability == Durability::Memory {
             assert!(found.is_none(), "memory does not come back from the dead");
             continue;
         }
         let value = found.as_ref().map(|record| {
             let value = String::from_utf8_lossy(&record.value);
-            value.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(-2)
+            value
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(-2)
         });
         let value: i64 = value.unwrap_or(-1);
         if expected.begun.remove(&(*index, key.clone())) == Some(value) {

@@ -21,7 +21,11 @@ impl Dir {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // Hundreds of opens, each with its syncs: in memory where the system offers that.
         let memory = PathBuf::from("/dev/shm");
-        let root = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let root = if memory.is_dir() {
+            memory
+        } else {
+            std::env::temp_dir()
+        };
         let path = root.join(format!("wal-test-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Dir(path)
@@ -45,11 +49,17 @@ impl Drop for Dir {
 }
 
 fn config(durability: Durability) -> CollectionConfig {
-    CollectionConfig { durability, ..CollectionConfig::default() }
+    CollectionConfig {
+        durability,
+        ..CollectionConfig::default()
+    }
 }
 
 fn store() -> Arc<Store> {
-    Arc::new(Store::new(StoreConfig { log: true, ..StoreConfig::default() }))
+    Arc::new(Store::new(StoreConfig {
+        log: true,
+        ..StoreConfig::default()
+    }))
 }
 
 fn open(dir: &Path) -> Result<(Arc<Store>, Disk), WalError> {
@@ -79,15 +89,22 @@ fn put(collection: &Collection, key: &str, value: &str) -> Revision {
 }
 
 fn put_with_lease(collection: &Collection, key: &str, value: &str, lease: LeaseId) -> Revision {
-    let change =
-        Change::Put { value: Bytes::copy_from_slice(value.as_bytes()), lease, tags: &[5, 6] };
-    let written = collection.write(key.as_bytes(), Precondition::Any, change).expect("accepted");
+    let change = Change::Put {
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        lease,
+        tags: &[5, 6],
+    };
+    let written = collection
+        .write(key.as_bytes(), Precondition::Any, change)
+        .expect("accepted");
     wait_visible(collection, written.revision);
     written.revision
 }
 
 fn contents(store: &Store) -> BTreeMap<Bytes, Bytes> {
-    let all = store.range(&RangeOp::new(KeyRange::all())).expect("readable");
+    let all = store
+        .range(&RangeOp::new(KeyRange::all()))
+        .expect("readable");
     all.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect()
 }
 
@@ -97,13 +114,19 @@ fn a_clean_restart_keeps_everything_and_goes_on_without_a_gap() {
     let (store, disk) = open(&dir.0).expect("opens");
     let pods = store.collection("/registry/pods/", config(Durability::Fsync));
     let leases = store.collection("/registry/leases/", config(Durability::Memory));
-    store.lease_grant(1_000_000, LeaseId(77), 60).expect("granted");
+    store
+        .lease_grant(1_000_000, LeaseId(77), 60)
+        .expect("granted");
     put(&pods, "a/x", "1");
     put_with_lease(&pods, "a/y", "2", LeaseId(77));
-    pods.write(b"a/x", Precondition::Any, Change::Delete).expect("deleted");
+    pods.write(b"a/x", Precondition::Any, Change::Delete)
+        .expect("deleted");
     let last = put(&leases, "n1", "memory");
     disk.close().expect("closes");
-    assert!(pods.write(b"late", Precondition::Any, Change::Delete).is_err());
+    assert!(
+        pods.write(b"late", Precondition::Any, Change::Delete)
+            .is_err()
+    );
 
     let (store, disk) = open(&dir.0).expect("opens again");
     assert!(disk.recovered().clean);
@@ -113,7 +136,9 @@ fn a_clean_restart_keeps_everything_and_goes_on_without_a_gap() {
         (Bytes::from("/registry/pods/a/y"), Bytes::from("2")),
     ]);
     assert_eq!(contents(&store), expected);
-    let (left, keys) = store.lease_time_to_live(31_000_000, LeaseId(77), true).expect("kept");
+    let (left, keys) = store
+        .lease_time_to_live(31_000_000, LeaseId(77), true)
+        .expect("kept");
     assert_eq!((left.granted_seconds, left.remaining_seconds), (60, 30));
     assert_eq!(keys, [Bytes::from("/registry/pods/a/y")]);
     store.check().expect("sound");
@@ -121,7 +146,10 @@ fn a_clean_restart_keeps_everything_and_goes_on_without_a_gap() {
     let pods = store.collection("/registry/pods/", config(Durability::Fsync));
     assert!(pods.watch(Revision(1), Interest::All).is_ok());
     let leases = store.collection("/registry/leases/", config(Durability::Memory));
-    assert!(matches!(leases.watch(Revision(1), Interest::All), Err(OpenError::Compacted(_))));
+    assert!(matches!(
+        leases.watch(Revision(1), Interest::All),
+        Err(OpenError::Compacted(_))
+    ));
     assert!(leases.watch(last, Interest::All).is_ok());
     // At its deadline the lease takes its key along.
     assert_eq!(store.step(60_999_999, 10).leases, 0);
@@ -140,15 +168,25 @@ fn a_clean_restart_keeps_everything_and_goes_on_without_a_gap() {
 fn snapshots_replace_segments_while_writes_go_on() {
     let dir = Dir::new();
     let store = store();
-    let options = Options { snapshot_log_bytes: 20_000, segment_bytes: 8_000, ..Options::default() };
+    let options = Options {
+        snapshot_log_bytes: 20_000,
+        segment_bytes: 8_000,
+        ..Options::default()
+    };
     let disk = Disk::open(&dir.0, store.clone(), options).expect("opens");
     let pods = store.collection("/registry/pods/", config(Durability::Buffered));
     let mut expected = BTreeMap::new();
     let mut number = 0;
     while disk.snapshots_done() < 3 {
-        let (key, value) = (format!("ns/{}", number % 700), format!("value {number} {:100}", ""));
+        let (key, value) = (
+            format!("ns/{}", number % 700),
+            format!("value {number} {:100}", ""),
+        );
         put(&pods, &key, &value);
-        expected.insert(Bytes::from(format!("/registry/pods/{key}")), Bytes::from(value));
+        expected.insert(
+            Bytes::from(format!("/registry/pods/{key}")),
+            Bytes::from(value),
+        );
         number += 1;
     }
     let last = store.applied();
@@ -220,9 +258,21 @@ fn a_log_cut_anywhere_keeps_every_whole_frame() {
         reset(&dir, &path, &bytes[..cut]);
         let (store, disk) = open(&dir.0).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
         // The first frame is the reserved stretch, then one frame a key.
-        let whole = starts.iter().filter(|start| **start > 28 && **start <= cut).count();
-        assert_eq!(contents(&store).len(), whole.saturating_sub(1), "cut at {cut}");
-        let torn = cut - starts.iter().filter(|start| **start <= cut).max().expect("the first");
+        let whole = starts
+            .iter()
+            .filter(|start| **start > 28 && **start <= cut)
+            .count();
+        assert_eq!(
+            contents(&store).len(),
+            whole.saturating_sub(1),
+            "cut at {cut}"
+        );
+        let torn = cut
+            - starts
+                .iter()
+                .filter(|start| **start <= cut)
+                .max()
+                .expect("the first");
         assert_eq!(disk.recovered().torn_bytes, torn as u64, "cut at {cut}");
         if whole > 0 {
             assert!(store.applied().0 >= 10_000_000);
@@ -247,7 +297,10 @@ fn a_flipped_bit_is_a_torn_tail_or_damage_but_never_believed() {
                 assert_eq!(disk.recovered().torn_bytes, (bytes.len() - last) as u64);
             }
             Err(WalError::Damaged { .. }) => {
-                assert!(at < last, "a flip at {at} in the last frame may be a torn write");
+                assert!(
+                    at < last,
+                    "a flip at {at} in the last frame may be a torn write"
+                );
                 assert_eq!(std::fs::read(&path).expect("still there"), flipped);
                 assert_eq!(dir.segments().len(), 1);
             }

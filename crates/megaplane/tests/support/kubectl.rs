@@ -1,6 +1,6 @@
 //! The real kubectl, as a user calls it: one line of text in, exit status and output out.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -4,7 +4,7 @@
 //! talks to it as anybody would.
 
 // Each test file is a program of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod folder;
 mod http;

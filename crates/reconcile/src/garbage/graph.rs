@@ -681,7 +681,7 @@ mod tests {
 
     #[test]
     fn a_node_is_small() {
-        // Plus a name, an edge and an entry in the index: about 180 bytes for a leaf.
+        // Plus a name, an edge and an entry in the index: about 160 bytes for a leaf.
         assert!(
             std::mem::size_of::<Option<Node>>() <= 80,
             "{} bytes",

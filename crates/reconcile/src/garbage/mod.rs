@@ -11,7 +11,7 @@
 //! ```
 //!
 //! An event costs a few hash look-ups, whatever the size of the graph; work it causes is queued and
-//! handed out by [`Graph::poll`] in small pieces. A leaf with one owner costs about 180 bytes.
+//! handed out by [`Graph::poll`] in small pieces. A leaf with one owner costs about 160 bytes (measured).
 
 mod graph;
 #[cfg(test)]

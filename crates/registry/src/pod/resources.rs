@@ -6,10 +6,10 @@ use meta::{FieldPath, Value};
 
 /// Resources of containers that may be promised more often than they exist.
 fn is_overcommitable(name: &str) -> bool {
-    !name.contains('/') && !name.starts_with("hugepages-")
-        || is_native(name) && !name.starts_with("hugepages-")
+    is_native(name) && !name.starts_with("hugepages-")
 }
 
+/// Whether Kubernetes itself, not a vendor, gives the name its meaning.
 fn is_native(name: &str) -> bool {
     !name.contains('/')
         || name

@@ -47,13 +47,13 @@ pub(crate) fn check(spec: &Value, path: &FieldPath, findings: &mut Findings) {
 
 /// What is wrong with the pod template at `path` of an object.
 pub(crate) fn check_template(template: &Value, path: &FieldPath, findings: &mut Findings) {
-    let meta_path = path.child("metadata");
+    // Upstream leaves `metadata` out of these two paths.
     findings.labels(
-        &meta_path.child("labels"),
+        &path.child("labels"),
         tree::get(template, "metadata.labels"),
     );
     if let Some(annotations) = tree::map(template, "metadata.annotations") {
-        metadata::check_annotations(annotations, &meta_path.child("annotations"), findings);
+        metadata::check_annotations(annotations, &path.child("annotations"), findings);
     }
     check(
         tree::get(template, "spec").unwrap_or(&Value::Null),

@@ -217,6 +217,16 @@ fn stale_and_mistaken_updates_conflict() {
 }
 
 #[test]
+fn an_update_needs_a_name() {
+    let res = resource("v1", "configmaps");
+    let old = stored(res, json!({"metadata": {"name": "a"}}));
+    assert_eq!(
+        refused(res, &old, without(old.clone(), "metadata.name")),
+        "the name of the object (a based on URL) was undeterminable: name must be provided"
+    );
+}
+
+#[test]
 fn metadata_that_may_not_change() {
     let res = resource("v1", "configmaps");
     let old = stored(res, json!({"metadata": {"name": "a"}}));

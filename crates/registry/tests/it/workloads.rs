@@ -302,3 +302,16 @@ fn scaling() {
         404
     );
 }
+
+#[test]
+fn labels_of_a_template_are_checked() {
+    let res = resource("apps/v1", "deployments");
+    let sent = with(
+        workload(),
+        "spec.template.metadata.labels",
+        json!({"app": "web", "bad key": "x"}),
+    );
+    assert!(faults(res, sent).starts_with(
+        "spec.template.labels: Invalid value: \"bad key\": name part must consist of"
+    ));
+}
