@@ -1,8 +1,9 @@
-//! Workshop commands: `cargo xtask codegen | oracle | graph | ci`.
+//! Workshop commands: `cargo xtask codegen | etcd-api | oracle | graph | ci`.
 //!
 //! What this deliberately does not know: how the server runs. It only prepares and checks the sources.
 
 mod codegen;
+mod etcd_api;
 mod graph;
 mod oracle;
 mod protos;
@@ -15,6 +16,7 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "usage: cargo xtask <command>
 
   codegen [--schema DIR]   regenerate crates/schema/src/table.txt from the published Kubernetes schema
+  etcd-api                 regenerate the etcd messages and services from crates/etcd-wire/proto
   oracle  [--schema DIR]   check every published sample object in JSON, YAML and protobuf, byte for byte
   graph                    print which room opens a door to which, and fail if one opens the wrong way
   ci                       run .ci/run
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
             schema_directory(&arguments[1..]).and_then(|dir| codegen::run(&dir, &repository()))
         }
         "oracle" => schema_directory(&arguments[1..]).and_then(|dir| oracle::run(&dir)),
+        "etcd-api" => etcd_api::run(&repository()),
         "graph" => graph::run(&repository()),
         "ci" => ci(),
         _ => Err(USAGE.to_owned()),

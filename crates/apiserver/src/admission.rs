@@ -27,8 +27,9 @@ pub async fn namespace_accepts(state: &State, served: &Served, namespace: &str) 
         Some((_, reader)) => reader.read_str(&record.value).is_some_and(|phase| phase == "Terminating"),
         None => meta::object::is_deleting(&namespaces.decode(&record.value, record.mod_revision)?),
     };
+    // What is made in a namespace must not outlive a crash that the namespace does not.
+    visible(&namespaces.collection, record.mod_revision).await;
     if terminating {
-        visible(&namespaces.collection, record.mod_revision).await;
         let detail =
             format!("unable to create new content in namespace {namespace} because it is being terminated");
         let error = ApiError::forbidden(&served.group_resource(), "", &detail);
@@ -50,7 +51,24 @@ pub fn may_delete(served: &Served, name: &str) -> Result<(), ApiError> {
 }
 
 /// Completes a new object as the default plugins do.
-pub fn mutate_created(state: &State, served: &Served, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
+pub async fn admit_created(
+    state: &State,
+    served: &Served,
+    namespace: &str,
+    object: &mut Value,
+) -> Result<(), ApiError> {
+    let result = mutate_created(state, served, namespace, object);
+    if result.is_err() {
+        // A refusal rests on what was, or was not, found there.
+        let others = [state.core("serviceaccounts"), state.served("scheduling.k8s.io", "v1", "priorityclasses")];
+        for other in others.into_iter().flatten() {
+            visible(&other.collection, other.collection.revision()).await;
+        }
+    }
+    result
+}
+
+fn mutate_created(state: &State, served: &Served, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
     let mut found = LookedUp::default();
     if (served.resource.group, served.resource.resource) == ("", "pods") {
         check_service_account(state, namespace, object)?;

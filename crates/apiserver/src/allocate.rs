@@ -227,42 +227,59 @@ fn assign_ports(
     let spec = &mut service["spec"];
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
     let wanted = kind == "NodePort" || kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false;
+    // A load balancer that keeps client addresses asks the nodes which of them has a backend.
+    if kind == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local" {
+        let path = FieldPath::new("spec").child("healthCheckNodePort");
+        if let Some(port) = assign_port(taken, &spec["healthCheckNodePort"], true, &path, before, new)? {
+            spec["healthCheckNodePort"] = port.into();
+        }
+    }
     let Some(ports) = spec["ports"].as_array_mut() else { return Ok(()) };
     for (index, port) in ports.iter_mut().enumerate() {
-        let asked = port["nodePort"].as_u64().unwrap_or(0);
         let path = FieldPath::new("spec").child("ports").index(index).child("nodePort");
-        if asked == 0 {
-            if !wanted {
-                continue;
-            }
-            let Some(free) = free_port(taken) else {
-                let detail = "failed to allocate a nodePort: range is full";
-                return Err(FieldError::invalid(&path, json!(0), detail));
-            };
+        if let Some(free) = assign_port(taken, &port["nodePort"], wanted, &path, before, new)? {
             port["nodePort"] = free.into();
-            taken.ports.insert(free);
-            new.ports.push(free);
-            continue;
         }
-        let number = u16::try_from(asked).ok().filter(|number| NODE_PORTS.contains(number));
-        let Some(number) = number else {
-            let detail = format!(
-                "provided port is not in the valid range. The range of valid ports is {}-{}",
-                NODE_PORTS.start(),
-                NODE_PORTS.end()
-            );
-            return Err(FieldError::invalid(&path, json!(asked), detail));
-        };
-        // One number may serve several protocols of one Service.
-        if before.ports.contains(&number) || new.ports.contains(&number) {
-            continue;
-        }
-        if !taken.ports.insert(number) {
-            return Err(FieldError::invalid(&path, json!(asked), "provided port is already allocated"));
-        }
-        new.ports.push(number);
     }
     Ok(())
+}
+
+/// Reserves one port: the one that is asked for, or a free one, which it gives, if one is wanted.
+fn assign_port(
+    taken: &mut Taken,
+    port: &Value,
+    wanted: bool,
+    path: &FieldPath,
+    before: &Holding,
+    new: &mut Holding,
+) -> Result<Option<u16>, FieldError> {
+    let asked = port.as_u64().unwrap_or(0);
+    if asked == 0 {
+        if !wanted {
+            return Ok(None);
+        }
+        let Some(free) = free_port(taken) else {
+            return Err(FieldError::invalid(path, json!(0), "failed to allocate a nodePort: range is full"));
+        };
+        taken.ports.insert(free);
+        new.ports.push(free);
+        return Ok(Some(free));
+    }
+    let Some(number) = u16::try_from(asked).ok().filter(|number| NODE_PORTS.contains(number)) else {
+        let (low, high) = (NODE_PORTS.start(), NODE_PORTS.end());
+        let detail =
+            format!("provided port is not in the valid range. The range of valid ports is {low}-{high}");
+        return Err(FieldError::invalid(path, json!(asked), detail));
+    };
+    // One number may serve several protocols of one Service.
+    if before.ports.contains(&number) || new.ports.contains(&number) {
+        return Ok(None);
+    }
+    if !taken.ports.insert(number) {
+        return Err(FieldError::invalid(path, json!(asked), "provided port is already allocated"));
+    }
+    new.ports.push(number);
+    Ok(None)
 }
 
 fn free_port(taken: &mut Taken) -> Option<u16> {
@@ -315,6 +332,22 @@ mod tests {
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let mut external = service(json!({"type": "ExternalName"}));
         assert_eq!(allocator.assign(&mut external, &Holding::default()).unwrap(), Holding::default());
+    }
+
+    #[test]
+    fn health_check_ports_come_from_the_same_table() {
+        let allocator = Allocator::default();
+        let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 1}]});
+        let mut first = service(local.clone());
+        allocator.assign(&mut first, &Holding::default()).unwrap();
+        let port = first["spec"]["healthCheckNodePort"].as_u64().unwrap();
+        assert_ne!(first["spec"]["ports"][0]["nodePort"], port);
+        let mut second = service(local);
+        second["spec"]["healthCheckNodePort"] = port.into();
+        let error = allocator.assign(&mut second, &Holding::default()).unwrap_err();
+        assert!(error.message.contains("provided port is already allocated"), "{}", error.message);
+        // What was refused gives nothing of the first one back.
+        assert!(allocator.lock().ports.contains(&u16::try_from(port).unwrap()));
     }
 
     #[test]

@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use meta::{ApiError, Value};
-use registry::DeleteOptions;
-use rest::http::{Method, Reply, ReplyFuture, Request, Service, User};
+use rest::http::{Reply, ReplyFuture, Request, Service, User};
 use rest::negotiate::{self, Output, Served as Accepts, Wish};
-use rest::paths::{HealthEndpoint, Query, RequestInfo, ResourceRequest, Target, Verb};
+use rest::paths::{Query, RequestInfo, ResourceRequest, Target, Verb};
 use serde_json::json;
 use store::Store;
 
@@ -16,7 +15,8 @@ use crate::bootstrap::{self, BootstrapError};
 use crate::select::Selection;
 use crate::state::{Served, State};
 use crate::write::{Address, Mode};
-use crate::{body, encode, metrics, read, reviews, subresource, watching, write};
+use crate::probes::{self, version_info};
+use crate::{body, encode, metrics, patch, read, reviews, subresource, watching, write};
 
 /// Who our own components are: in process there is no certificate to read it from.
 const SYSTEM_USER: &str = "system:megaplane";
@@ -99,10 +99,10 @@ async fn answer(state: &Arc<State>, request: &Request, asked: &mut Asked) -> Res
     let target = RequestInfo::parse(request.method.as_str(), &request.path, &request.query)?;
     // Load balancers and probes have no certificate; health tells nothing that is secret.
     if let Target::Health { endpoint, check } = &target {
-        return health(state, *endpoint, check.as_deref(), &request.query);
+        return probes::health(state, *endpoint, check.as_deref(), &request.query);
     }
     if matches!(target, Target::Version) {
-        return Ok(json_reply(request, &version_info()));
+        return Ok(Reply::full(200, negotiate::JSON, version_info().to_string()));
     }
     let Some(user) = &request.user else { return Err(ApiError::unauthorized()) };
     let wish = |pretty| Wish { accept: &request.accept, user_agent: &request.user_agent, pretty };
@@ -120,7 +120,7 @@ async fn answer(state: &Arc<State>, request: &Request, asked: &mut Asked) -> Res
         },
         Target::Metrics => {
             let mut text = state.metrics.render();
-            object_counts(state, &mut text);
+            probes::object_counts(state, &mut text);
             Ok(Reply::full(200, "text/plain; version=0.0.4; charset=utf-8", text))
         }
         Target::NonResource(path) if path == "/" => {
@@ -152,10 +152,15 @@ async fn resource(
         .ok_or_else(ApiError::generic_not_found)?;
     asked.resource = Some(served.index);
     let namespace = target.namespace.as_deref().unwrap_or_default();
-    if served.resource.namespaced != target.namespace.is_some() && target.name.is_some()
-        || !served.resource.namespaced && target.namespace.is_some() && target.resource != "namespaces"
+    // Objects of a namespaced kind have no path without a namespace, and the other kinds none with one.
+    if target.namespace.is_some() != served.resource.namespaced
+        && (target.namespace.is_some() || target.name.is_some())
     {
         return Err(ApiError::generic_not_found());
+    }
+    // Across all namespaces there is only reading.
+    if served.resource.namespaced && target.namespace.is_none() && !target.verb.is_read() {
+        return Err(ApiError::method_not_supported(&served.group_resource(), target.verb.as_str()));
     }
     let call = Call { state, request, user, served, target, namespace };
     match target.subresource.as_deref() {
@@ -258,9 +263,6 @@ impl Call<'_> {
 
     async fn create(&self, query: &Query) -> Result<Reply, ApiError> {
         let output = self.output(query)?;
-        if self.served.resource.namespaced && self.namespace.is_empty() {
-            return Err(ApiError::method_not_supported(&self.served.group_resource(), "create"));
-        }
         let sent = self.sent(query)?;
         let at = Address { name: "", ..self.address(None) };
         let outcome = self.state.create(at, sent.object, self.mode(query)).await?;
@@ -276,6 +278,12 @@ impl Call<'_> {
         let metadata = &mut object["metadata"];
         if metadata["name"].as_str().unwrap_or_default().is_empty() {
             metadata["name"] = self.name().into();
+        } else if metadata["name"] != self.name() {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                meta::object::name(&object),
+                self.name()
+            )));
         }
         let creates = subresource.is_none() && registry::allows_create_on_update(self.served.resource);
         let named_version = !meta::object::resource_version(&object).is_empty();
@@ -295,7 +303,9 @@ impl Call<'_> {
         let mut warnings = Vec::new();
         let served = self.served;
         let next = |old: &Value| {
-            write::patched(served, patch_type, &self.request.body, query.field_validation, old, &mut warnings)
+            let sent = patch::patched(served, patch_type, &self.request.body, query.field_validation, old)?;
+            warnings = sent.warnings;
+            Ok(sent.object)
         };
         let outcome = self.state.update(self.address(subresource), self.mode(query), next, None).await?;
         self.written(&outcome, &output, query, warnings)
@@ -317,178 +327,10 @@ impl Call<'_> {
         }
         Ok(reply)
     }
-
-    async fn delete(&self, query: &Query) -> Result<Reply, ApiError> {
-        let output = self.output(query)?;
-        let (options, dry_run) = self.delete_options(query)?;
-        let mode = Mode { dry_run, ..self.mode(query) };
-        let (item, gone) = self.state.delete(self.address(None), &options, mode).await?;
-        if !gone || self.served.resource.kind == "Pod" {
-            return encode::object_reply(200, self.served, &item, &output, query.include_object()?);
-        }
-        let object = self.served.decode(&item.message, kv::Revision(item.revision))?;
-        let details = meta::Details {
-            name: self.name().into(),
-            group: self.served.resource.group.into(),
-            kind: self.served.resource.resource.into(),
-            uid: meta::object::uid(&object).into(),
-            ..meta::Details::default()
-        };
-        encode::value_reply(200, meta::status::success_status(Some(&details)), &output)
-    }
-
-    /// Deletes what a selection means, one object after the other (k8s: list, then delete each).
-    async fn delete_collection(&self, query: &Query) -> Result<Reply, ApiError> {
-        let output = self.output(query)?;
-        let (options, dry_run) = self.delete_options(query)?;
-        let selection = Selection::new(self.served, query)?;
-        let mode = Mode { dry_run, ..self.mode(query) };
-        let page = self.state.page(self.served, self.namespace, &selection, query).await?;
-        for (key, _) in &page.items {
-            let key = String::from_utf8_lossy(key);
-            let (namespace, name) = key.rsplit_once('/').unwrap_or(("", &key));
-            let at = Address { served: self.served, subresource: None, namespace, name };
-            match self.state.delete(at, &options, mode).await {
-                Err(error) if error.reason == meta::Reason::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(_) => {}
-            }
-        }
-        read::list_reply(self.served.clone(), page, &output, query.include_object()?)
-    }
-
-    /// Options of the body, or of the query where there is no body.
-    fn delete_options(&self, query: &Query) -> Result<(DeleteOptions, bool), ApiError> {
-        if self.request.body.is_empty() {
-            let mut options = json!({});
-            if let Some(seconds) = query.grace_period_seconds {
-                options["gracePeriodSeconds"] = seconds.into();
-            }
-            if let Some(policy) = query.propagation_policy {
-                options["propagationPolicy"] = policy.as_str().into();
-            }
-            if let Some(orphan) = query.orphan_dependents {
-                options["orphanDependents"] = orphan.into();
-            }
-            return Ok((DeleteOptions::from_value(&options)?, query.dry_run));
-        }
-        let own = self.served.api_version();
-        let type_id = schema::kind_type("v1", "DeleteOptions")
-            .ok_or_else(|| ApiError::internal("the schema has no DeleteOptions"))?;
-        // Clients send DeleteOptions as v1 or in the group of the resource.
-        let mut sent = None;
-        for api_version in ["v1", "meta.k8s.io/v1", own.as_str()] {
-            let expected = body::Expected { api_version, kind: "DeleteOptions", type_id };
-            let decoded = body::decode(
-                &self.request.body,
-                &self.request.content_type,
-                &expected,
-                schema::FieldValidation::Ignore,
-            );
-            let failed = decoded.is_err();
-            sent = Some(decoded);
-            if !failed {
-                break;
-            }
-        }
-        let object = match sent {
-            Some(decoded) => decoded?.object,
-            None => Value::Null,
-        };
-        let dry_run = query.dry_run || object["dryRun"].as_array().is_some_and(|list| !list.is_empty());
-        Ok((DeleteOptions::from_value(&object)?, dry_run))
-    }
 }
 
 fn warning_header(text: &str) -> String {
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
     let printable: String = quoted.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
     format!("299 - \"{printable}\"")
-}
-
-fn health(
-    state: &State,
-    endpoint: HealthEndpoint,
-    check: Option<&str>,
-    query: &str,
-) -> Result<Reply, ApiError> {
-    let name = match endpoint {
-        HealthEndpoint::Healthz => "healthz",
-        HealthEndpoint::Livez => "livez",
-        HealthEndpoint::Readyz => "readyz",
-    };
-    let started = state.ready.load(Ordering::Acquire);
-    let mut checks = vec![("ping", true), ("log", true), ("etcd", state.store.failure().is_none())];
-    if endpoint != HealthEndpoint::Livez {
-        checks.push(("poststarthook/bootstrap", started));
-        checks.push(("shutdown", !*state.stopping.borrow()));
-    }
-    if let Some(check) = check {
-        checks.retain(|(known, _)| *known == check);
-        if checks.is_empty() {
-            return Err(ApiError::generic_not_found());
-        }
-    }
-    let parameters = rest::paths::Parameters::parse(query);
-    checks.retain(|(known, _)| !parameters.all("exclude").any(|excluded| excluded == *known));
-    let healthy = checks.iter().all(|(_, good)| *good);
-    let verbose = parameters.first("verbose").is_some() || !healthy;
-    let mut text = String::new();
-    if verbose {
-        for (check, good) in &checks {
-            text.push_str(&if *good { format!("[+]{check} ok\n") } else { format!("[-]{check} failed\n") });
-        }
-        text.push_str(&format!("{name} check {}\n", if healthy { "passed" } else { "failed" }));
-    } else {
-        text.push_str("ok");
-    }
-    Ok(Reply::text(if healthy { 200 } else { 500 }, text).with_header("x-content-type-options", "nosniff"))
-}
-
-/// What `/version` says: the Kubernetes release whose API is served.
-#[must_use]
-pub fn version_info() -> Value {
-    json!({
-        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
-        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
-        "gitVersion": concat!("v1.36.4+megaplane-", env!("CARGO_PKG_VERSION")),
-        "gitCommit": "", "gitTreeState": "", "buildDate": "",
-        "goVersion": "none", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, ARCH),
-    })
-}
-
-const ARCH: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
-
-fn json_reply(request: &Request, value: &Value) -> Reply {
-    if request.method == Method::Head {
-        return Reply::full(200, negotiate::JSON, "");
-    }
-    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
-    Reply::full(200, negotiate::JSON, text)
-}
-
-fn object_counts(state: &State, text: &mut String) {
-    use std::fmt::Write as _;
-    text.push_str("# HELP apiserver_resource_objects Stored objects by resource.\n# TYPE apiserver_resource_objects gauge\n");
-    let mut bytes = String::from(
-        "# HELP megaplane_collection_bytes Memory of a resource: objects and history.\n# TYPE megaplane_collection_bytes gauge\n",
-    );
-    let mut lines: Vec<_> =
-        state.all().filter(|served| served.resource.type_id == served.storage.type_id).collect();
-    lines.sort_by_key(|served| (served.resource.group, served.resource.resource));
-    lines.dedup_by_key(|served| (served.resource.group, served.resource.resource));
-    for served in lines {
-        let stats = served.collection.stats();
-        let (group, resource) = (served.resource.group, served.resource.resource);
-        let _ = writeln!(text, "apiserver_resource_objects{{group=\"{group}\",resource=\"{resource}\"}} {}", stats.keys);
-        for (part, size) in [("objects", stats.live_bytes), ("history", stats.history_bytes)] {
-            let _ = writeln!(
-                bytes,
-                "megaplane_collection_bytes{{group=\"{group}\",resource=\"{resource}\",part=\"{part}\"}} {size}"
-            );
-        }
-    }
-    text.push_str(&bytes);
-    metrics::gauge(text, "megaplane_revision_applied", "Newest revision.", state.store.applied().0);
-    metrics::gauge(text, "megaplane_revision_durable", "Newest revision on disk.", state.store.durable().0);
 }

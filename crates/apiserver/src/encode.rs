@@ -65,12 +65,7 @@ pub fn object(
             _ => {}
         }
     }
-    let mut decoded = served.decode(&item.message, kv::Revision(item.revision))?;
-    if version.is_none()
-        && let Some(metadata) = decoded["metadata"].as_object_mut()
-    {
-        metadata.remove("resourceVersion");
-    }
+    let decoded = served.decode(&item.message, kv::Revision(item.revision))?;
     value(decoded, output, out)
 }
 

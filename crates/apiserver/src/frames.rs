@@ -23,6 +23,7 @@ pub enum FrameMedia {
 #[derive(Clone)]
 struct Slot {
     revision: i64,
+    key: Bytes,
     media: FrameMedia,
     kind: &'static str,
     frame: Bytes,
@@ -35,10 +36,12 @@ pub struct FrameCache {
 }
 
 impl FrameCache {
-    /// The frame of this event, encoded now if nobody did before.
+    /// The frame of this event, encoded now if nobody did before. The key belongs to it: a lease that ends takes all
+    /// its objects at one revision.
     pub fn get_or_encode<E>(
         &self,
         revision: i64,
+        key: &Bytes,
         media: FrameMedia,
         kind: &'static str,
         encode: impl FnOnce() -> Result<Bytes, E>,
@@ -47,7 +50,7 @@ impl FrameCache {
         {
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(Some(slot)) = slots.get(place)
-                && (slot.revision, slot.media, slot.kind) == (revision, media, kind)
+                && (slot.revision, slot.media, slot.kind, &slot.key) == (revision, media, kind, key)
             {
                 return Ok(slot.frame.clone());
             }
@@ -59,7 +62,7 @@ impl FrameCache {
                 // Only kinds that are watched pay for a ring.
                 slots.resize(FRAMES_MAX, None);
             }
-            slots[place] = Some(Slot { revision, media, kind, frame: frame.clone() });
+            slots[place] = Some(Slot { revision, key: key.clone(), media, kind, frame: frame.clone() });
         }
         Ok(frame)
     }
@@ -73,18 +76,19 @@ mod tests {
     fn a_frame_is_encoded_once_for_each_media_type_and_event_kind() {
         let cache = FrameCache::default();
         let mut encoded = 0;
-        let mut get = |revision, media, kind| {
-            let frame = cache.get_or_encode::<()>(revision, media, kind, || {
+        let mut get = |revision, key: &'static str, media, kind| {
+            let frame = cache.get_or_encode::<()>(revision, &Bytes::from(key), media, kind, || {
                 encoded += 1;
-                Ok(Bytes::from(format!("{revision}{kind}")))
+                Ok(Bytes::from(format!("{revision}{key}{kind}")))
             });
             frame.unwrap()
         };
-        assert_eq!(get(5, FrameMedia::Json, "ADDED"), "5ADDED");
-        assert_eq!(get(5, FrameMedia::Json, "ADDED"), "5ADDED");
-        assert_eq!(get(5, FrameMedia::Protobuf, "ADDED"), "5ADDED");
-        assert_eq!(get(5, FrameMedia::Json, "DELETED"), "5DELETED");
-        assert_eq!(get(5 + 512, FrameMedia::Json, "ADDED"), "517ADDED");
-        assert_eq!(encoded, 4);
+        assert_eq!(get(5, "a", FrameMedia::Json, "ADDED"), "5aADDED");
+        assert_eq!(get(5, "a", FrameMedia::Json, "ADDED"), "5aADDED");
+        assert_eq!(get(5, "b", FrameMedia::Json, "ADDED"), "5bADDED");
+        assert_eq!(get(5, "b", FrameMedia::Protobuf, "ADDED"), "5bADDED");
+        assert_eq!(get(5, "b", FrameMedia::Json, "DELETED"), "5bDELETED");
+        assert_eq!(get(5 + 512, "b", FrameMedia::Json, "ADDED"), "517bADDED");
+        assert_eq!(encoded, 5);
     }
 }

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::pki::Pki;
+use crate::state::random;
 
 /// Connections one runtime serves at a time. Past it, new ones wait in the kernel's queue: 8,000 on each of two
 /// cores stay below the 20,000 descriptors of a process.
@@ -40,6 +41,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long open requests may go on after shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The header that names a request in audit logs, and its longest value that is taken over from a client.
+const AUDIT_ID: &str = "audit-id";
+const AUDIT_ID_BYTES_MAX: usize = 64;
 
 /// Why listening failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,13 +119,16 @@ pub async fn serve(
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let accepted = async {
+            let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+            listener.accept().await.map(|(stream, _)| (slot, stream))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accepted => accepted,
             () = stopped(shutdown.clone()) => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (slot, stream) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or the peer went already: neither may end the listener.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -135,7 +143,7 @@ pub async fn serve(
         });
     }
     drop(listener);
-    let all = u32::try_from(CONNECTIONS_MAX - 1).unwrap_or(u32::MAX);
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, slots.acquire_many(all)).await;
     Ok(())
 }
@@ -200,11 +208,32 @@ async fn answer(
     user: Option<Arc<User>>,
 ) -> Result<hyper::Response<ReplyBody>, Infallible> {
     let head_only = request.method() == http::Method::HEAD;
+    let audit_id = audit_id(request.headers());
     let reply = match read(request, user).await {
         Ok(request) => service.call(request).await,
         Err(reply) => *reply,
     };
-    Ok(write(reply, head_only))
+    Ok(write(reply, head_only, audit_id))
+}
+
+/// The id under which a request is audited: the sender's own if it has one, else a new one.
+fn audit_id(headers: &http::HeaderMap) -> http::HeaderValue {
+    if let Some(sent) = headers.get(AUDIT_ID)
+        && !sent.is_empty()
+        && sent.len() <= AUDIT_ID_BYTES_MAX
+    {
+        return sent.clone();
+    }
+    let (high, low) = (random(), random());
+    let id = format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xfff,
+        low >> 48 & 0x3fff | 0x8000,
+        low & 0xffff_ffff_ffff
+    );
+    http::HeaderValue::try_from(id).unwrap_or_else(|_| http::HeaderValue::from_static("0"))
 }
 
 async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Result<Request, Box<Reply>> {
@@ -218,9 +247,17 @@ async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Res
         let limit = rest::http::REQUEST_BODY_BYTES_MAX;
         Box::new(Reply::error(&ApiError::request_too_large(&format!("limit is {limit}"))))
     };
-    let body = match Limited::new(body, rest::http::REQUEST_BODY_BYTES_MAX).collect().await {
+    // Strangers get their 401, a version or a health answer, and no memory.
+    let bytes_max = if user.is_some() { rest::http::REQUEST_BODY_BYTES_MAX } else { 0 };
+    let body = match Limited::new(body, bytes_max).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(if user.is_some() {
+                too_large()
+            } else {
+                Box::new(Reply::error(&ApiError::unauthorized()))
+            });
+        }
         Err(error) => {
             return Err(Box::new(Reply::error(&ApiError::bad_request(&format!("cannot read the body: {error}")))));
         }
@@ -244,10 +281,11 @@ async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Res
     })
 }
 
-fn write(reply: Reply, head_only: bool) -> hyper::Response<ReplyBody> {
+fn write(reply: Reply, head_only: bool, audit_id: http::HeaderValue) -> hyper::Response<ReplyBody> {
     let mut builder = hyper::Response::builder()
         .status(reply.status)
-        .header("cache-control", "no-cache, private");
+        .header("cache-control", "no-cache, private")
+        .header(AUDIT_ID, audit_id);
     if !reply.content_type.is_empty() {
         builder = builder.header("content-type", reply.content_type);
     }

@@ -16,13 +16,16 @@ use rest::table::{self, IncludeObject};
 use store::ReadError;
 
 use crate::encode::{self, Item};
-use crate::select::Selection;
+use crate::select::{Selection, namespace_prefix};
 use crate::state::{Served, State, now_micros, visible};
 
 /// Longest wait for a version that is asked for and not reached yet (k8s cacher: 3 s).
 const FRESH_WAIT: Duration = Duration::from_secs(3);
 /// Objects read from the store at a time.
 const PAGE_OBJECTS: usize = 512;
+/// Objects up to which `remainingItemCount` is given: counting walks the names under the collection's lock, once a page,
+/// and clients must not rely on it.
+const COUNTED_OBJECTS_MAX: usize = 50_000;
 /// Bytes of a list that are encoded before they are handed to the connection.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Bodies up to this size go out whole, with their length.
@@ -70,8 +73,8 @@ impl State {
         selection: &Selection,
         query: &Query,
     ) -> Result<Page, ApiError> {
-        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
-        let mut start = prefix.clone();
+        let prefix = namespace_prefix(namespace);
+        let (mut first, end) = selection.range(served, namespace);
         let token = match query.continue_token.as_str() {
             "" => None,
             text => Some(ContinueToken::decode(text)?),
@@ -90,13 +93,12 @@ impl State {
         let revision = exact.map_or_else(|| served.collection.revision(), Revision);
         visible(&served.collection, revision).await;
         if let Some(token) = &token {
-            start.push_str(&token.start);
+            first = first.max(Bytes::from(format!("{prefix}{}", token.start)));
         }
-        let end = prefix_end(prefix.as_bytes());
         let too_old = || token.as_ref().map_or_else(continue_token::expired_list, ContinueToken::expired);
         let mut items = Vec::new();
         let mut rows = Vec::new();
-        let mut next = Some(Bytes::from(start));
+        let mut next = Some(first);
         let mut last_key = Bytes::new();
         let limit = query.limit.unwrap_or(usize::MAX);
         while let Some(from) = next.take() {
@@ -116,13 +118,15 @@ impl State {
             if items.len() >= limit {
                 break;
             }
+            // A selection may look at a million objects and find none: others get their turn between.
+            tokio::task::yield_now().await;
         }
         let mut remaining = None;
         let mut continue_token = String::new();
         if let Some(from) = &next {
             let relative = String::from_utf8_lossy(last_key.get(prefix.len()..).unwrap_or_default()).into_owned();
             continue_token = ContinueToken::after(&relative, revision.0).encode();
-            if selection.is_everything() {
+            if selection.is_everything() && served.collection.len() <= COUNTED_OBJECTS_MAX {
                 let count = served
                     .collection
                     .count(from, end.as_deref(), revision)
@@ -131,6 +135,14 @@ impl State {
             }
         }
         Ok(Page { items, revision: revision.0, continue_token, remaining })
+    }
+
+    /// A version at which the current state may be read and told, not older than what the request has seen.
+    pub async fn settled(&self, served: &Served, query: &Query) -> Result<Revision, ApiError> {
+        self.wait_fresh(served, query.resource_version).await?;
+        let revision = served.collection.revision();
+        visible(&served.collection, revision).await;
+        Ok(revision)
     }
 
     /// Waits until a version is reached that the client has seen elsewhere.
@@ -148,18 +160,6 @@ impl State {
         visible(&served.collection, Revision(version)).await;
         Ok(())
     }
-}
-
-/// The end of the keys that begin with a prefix; none for the empty prefix.
-pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < u8::MAX {
-            end.push(last + 1);
-            return Some(end);
-        }
-    }
-    None
 }
 
 fn read_error(error: &ReadError, too_old: &dyn Fn() -> ApiError) -> ApiError {
@@ -321,17 +321,5 @@ impl Itoa {
         self.0.clear();
         let _ = write!(self.0, "{number}");
         &self.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_prefix_is_the_next_key_that_does_not_have_it() {
-        assert_eq!(prefix_end(b"a/"), Some(b"a0".to_vec()));
-        assert_eq!(prefix_end(b"a\xff"), Some(b"b".to_vec()));
-        assert_eq!(prefix_end(b""), None);
     }
 }

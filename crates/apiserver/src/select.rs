@@ -3,6 +3,7 @@
 //! Looks into the bytes without decoding where the schema allows it, and decodes for the fields that only the
 //! registry can tell.
 
+use bytes::Bytes;
 use kv::Revision;
 use meta::{ApiError, FieldSelector, LabelSelector, Value};
 use rest::paths::Query;
@@ -43,36 +44,55 @@ impl Selection {
     /// The same, for a watch of one named object.
     pub fn named(mut self, name: &str) -> Selection {
         self.name = Some(name.to_owned());
-        let own = FieldSelector::parse(&format!("metadata.name={name}")).ok();
-        self.fields = self.fields.or(own);
         self
     }
 
     /// Whether everything matches.
     pub fn is_everything(&self) -> bool {
-        self.labels.is_none() && self.fields.is_none()
+        self.labels.is_none() && self.fields.is_none() && self.name.is_none()
+    }
+
+    /// The key of the one object that can match, if that is known.
+    fn only_key(&self, served: &Served, namespace: &str) -> Option<Bytes> {
+        let name = self.name.as_deref()?;
+        (!namespace.is_empty() || !served.resource.namespaced).then(|| served.key(namespace, name))
+    }
+
+    /// The keys that a list has to look at: first one, and the one it ends before.
+    pub fn range(&self, served: &Served, namespace: &str) -> (Bytes, Option<Bytes>) {
+        if let Some(key) = self.only_key(served, namespace) {
+            let end = [&key, [0].as_slice()].concat();
+            return (key, Some(end.into()));
+        }
+        let prefix = namespace_prefix(namespace);
+        let end = prefix_end(prefix.as_bytes()).map(Bytes::from);
+        (prefix.into(), end)
     }
 
     /// The narrowest interest that the store's watcher index knows for this selection.
     pub fn interest(&self, served: &Served, namespace: &str) -> Interest {
-        if let Some(name) = &self.name
-            && (!namespace.is_empty() || !served.resource.namespaced)
-        {
-            return Interest::Key(served.key(namespace, name));
+        if let Some(key) = self.only_key(served, namespace) {
+            return Interest::Key(key);
         }
         let node = self.fields.iter().flat_map(|fields| fields.requirements()).find(|requirement| {
-            requirement.field == "spec.nodeName"
+            served.is_tagged_by_node()
+                && requirement.field == "spec.nodeName"
                 && requirement.op == meta::FieldOperator::Eq
                 && !requirement.value.is_empty()
         });
         if let Some(node) = node {
             return Interest::Tag(node_tag(&node.value));
         }
-        if namespace.is_empty() { Interest::All } else { Interest::Prefix(format!("{namespace}/").into()) }
+        if namespace.is_empty() { Interest::All } else { Interest::Prefix(namespace_prefix(namespace).into()) }
     }
 
     /// Whether the object under `key` with these stored bytes is meant.
     pub fn matches(&self, served: &Served, key: &[u8], message: &[u8]) -> Result<bool, ApiError> {
+        let key = std::str::from_utf8(key).unwrap_or_default();
+        let (namespace, name) = key.rsplit_once('/').unwrap_or(("", key));
+        if self.name.as_deref().is_some_and(|wanted| wanted != name) {
+            return Ok(false);
+        }
         if let Some(selector) = &self.labels {
             let mut labels = serde_json::Map::new();
             schema::read_map(served.storage.type_id, "metadata.labels", message, |key, value| {
@@ -85,8 +105,6 @@ impl Selection {
         let Some(selector) = &self.fields else { return Ok(true) };
         // The tree is made at most once, and only for a field that has no reader.
         let mut decoded: Option<Value> = None;
-        let key = std::str::from_utf8(key).unwrap_or_default();
-        let (namespace, name) = key.rsplit_once('/').unwrap_or(("", key));
         for requirement in selector.requirements() {
             let field = requirement.field.as_str();
             let value = match field {
@@ -109,5 +127,34 @@ impl Selection {
             }
         }
         Ok(true)
+    }
+}
+
+/// What the keys of a namespace begin with; nothing for all namespaces.
+pub fn namespace_prefix(namespace: &str) -> String {
+    if namespace.is_empty() { String::new() } else { format!("{namespace}/") }
+}
+
+/// The end of the keys that begin with a prefix; none for the empty prefix.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_key_that_does_not_have_it() {
+        assert_eq!(prefix_end(b"a/"), Some(b"a0".to_vec()));
+        assert_eq!(prefix_end(b"a\xff"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b""), None);
     }
 }

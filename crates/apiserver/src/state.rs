@@ -38,7 +38,6 @@ pub struct Served {
     pub storage: &'static Resource,
     /// Place of `resource` in [`schema::resources`], for counters.
     pub index: usize,
-    /// The type of its lists.
     /// Its objects; shared with the other versions of the same resource.
     pub collection: Arc<Collection>,
     /// Frames of recent events, encoded once for all watchers.
@@ -80,7 +79,10 @@ impl Served {
         }
         value["apiVersion"] = self.api_version().into();
         value["kind"] = self.resource.kind.into();
-        value["metadata"]["resourceVersion"] = revision.0.to_string().into();
+        // What was never stored (a dry run) has no version.
+        if revision.0 > 0 {
+            value["metadata"]["resourceVersion"] = revision.0.to_string().into();
+        }
         Ok(value)
     }
 
@@ -98,9 +100,14 @@ impl Served {
         Ok(message.into())
     }
 
+    /// Whether objects carry the mark of their node, under which watchers find them.
+    pub fn is_tagged_by_node(&self) -> bool {
+        self.resource.resource == "pods" && self.resource.group.is_empty()
+    }
+
     /// The marks under which watchers of one field's value find an object: a pod's node.
     pub fn tags(&self, object: &Value) -> Vec<u64> {
-        if self.resource.resource == "pods" && self.resource.group.is_empty() {
+        if self.is_tagged_by_node() {
             let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
             vec![node_tag(node)]
         } else {

@@ -7,9 +7,13 @@ use rest::negotiate;
 use rest::paths::{Query, Verb};
 
 use crate::api::Call;
+use crate::select::Selection;
 use crate::state::visible;
 use crate::write::{Address, Mode, with_context};
-use crate::{body, encode};
+use crate::{body, encode, patch};
+
+/// Budgets of a namespace read at a time.
+const BUDGETS_AT_ONCE: usize = 256;
 
 /// Answers a request for a subresource.
 pub async fn answer(call: &Call<'_>, name: &str) -> Result<Reply, ApiError> {
@@ -85,24 +89,8 @@ async fn put_scale(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
 
 fn patched_scale(call: &Call<'_>, scale: &Value, expected: &body::Expected<'_>) -> Result<Value, ApiError> {
     let patch_type = negotiate::patch(&call.request.content_type, true)?;
-    let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding patch: {error}"));
-    let mut tree = scale.clone();
-    match patch_type {
-        negotiate::PatchType::Json => {
-            let patch: json_patch::Patch =
-                serde_json::from_slice(&call.request.body).map_err(|error| bad(&error))?;
-            json_patch::patch(&mut tree, &patch).map_err(|error| bad(&error))?;
-        }
-        negotiate::PatchType::Merge | negotiate::PatchType::Strategic => {
-            let patch: Value = serde_json::from_slice(&call.request.body).map_err(|error| bad(&error))?;
-            schema::merge_patch(&mut tree, &patch);
-        }
-        negotiate::PatchType::Apply => {
-            return Err(ApiError::unsupported_media_type("server-side apply is not served by this release"));
-        }
-    }
-    let decoded = schema::complete(expected.type_id, tree).map_err(|error| bad(&error))?;
-    Ok(body::validated(decoded, expected, schema::FieldValidation::Ignore)?.object)
+    let validation = schema::FieldValidation::Ignore;
+    patch::apply(patch_type, &call.request.body, expected, validation, scale).map(|sent| sent.object)
 }
 
 async fn bind(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
@@ -131,6 +119,10 @@ async fn evict(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
     let request = call.request;
     let eviction =
         body::decode(&request.body, &request.content_type, &expected, query.field_validation)?.object;
+    let named = meta::object::name(&eviction);
+    if !named.is_empty() && named != call.name() {
+        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+    }
     let item = call.state.get(call.served, call.namespace, call.name(), query).await?;
     let pod = call.served.decode(&item.message, kv::Revision(item.revision))?;
     spend_budget(call, &pod, query).await?;
@@ -143,22 +135,25 @@ async fn evict(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
 /// Asks the disruption budgets that select the pod, and takes one disruption from the one that allows it.
 async fn spend_budget(call: &Call<'_>, pod: &Value, query: &Query) -> Result<(), ApiError> {
     let Some(budgets) = call.state.served("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
-    let prefix = format!("{}/", call.namespace);
     let revision = budgets.collection.revision();
     visible(&budgets.collection, revision).await;
-    let mut rows = Vec::new();
-    let end = crate::read::prefix_end(prefix.as_bytes());
-    budgets
-        .collection
-        .list(prefix.as_bytes(), end.as_deref(), revision, BUDGETS_MAX, &mut rows)
-        .map_err(|error| ApiError::internal(error.to_string()))?;
+    let (first, end) = Selection::default().range(budgets, call.namespace);
     let mut selecting = Vec::new();
-    for (_, record) in rows {
-        let budget = budgets.decode(&record.value, record.mod_revision)?;
-        let selector = LabelSelector::from_object(&budget["spec"]["selector"]).map_err(ApiError::internal)?;
-        if selector.matches(meta::object::labels(pod)) {
-            selecting.push(budget);
+    let mut next = Some(first);
+    while let Some(from) = next {
+        let mut rows = Vec::new();
+        let more = budgets
+            .collection
+            .list(&from, end.as_deref(), revision, BUDGETS_AT_ONCE, &mut rows)
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        for (_, record) in rows {
+            let budget = budgets.decode(&record.value, record.mod_revision)?;
+            let selector = LabelSelector::from_object(&budget["spec"]["selector"]).map_err(ApiError::internal)?;
+            if selector.matches(meta::object::labels(pod)) {
+                selecting.push(budget);
+            }
         }
+        next = more.next;
     }
     let selecting: Vec<&Value> = selecting.iter().collect();
     let user = &call.user.name;
@@ -178,5 +173,3 @@ async fn spend_budget(call: &Call<'_>, pod: &Value, query: &Query) -> Result<(),
     call.state.modify(at, call.mode(query), None, spend).await.map(drop)
 }
 
-/// Budgets of one namespace that an eviction looks at.
-const BUDGETS_MAX: usize = 1000;

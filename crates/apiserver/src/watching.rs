@@ -3,6 +3,7 @@
 //! A source of frames that is polled by whoever writes them out, so that a slow reader holds a cursor and nothing
 //! else. Selectors turn changes into appearances and disappearances (k8s api-concepts#efficient-detection-of-changes).
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,8 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::encode::Item;
 use crate::frames::FrameMedia;
-use crate::read::Page;
-use crate::select::Selection;
+use crate::select::{Selection, namespace_prefix};
 use crate::state::{Served, State, now_micros, random};
 use crate::write::store_error;
 
@@ -35,6 +35,11 @@ const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 const EVENTS_AT_ONCE: usize = 128;
 /// Bytes of frames that are joined before they are handed to the connection.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Events and objects looked at in one turn. A selection may want none of them, and others wait for theirs.
+const LOOKS_A_TURN: usize = 4096;
+
+/// The initial state was read so slowly that it is history.
+const INITIAL_EXPIRED: &str = "the state at the beginning of the watch was read too slowly and is no longer kept";
 
 /// Opens a watch and gives its reply.
 pub async fn watch_reply(
@@ -46,15 +51,11 @@ pub async fn watch_reply(
     output: &Output,
 ) -> Result<Reply, ApiError> {
     let include = query.include_object()?;
-    let (initial, from) = if query.wants_initial_state() {
-        // The watch of a list is the list itself, then what follows it.
-        let all = Query { limit: None, continue_token: String::new(), ..query.clone() };
-        let all = Query { resource_version_match: None, ..all };
-        let page = state.page(served, namespace, &selection, &all).await?;
-        let revision = page.revision;
-        (Some(page), revision)
-    } else {
-        (None, query.resource_version.unwrap_or(0))
+    let initial = query.wants_initial_state();
+    let from = match query.resource_version.filter(|version| *version > 0) {
+        Some(version) if !initial => version,
+        // From now on, with or without what there is now.
+        _ => state.settled(served, query).await?.0,
     };
     let gone = |requested: i64, oldest: i64| {
         ApiError::expired(format!("too old resource version: {requested} ({oldest})"))
@@ -66,6 +67,10 @@ pub async fn watch_reply(
         Err(OpenError::Compacted(compacted)) => (None, Some(gone(from, compacted.oldest.0))),
         Err(OpenError::Refused(error)) => return Err(store_error(error)),
     };
+    let initial = initial.then(|| {
+        let (next, end) = selection.range(served, namespace);
+        Initial { next, end, revision: Revision(from) }
+    });
     let seconds = match query.timeout_seconds {
         Some(seconds) if seconds > 0 => seconds.unsigned_abs(),
         _ => WATCH_SECONDS_MIN + random() % WATCH_SECONDS_MIN,
@@ -76,18 +81,20 @@ pub async fn watch_reply(
     let source = WatchSource {
         state: state.clone(),
         served: served.clone(),
-        namespace_prefix: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
+        namespace_prefix: namespace_prefix(namespace),
         api_version: served.api_version(),
         selection,
         output: *output,
         include,
         watcher,
         error,
-        initial: initial.map(|page| (page, 0)),
+        initial,
         initial_end,
         bookmarks: query.allow_watch_bookmarks,
         sent: from,
-        items: Vec::new(),
+        batch: Vec::new(),
+        waiting: VecDeque::new(),
+        delivered: from,
         rows_sent: false,
         bookmark: Box::pin(tokio::time::sleep_until(now + BOOKMARK_INTERVAL)),
         deadline: Box::pin(tokio::time::sleep_until(now + Duration::from_secs(seconds))),
@@ -108,6 +115,13 @@ fn stop_signal(state: &State) -> StopSignal {
     })
 }
 
+/// The state at the beginning, read as it is sent: who reads slowly holds a place in it and no objects.
+struct Initial {
+    next: Bytes,
+    end: Option<Bytes>,
+    revision: Revision,
+}
+
 struct WatchSource {
     state: Arc<State>,
     served: Arc<Served>,
@@ -119,13 +133,17 @@ struct WatchSource {
     watcher: Option<Watcher>,
     /// The one event there is to send, if the watch could not begin.
     error: Option<ApiError>,
-    /// The state at the beginning, and how much of it was sent.
-    initial: Option<(Page, usize)>,
+    /// What is still to be sent of the state at the beginning.
+    initial: Option<Initial>,
     initial_end: bool,
     bookmarks: bool,
     /// Everything up to this revision has been sent.
     sent: i64,
-    items: Vec<WatchItem>,
+    /// Events on their way from the store, and those that did not fit the last piece.
+    batch: Vec<WatchItem>,
+    waiting: VecDeque<WatchItem>,
+    /// With the waiting events, everything up to this revision will have been sent.
+    delivered: i64,
     /// A Table stream carries its columns in the first event only.
     rows_sent: bool,
     bookmark: Pin<Box<Sleep>>,
@@ -149,36 +167,16 @@ impl FrameSource for WatchSource {
         if let Some(error) = self.error.take() {
             return self.fail(&error, out);
         }
-        if self.initial.is_some() {
-            return match self.initial_piece(&mut out) {
-                Ok(()) => Poll::Ready(Some(out.into())),
-                Err(error) => self.fail(&error, out),
-            };
-        }
-        loop {
-            let Some(watcher) = self.watcher.as_mut() else { return Poll::Ready(None) };
-            self.items.clear();
-            let progress = watcher.poll_next(cx, EVENTS_AT_ONCE, &mut self.items);
-            match progress {
-                Poll::Pending => break,
-                Poll::Ready(Err(compacted)) => {
-                    let text = format!("too old resource version: {} ({})", self.sent, compacted.oldest.0);
-                    return self.fail(&ApiError::expired(text), out);
-                }
-                Poll::Ready(Ok(revision)) => {
-                    let items = std::mem::take(&mut self.items);
-                    for item in &items {
-                        if let Err(error) = self.event(item, &mut out) {
-                            return self.fail(&error, out);
-                        }
-                    }
-                    self.items = items;
-                    self.sent = self.sent.max(revision.0);
-                    if out.len() >= PIECE_BYTES {
-                        break;
-                    }
-                }
-            }
+        let mut looks = 0;
+        let more = match self.initial_piece(&mut looks, &mut out) {
+            Ok(true) => Ok(true),
+            Ok(false) => self.events(cx, &mut looks, &mut out),
+            Err(error) => Err(error),
+        };
+        match more {
+            Err(error) => return self.fail(&error, out),
+            Ok(true) if out.is_empty() => cx.waker().wake_by_ref(),
+            Ok(_) => {}
         }
         self.timers(cx, &mut out);
         if out.is_empty() {
@@ -200,9 +198,12 @@ impl WatchSource {
             // Polled again at once, so that the new time wakes this task.
             let _ = self.bookmark.as_mut().poll(cx);
         }
-        if self.bookmarks && (due || self.ended) {
-            let progress = self.watcher.as_ref().map_or(self.sent, |watcher| watcher.progress().0);
-            self.sent = self.sent.max(progress);
+        // Before the initial state is complete there is no version to go on from.
+        if self.bookmarks && self.initial.is_none() && (due || self.ended) {
+            if self.waiting.is_empty() && self.initial.is_none() {
+                let progress = self.watcher.as_ref().map_or(self.sent, |watcher| watcher.progress().0);
+                self.sent = self.sent.max(progress);
+            }
             self.write_bookmark(false, out);
         }
     }
@@ -214,20 +215,69 @@ impl WatchSource {
         Poll::Ready(Some(out.into()))
     }
 
-    fn initial_piece(&mut self, out: &mut Vec<u8>) -> Result<(), ApiError> {
-        let Some((page, mut next)) = self.initial.take() else { return Ok(()) };
-        while let Some((_, item)) = page.items.get(next) {
-            next += 1;
-            self.frame(EventType::Added, &item.message, item.revision, out)?;
+    /// Writes what fits of the state at the beginning; true if there is more of it.
+    fn initial_piece(&mut self, looks: &mut usize, out: &mut Vec<u8>) -> Result<bool, ApiError> {
+        let Some(mut initial) = self.initial.take() else { return Ok(false) };
+        let served = self.served.clone();
+        let mut rows = Vec::new();
+        while *looks < LOOKS_A_TURN {
+            rows.clear();
+            let more = served
+                .collection
+                .list(&initial.next, initial.end.as_deref(), initial.revision, EVENTS_AT_ONCE, &mut rows)
+                .map_err(|_| ApiError::expired(INITIAL_EXPIRED))?;
+            *looks += rows.len();
+            let mut next = more.next;
+            for (index, (key, record)) in rows.iter().enumerate() {
+                if self.selection.matches(&served, key, &record.value)? {
+                    self.frame(EventType::Added, key, &record.value, record.mod_revision.0, out)?;
+                }
+                if out.len() >= PIECE_BYTES {
+                    next = rows.get(index + 1).map(|(key, _)| key.clone()).or(next);
+                    break;
+                }
+            }
+            match next {
+                None => {
+                    if self.initial_end {
+                        self.write_bookmark(true, out);
+                    }
+                    return Ok(false);
+                }
+                Some(next) => initial.next = next,
+            }
             if out.len() >= PIECE_BYTES {
-                self.initial = Some((page, next));
-                return Ok(());
+                break;
             }
         }
-        if self.initial_end {
-            self.write_bookmark(true, out);
+        self.initial = Some(initial);
+        Ok(true)
+    }
+
+    /// Writes the events there are, as far as they fit; true if there may be more at once.
+    fn events(&mut self, cx: &mut Context<'_>, looks: &mut usize, out: &mut Vec<u8>) -> Result<bool, ApiError> {
+        loop {
+            while let Some(item) = self.waiting.pop_front() {
+                self.event(&item, out)?;
+                *looks += 1;
+                if out.len() >= PIECE_BYTES || *looks >= LOOKS_A_TURN {
+                    return Ok(true);
+                }
+            }
+            self.sent = self.sent.max(self.delivered);
+            let Some(watcher) = self.watcher.as_mut() else { return Ok(false) };
+            match watcher.poll_next(cx, EVENTS_AT_ONCE, &mut self.batch) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(compacted)) => {
+                    let text = format!("too old resource version: {} ({})", self.sent, compacted.oldest.0);
+                    return Err(ApiError::expired(text));
+                }
+                Poll::Ready(Ok(revision)) => {
+                    self.waiting.extend(self.batch.drain(..));
+                    self.delivered = revision.0;
+                }
+            }
         }
-        Ok(())
     }
 
     /// Writes one change as the selection sees it.
@@ -242,10 +292,10 @@ impl WatchSource {
         let (is, was) = (matches(&item.value)?, matches(&item.prev)?);
         let revision = item.revision.0;
         match (&item.value, &item.prev) {
-            (Some(value), _) if is && !was => self.frame(EventType::Added, value, revision, out),
-            (Some(value), _) if is => self.frame(EventType::Modified, value, revision, out),
+            (Some(value), _) if is && !was => self.frame(EventType::Added, &item.key, value, revision, out),
+            (Some(value), _) if is => self.frame(EventType::Modified, &item.key, value, revision, out),
             // Gone, or gone out of sight: the last state that was seen, at the version of its going.
-            (_, Some(prev)) if was => self.frame(EventType::Deleted, prev, revision, out),
+            (_, Some(prev)) if was => self.frame(EventType::Deleted, &item.key, prev, revision, out),
             _ => Ok(()),
         }
     }
@@ -253,6 +303,7 @@ impl WatchSource {
     fn frame(
         &mut self,
         event: EventType,
+        key: &Bytes,
         message: &Bytes,
         revision: i64,
         out: &mut Vec<u8>,
@@ -265,7 +316,7 @@ impl WatchSource {
             MediaType::Protobuf => FrameMedia::Protobuf,
             _ => FrameMedia::Json,
         };
-        let frame = self.served.frames.get_or_encode(revision, media, event.as_str(), || {
+        let frame = self.served.frames.get_or_encode(revision, key, media, event.as_str(), || {
             let mut frame = Vec::with_capacity(message.len() + 128);
             self.writer().object(event, message, &revision.to_string(), &mut frame)?;
             Ok::<_, ApiError>(frame.into())
@@ -322,8 +373,23 @@ impl WatchSource {
         FrameWriter::new(MediaType::Protobuf, api_version, kind, type_id).object(event, &message, &version, out)
     }
 
-    fn write_bookmark(&self, initial_end: bool, out: &mut Vec<u8>) {
-        self.writer().bookmark(&self.sent.to_string(), initial_end, out);
+    /// A bookmark has the kind of the objects between which it comes.
+    fn write_bookmark(&mut self, initial_end: bool, out: &mut Vec<u8>) {
+        let version = self.sent.to_string();
+        match self.output.transform {
+            Transform::None => self.writer().bookmark(&version, initial_end, out),
+            Transform::Table => {
+                let table = serde_json::json!({"kind": "Table", "apiVersion": self.output.meta_version.api_version(),
+                    "metadata": {"resourceVersion": version}, "columnDefinitions": [], "rows": []});
+                watch_frame::json_tree(EventType::Bookmark, &table, out);
+            }
+            Transform::PartialObjectMetadata | Transform::PartialObjectMetadataList => {
+                let kind = "PartialObjectMetadata";
+                let Some(type_id) = schema::kind_type("meta.k8s.io/v1", kind) else { return };
+                FrameWriter::new(self.output.media, self.output.meta_version.api_version(), kind, type_id)
+                    .bookmark(&version, initial_end, out);
+            }
+        }
     }
 
     fn writer(&self) -> FrameWriter<'_> {

@@ -9,16 +9,16 @@
 use kv::Revision;
 use meta::{ApiError, Value};
 use registry::{Context, DeleteOptions, Deletion, Update};
-use store::{Change, Precondition, StoreError, WriteError};
+use store::{Change, Precondition, Record, StoreError, WriteError};
 
 use crate::admission;
 use crate::allocate::Holding;
-use crate::body::{self, Expected};
 use crate::encode::Item;
 use crate::state::{Served, State, now_micros, random, visible};
 
-/// Tries against others who write the same object (k8s `MaxRetryWhenPatchConflicts` is 5).
-const CONFLICT_TRIES_MAX: usize = 6;
+/// Tries against others who write the same object. Nothing is waited for between reading and writing, so a lost try
+/// means that somebody else got through; losing this often takes more writers of one object than there are cores.
+const CONFLICT_TRIES_MAX: usize = 100;
 /// Tries for a free generated name (KEP-4420).
 const NAME_TRIES_MAX: usize = 8;
 /// Seconds an Event is kept (kube-apiserver `--event-ttl`).
@@ -65,7 +65,7 @@ impl State {
     pub async fn create(&self, at: Address<'_>, mut object: Value, mode: Mode<'_>) -> Result<Outcome, ApiError> {
         let served = at.served;
         admission::namespace_accepts(self, served, at.namespace).await?;
-        admission::mutate_created(self, served, at.namespace, &mut object)?;
+        admission::admit_created(self, served, at.namespace, &mut object).await?;
         let namespace = served.resource.namespaced.then_some(at.namespace);
         let generated = meta::object::name(&object).is_empty();
         for _ in 0..NAME_TRIES_MAX {
@@ -74,15 +74,23 @@ impl State {
             })?;
             let key = served.key(at.namespace, meta::object::name(&ready));
             if mode.dry_run {
-                if served.collection.get(&key).is_some() {
+                let taken = served.collection.get(&key).is_some();
+                visible(&served.collection, served.collection.revision()).await;
+                if taken {
                     return Err(ApiError::already_exists(&served.group_resource(), meta::object::name(&ready)));
                 }
                 let message = served.encode(&ready)?;
                 return Ok(Outcome { item: Item { message, revision: 0 }, created: true });
             }
+            let lease = self.lifetime(served)?;
             let reserved = self.reserve(served, &mut ready, &Holding::default())?;
-            let message = served.encode(&ready)?;
-            let lease = self.event_lease(served)?;
+            let message = match served.encode(&ready) {
+                Ok(message) => message,
+                Err(error) => {
+                    self.allocator.release(&reserved);
+                    return Err(error);
+                }
+            };
             let change = Change::Put { value: message.clone(), lease, tags: &served.tags(&ready) };
             match served.collection.write(&key, Precondition::Absent, change) {
                 Ok(written) => {
@@ -138,6 +146,7 @@ impl State {
     ) -> Result<Outcome, ApiError> {
         let served = at.served;
         let key = served.key(at.namespace, at.name);
+        let mut seen = Revision::default();
         for _ in 0..CONFLICT_TRIES_MAX {
             let Some(record) = served.collection.get(&key) else {
                 if let Some(object) = create_missing.take() {
@@ -163,20 +172,25 @@ impl State {
                 }
                 Update::Store(mut new) => {
                     if mode.dry_run {
+                        visible(&served.collection, record.mod_revision).await;
                         let message = served.encode(&new)?;
                         return Ok(Outcome { item: Item { message, ..current }, created: false });
                     }
-                    let held = Holding::of(&old);
+                    let lease = self.lifetime(served)?;
+                    let held = holding(served, &old);
                     let reserved = self.reserve(served, &mut new, &held)?;
-                    let message = served.encode(&new)?;
-                    let change =
-                        Change::Put { value: message.clone(), lease: record.lease, tags: &served.tags(&new) };
+                    let message = match served.encode(&new) {
+                        Ok(message) => message,
+                        Err(error) => {
+                            self.allocator.release(&reserved);
+                            return Err(error);
+                        }
+                    };
+                    let change = Change::Put { value: message.clone(), lease, tags: &served.tags(&new) };
                     let condition = Precondition::ModRevision(record.mod_revision);
                     match served.collection.write(&key, condition, change) {
                         Ok(written) => {
-                            if is_service(served) {
-                                self.allocator.release(&held.without(&Holding::of(&new)));
-                            }
+                            self.allocator.release(&held.without(&holding(served, &new)));
                             visible(&served.collection, written.revision).await;
                             self.count_write();
                             let item = Item { message, revision: written.revision.0 };
@@ -184,94 +198,128 @@ impl State {
                         }
                         Err(error) => {
                             self.allocator.release(&reserved);
-                            lost(error)?;
+                            seen = lost(error)?;
                         }
                     }
                 }
                 Update::Remove(last) => {
+                    let message = served.encode(&last)?;
                     if mode.dry_run {
-                        return Ok(Outcome { item: Item { message: served.encode(&last)?, ..current }, created: false });
+                        visible(&served.collection, record.mod_revision).await;
+                        return Ok(Outcome { item: Item { message, ..current }, created: false });
                     }
-                    if let Some(item) = self.remove(served, &key, record.mod_revision, &last).await? {
-                        return Ok(Outcome { item, created: false });
+                    match self.remove(served, &key, record.mod_revision, &old)? {
+                        Removal::Done(revision) => {
+                            visible(&served.collection, revision).await;
+                            return Ok(Outcome { item: Item { message, revision: revision.0 }, created: false });
+                        }
+                        Removal::Lost(newer) => seen = newer,
                     }
                 }
             }
         }
+        visible(&served.collection, seen).await;
         Err(ApiError::modified(&served.group_resource(), at.name))
     }
 
-    /// Deletes an object: at once, or by marking it.
-    /// Gives the object and whether it is gone.
+    /// Deletes an object: at once, or by marking it. Gives the object and whether it is gone.
     pub async fn delete(
         &self,
         at: Address<'_>,
         options: &DeleteOptions,
         mode: Mode<'_>,
     ) -> Result<(Item, bool), ApiError> {
-        let served = at.served;
-        admission::may_delete(served, at.name)?;
-        let key = served.key(at.namespace, at.name);
-        for _ in 0..CONFLICT_TRIES_MAX {
-            let Some(record) = served.collection.get(&key) else {
-                visible(&served.collection, served.collection.revision()).await;
-                return Err(ApiError::not_found(&served.group_resource(), at.name));
-            };
-            let old = served.decode(&record.value, record.mod_revision)?;
-            let decision = with_context(mode.user, |context| {
-                registry::prepare_delete(served.resource, &old, options, context)
-            })?;
-            let current = Item { message: record.value.clone(), revision: record.mod_revision.0 };
-            match decision {
-                Deletion::Unchanged => return Ok((current, false)),
-                _ if mode.dry_run => return Ok((current, matches!(decision, Deletion::Remove))),
-                Deletion::Mark(new) => {
-                    let message = served.encode(&new)?;
-                    let change =
-                        Change::Put { value: message.clone(), lease: record.lease, tags: &served.tags(&new) };
-                    let condition = Precondition::ModRevision(record.mod_revision);
-                    match served.collection.write(&key, condition, change) {
-                        Ok(written) => {
-                            visible(&served.collection, written.revision).await;
-                            self.count_write();
-                            return Ok((Item { message, revision: written.revision.0 }, false));
-                        }
-                        Err(error) => {
-                            lost(error)?;
-                        }
-                    }
-                }
-                Deletion::Remove => {
-                    if let Some(item) = self.remove(served, &key, record.mod_revision, &old).await? {
-                        return Ok((item, true));
-                    }
-                }
-            }
-        }
-        Err(ApiError::modified(&served.group_resource(), at.name))
+        let (revision, result) = self.delete_at_once(at, options, mode);
+        visible(&at.served.collection, revision).await;
+        result
     }
 
-    /// Removes a key whose object is in the state that was decided on; `None` if it is not any more.
-    async fn remove(
+    /// The same without the wait, for callers with many objects: the answer counts once the revision is visible.
+    pub fn delete_at_once(
+        &self,
+        at: Address<'_>,
+        options: &DeleteOptions,
+        mode: Mode<'_>,
+    ) -> (Revision, Result<(Item, bool), ApiError>) {
+        let served = at.served;
+        if let Err(error) = admission::may_delete(served, at.name) {
+            return (Revision::default(), Err(error));
+        }
+        let key = served.key(at.namespace, at.name);
+        let mut seen = Revision::default();
+        for _ in 0..CONFLICT_TRIES_MAX {
+            let Some(record) = served.collection.get(&key) else {
+                let error = ApiError::not_found(&served.group_resource(), at.name);
+                return (served.collection.revision(), Err(error));
+            };
+            match self.delete_record(served, &key, &record, options, mode) {
+                Ok(Removal::Done((revision, item, gone))) => return (revision, Ok((item, gone))),
+                Ok(Removal::Lost(newer)) => seen = newer,
+                Err(error) => return (record.mod_revision, Err(error)),
+            }
+        }
+        (seen, Err(ApiError::modified(&served.group_resource(), at.name)))
+    }
+
+    /// One try: decides on this state of the object, and writes if it is still this one.
+    fn delete_record(
+        &self,
+        served: &Served,
+        key: &[u8],
+        record: &Record,
+        options: &DeleteOptions,
+        mode: Mode<'_>,
+    ) -> Result<Removal<(Revision, Item, bool)>, ApiError> {
+        let at = record.mod_revision;
+        let old = served.decode(&record.value, at)?;
+        let decision = with_context(mode.user, |context| {
+            registry::prepare_delete(served.resource, &old, options, context)
+        })?;
+        let current = Item { message: record.value.clone(), revision: at.0 };
+        match decision {
+            Deletion::Unchanged => Ok(Removal::Done((at, current, false))),
+            _ if mode.dry_run => {
+                let gone = matches!(decision, Deletion::Remove);
+                Ok(Removal::Done((at, current, gone)))
+            }
+            Deletion::Mark(new) => {
+                let message = served.encode(&new)?;
+                let tags = served.tags(&new);
+                let change = Change::Put { value: message.clone(), lease: record.lease, tags: &tags };
+                match served.collection.write(key, Precondition::ModRevision(at), change) {
+                    Ok(written) => {
+                        self.count_write();
+                        let item = Item { message, revision: written.revision.0 };
+                        Ok(Removal::Done((written.revision, item, false)))
+                    }
+                    Err(error) => lost(error).map(Removal::Lost),
+                }
+            }
+            Deletion::Remove => Ok(match self.remove(served, key, at, &old)? {
+                Removal::Done(revision) => {
+                    let item = Item { message: record.value.clone(), revision: revision.0 };
+                    Removal::Done((revision, item, true))
+                }
+                Removal::Lost(newer) => Removal::Lost(newer),
+            }),
+        }
+    }
+
+    /// Removes a key whose object is in the state that was decided on, and gives back what that state held.
+    fn remove(
         &self,
         served: &Served,
         key: &[u8],
         at: Revision,
-        last: &Value,
-    ) -> Result<Option<Item>, ApiError> {
+        stored: &Value,
+    ) -> Result<Removal<Revision>, ApiError> {
         match served.collection.write(key, Precondition::ModRevision(at), Change::Delete) {
             Ok(written) => {
-                if is_service(served) {
-                    self.allocator.release(&Holding::of(last));
-                }
-                visible(&served.collection, written.revision).await;
+                self.allocator.release(&holding(served, stored));
                 self.count_write();
-                Ok(Some(Item { message: served.encode(last)?, revision: written.revision.0 }))
+                Ok(Removal::Done(written.revision))
             }
-            Err(error) => {
-                lost(error)?;
-                Ok(None)
-            }
+            Err(error) => lost(error).map(Removal::Lost),
         }
     }
 
@@ -280,8 +328,8 @@ impl State {
         if is_service(served) { self.allocator.assign(object, before) } else { Ok(Holding::default()) }
     }
 
-    /// The lease that ends an Event; none for other kinds.
-    fn event_lease(&self, served: &Served) -> Result<kv::LeaseId, ApiError> {
+    /// The lease that ends an Event, an hour after its last write; none for other kinds.
+    fn lifetime(&self, served: &Served) -> Result<kv::LeaseId, ApiError> {
         if served.storage.resource != "events" {
             return Ok(kv::LeaseId::default());
         }
@@ -291,6 +339,18 @@ impl State {
     fn count_write(&self) {
         self.metrics.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// What became of a compare-and-write.
+enum Removal<T> {
+    Done(T),
+    /// Somebody was faster; the newest revision then.
+    Lost(Revision),
+}
+
+/// The addresses and ports that a stored object keeps from others.
+fn holding(served: &Served, object: &Value) -> Holding {
+    if is_service(served) { Holding::of(object) } else { Holding::default() }
 }
 
 fn is_service(served: &Served) -> bool {
@@ -317,87 +377,4 @@ pub fn store_error(error: StoreError) -> ApiError {
         }
         other => ApiError::internal(other.to_string()),
     }
-}
-
-/// Applies a patch document to the stored object, as its language says.
-pub fn patched(
-    served: &Served,
-    patch_type: rest::negotiate::PatchType,
-    patch: &[u8],
-    validation: schema::FieldValidation,
-    old: &Value,
-    warnings: &mut Vec<String>,
-) -> Result<Value, ApiError> {
-    use rest::negotiate::PatchType;
-    let tree = match patch_type {
-        PatchType::Json => json_patch(patch, old, served)?,
-        PatchType::Merge | PatchType::Strategic => {
-            let document: Value = serde_json::from_slice(patch)
-                .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-            if !document.is_object() {
-                return Err(ApiError::bad_request("error decoding patch: the patch is not an object"));
-            }
-            if patch_type == PatchType::Merge {
-                let mut tree = old.clone();
-                schema::merge_patch(&mut tree, &document);
-                tree
-            } else {
-                schema::strategic_merge(served.resource.type_id, old, &document)
-                    .map_err(|error| ApiError::bad_request(error.to_string()))?
-            }
-        }
-        PatchType::Apply => {
-            return Err(ApiError::unsupported_media_type(
-                "server-side apply (application/apply-patch+yaml) is not served by this release of Megaplane: use \
-                 client-side apply, or one of application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json",
-            ));
-        }
-    };
-    let api_version = served.api_version();
-    let expected =
-        Expected { api_version: &api_version, kind: served.resource.kind, type_id: served.resource.type_id };
-    let decoded = schema::complete(served.resource.type_id, tree).map_err(|error| {
-        ApiError::bad_request(format!("error when converting the patched object: {error}"))
-    })?;
-    let sent = body::validated(decoded, &expected, validation)?;
-    *warnings = sent.warnings;
-    Ok(sent.object)
-}
-
-/// Operations a JSON patch may have (k8s `maxJSONPatchOperations`).
-const JSON_PATCH_OPERATIONS_MAX: usize = 10_000;
-
-fn json_patch(patch: &[u8], old: &Value, served: &Served) -> Result<Value, ApiError> {
-    let patch: json_patch::Patch = serde_json::from_slice(patch)
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    if patch.0.len() > JSON_PATCH_OPERATIONS_MAX {
-        return Err(ApiError::request_too_large(format!(
-            "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS_MAX}, got {}",
-            patch.0.len()
-        )));
-    }
-    // Copies can double the tree with each operation: what they add is bounded by what a request may hold.
-    let copies = patch.0.iter().filter(|operation| matches!(operation, json_patch::PatchOperation::Copy(_))).count();
-    if copies > 0 {
-        let size = old.to_string().len();
-        if size.saturating_mul(copies) > rest::http::REQUEST_BODY_BYTES_MAX {
-            return Err(ApiError::request_too_large("the copies of the JSON patch would grow past 3 MiB"));
-        }
-    }
-    // Paths of a JSON patch mean the JSON that clients see, zero values included.
-    let mut tree = schema::as_written(served.resource.type_id, old);
-    tree["apiVersion"] = old["apiVersion"].clone();
-    tree["kind"] = old["kind"].clone();
-    json_patch::patch(&mut tree, &patch).map_err(|error| {
-        let mut refused = ApiError::bad_request(format!("the server rejected our request: {error}"));
-        refused.code = 422;
-        refused.reason = meta::Reason::Invalid;
-        refused.message = format!(
-            "the server rejected our request due to an error in our request: {}: {error}",
-            served.resource.resource
-        );
-        refused
-    })?;
-    Ok(tree)
 }

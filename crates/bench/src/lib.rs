@@ -1,23 +1,155 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
+//!
+//! Everything runs in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is the
+//! cost of our code and not of a disk or a network. Processor time is the measure that holds on a shared machine;
+//! wall time stands beside it.
+//!
+//! Knows no clients of others, and compares nothing: that is done with programs that speak to any API server.
+
+mod audit;
+mod lease_renewal;
+mod list_nodes;
+mod measure;
+mod plane;
+mod progress;
+mod register;
+mod report;
+mod schedule_core;
+mod schedule_plane;
+mod store_put;
+mod workload;
+
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use crate::report::Report;
 
 /// What a benchmark is told.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Which one.
     pub name: String,
-    /// Nodes.
+    /// Nodes; Leases in `lease-renewal`.
     pub nodes: usize,
     /// Pods.
     pub pods: usize,
-    /// Operations.
+    /// Operations; also the keys of `store-put`.
     pub operations: usize,
+    /// How often a short measurement is repeated; figures are medians.
+    pub runs: usize,
     /// Without API and binding.
     pub core_only: bool,
     /// Print JSON.
     pub json: bool,
 }
 
-/// Runs one benchmark.
+/// One benchmark.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    flags: &'static str,
+    run: fn(&Options) -> Result<Report, String>,
+}
+
+const BENCHMARKS: [Benchmark; 5] = [
+    Benchmark {
+        name: "store-put",
+        about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
+        flags: "--operations",
+        run: store_put::run,
+    },
+    Benchmark {
+        name: "lease-renewal",
+        about: "PUT of Leases through the API server, in process, as kubelets renew them",
+        flags: "--nodes --operations",
+        run: lease_renewal::run,
+    },
+    Benchmark {
+        name: "schedule",
+        about: "pods created through the API until a watch has seen all of them bound; --core-only: the decision alone",
+        flags: "--nodes --pods --core-only",
+        run: schedule,
+    },
+    Benchmark {
+        name: "register",
+        about: "a fleet registers: every node creates its Node and its Lease, and begins to renew it",
+        flags: "--nodes",
+        run: register::run,
+    },
+    Benchmark {
+        name: "list-nodes",
+        about: "LIST of all nodes as protobuf and as JSON: time, throughput, memory beyond the nodes themselves",
+        flags: "--nodes",
+        run: list_nodes::run,
+    },
+];
+
+/// Runs one benchmark and prints its report, or prints the list of them.
 pub fn run(options: &Options) -> Result<(), String> {
-    Err(format!("no benchmark {}", options.name))
+    let text = match options.name.as_str() {
+        "list" | "help" => catalogue(options.json),
+        _ => {
+            let report = measured(options)?;
+            if options.json {
+                format!("{}\n", report.to_json())
+            } else {
+                report.to_table()
+            }
+        }
+    };
+    // A reader that went away (`| head`) is no failure of the benchmark.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Runs one benchmark and gives its report as the object that `--json` prints.
+pub fn measure(options: &Options) -> Result<Value, String> {
+    measured(options).map(|report| report.to_json())
+}
+
+fn measured(options: &Options) -> Result<Report, String> {
+    let Some(benchmark) = BENCHMARKS
+        .iter()
+        .find(|benchmark| benchmark.name == options.name)
+    else {
+        let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
+        return Err(format!(
+            "there is no benchmark \"{}\"; there are: {}, and list",
+            options.name,
+            names.join(", ")
+        ));
+    };
+    if options.nodes == 0 || options.pods == 0 || options.operations == 0 || options.runs == 0 {
+        return Err("nodes, pods, operations and runs must be at least 1".into());
+    }
+    let before = measure::load_average();
+    let report = (benchmark.run)(options)?;
+    Ok(report.of_benchmark(benchmark.name, &before))
+}
+
+fn schedule(options: &Options) -> Result<Report, String> {
+    if options.core_only {
+        schedule_core::run(options)
+    } else {
+        schedule_plane::run(options)
+    }
+}
+
+fn catalogue(json: bool) -> String {
+    if json {
+        let list: Vec<Value> = BENCHMARKS
+            .iter()
+            .map(|b| serde_json::json!({"name": b.name, "about": b.about, "flags": b.flags}))
+            .collect();
+        return format!("{}\n", serde_json::json!({"benchmarks": list}));
+    }
+    let mut text = String::new();
+    for benchmark in &BENCHMARKS {
+        text.push_str(&format!(
+            "{:<14} {}\n{:14} ({})\n",
+            benchmark.name, benchmark.about, "", benchmark.flags
+        ));
+    }
+    text
 }

@@ -21,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ping a silent connection after this long, and give it up after as long again (as client-go does).
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Headers of a reply that say something to a caller.
+const HEADERS_KEPT: [&str; 5] = ["audit-id", "cache-control", "etag", "retry-after", "warning"];
+
 /// A connection to an API server as one of its users.
 pub struct HttpsTransport {
     shared: Arc<Shared>,
@@ -43,15 +46,20 @@ impl HttpsTransport {
             .ok_or_else(|| fail(format!("{}: only https:// is spoken", config.server)))?;
         let authority = rest.split('/').next().unwrap_or_default();
         let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => {
-                (host, port.parse().map_err(|_| fail(format!("{authority}: the port is no number")))?)
-            }
+            Some((host, port)) => (
+                host,
+                port.parse()
+                    .map_err(|_| fail(format!("{authority}: the port is no number")))?,
+            ),
             None => (authority, 443),
         };
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&config.ca_pem) {
-            let certificate = certificate.map_err(|error| fail(format!("certificate authority: {error}")))?;
-            roots.add(certificate).map_err(|error| fail(format!("certificate authority: {error}")))?;
+            let certificate =
+                certificate.map_err(|error| fail(format!("certificate authority: {error}")))?;
+            roots
+                .add(certificate)
+                .map_err(|error| fail(format!("certificate authority: {error}")))?;
         }
         let chain = CertificateDer::pem_slice_iter(&config.client_certificate_pem)
             .collect::<Result<Vec<_>, _>>()
@@ -68,7 +76,10 @@ impl HttpsTransport {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         Ok(HttpsTransport {
             shared: Arc::new(Shared {
-                host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+                host: host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned(),
                 port,
                 tls: Arc::new(tls).into(),
                 sender: Mutex::new(None),
@@ -98,7 +109,9 @@ impl Shared {
             target.push('?');
             target.push_str(&request.query);
         }
-        let mut builder = http::Request::builder().method(request.method.as_str()).uri(target);
+        let mut builder = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(target);
         for (name, value) in [
             ("accept", &request.accept),
             ("content-type", &request.content_type),
@@ -108,8 +121,13 @@ impl Shared {
                 builder = builder.header(name, value);
             }
         }
-        let request = builder.body(Full::new(request.body)).map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| format!("request failed: {error}"))?;
+        let request = builder
+            .body(Full::new(request.body))
+            .map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| format!("request failed: {error}"))?;
         let status = response.status().as_u16();
         let content_type = response
             .headers()
@@ -117,8 +135,11 @@ impl Shared {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
             .to_owned();
+        let told = |name: &'static str| Some((name, response.headers().get(name)?.to_str().ok()?.to_owned()));
+        let headers = HEADERS_KEPT.into_iter().filter_map(told).collect();
         let mut reply = Reply::stream(content_type, Box::new(IncomingSource(response.into_body())));
         reply.status = status;
+        reply.headers = headers;
         Ok(reply)
     }
 
@@ -140,9 +161,15 @@ impl Shared {
             .await
             .map_err(|error| format!("{}: {error}", place()))?;
         // Small requests must not wait for more to come.
-        stream.set_nodelay(true).map_err(|error| format!("{}: {error}", place()))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| format!("{}: {error}", place()))?;
         let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error| format!("{}: TLS: {error}", place()))?;
+        let stream = self
+            .tls
+            .connect(name, stream)
+            .await
+            .map_err(|error| format!("{}: TLS: {error}", place()))?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)

@@ -37,7 +37,9 @@ pub enum KubeconfigError {
 impl std::fmt::Display for KubeconfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            KubeconfigError::Read(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            KubeconfigError::Read(path, error) => {
+                write!(f, "cannot read {}: {error}", path.display())
+            }
             KubeconfigError::Content(message) => write!(f, "kubeconfig: {message}"),
         }
     }
@@ -50,18 +52,24 @@ impl Kubeconfig {
     pub fn read(path: &Path) -> Result<Kubeconfig, KubeconfigError> {
         let read_error = |error| KubeconfigError::Read(path.to_owned(), error);
         if std::fs::metadata(path).map_err(read_error)?.len() > FILE_BYTES_MAX {
-            return Err(KubeconfigError::Content("the file is larger than 4 MiB".into()));
+            return Err(KubeconfigError::Content(
+                "the file is larger than 4 MiB".into(),
+            ));
         }
         Kubeconfig::parse(&std::fs::read_to_string(path).map_err(read_error)?)
     }
 
     /// Reads the current context of a text.
     pub fn parse(text: &str) -> Result<Kubeconfig, KubeconfigError> {
-        let config: Value =
-            serde_saphyr::from_str(text).map_err(|error| KubeconfigError::Content(error.to_string()))?;
+        let config: Value = serde_saphyr::from_str(text)
+            .map_err(|error| KubeconfigError::Content(error.to_string()))?;
         let context_name = text_of(&config["current-context"]);
         let context = named(&config["contexts"], &context_name, "context")?;
-        let cluster = named(&config["clusters"], &text_of(&context["cluster"]), "cluster")?;
+        let cluster = named(
+            &config["clusters"],
+            &text_of(&context["cluster"]),
+            "cluster",
+        )?;
         let user = named(&config["users"], &text_of(&context["user"]), "user")?;
         let server = text_of(&cluster["server"]);
         if server.is_empty() {
@@ -100,7 +108,11 @@ fn text_of(value: &Value) -> String {
 }
 
 fn named<'a>(list: &'a Value, name: &str, what: &str) -> Result<&'a Value, KubeconfigError> {
-    let entry = list.as_array().into_iter().flatten().find(|entry| entry["name"] == name);
+    let entry = list
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|entry| entry["name"] == name);
     entry
         .map(|entry| &entry[what])
         .ok_or_else(|| KubeconfigError::Content(format!("there is no {what} called {name:?}")))
@@ -109,9 +121,9 @@ fn named<'a>(list: &'a Value, name: &str, what: &str) -> Result<&'a Value, Kubec
 /// `KEY-data` in base64, or the content of the file that `KEY` names.
 fn data(section: &Value, key: &str) -> Result<Vec<u8>, KubeconfigError> {
     if let Some(encoded) = section[format!("{key}-data")].as_str() {
-        return STANDARD
-            .decode(encoded.trim())
-            .map_err(|error| KubeconfigError::Content(format!("{key}-data is not base64: {error}")));
+        return STANDARD.decode(encoded.trim()).map_err(|error| {
+            KubeconfigError::Content(format!("{key}-data is not base64: {error}"))
+        });
     }
     match section[key].as_str() {
         Some(path) => {
@@ -134,13 +146,19 @@ mod tests {
             client_certificate_pem: b"cert".to_vec(),
             client_key_pem: b"key".to_vec(),
         };
-        assert_eq!(Kubeconfig::parse(&config.to_yaml("megaplane")).unwrap(), config);
+        assert_eq!(
+            Kubeconfig::parse(&config.to_yaml("megaplane")).unwrap(),
+            config
+        );
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let error = Kubeconfig::parse("current-context: x\ncontexts: []\n").unwrap_err();
-        assert_eq!(error.to_string(), "kubeconfig: there is no context called \"x\"");
+        assert_eq!(
+            error.to_string(),
+            "kubeconfig: there is no context called \"x\""
+        );
         assert!(Kubeconfig::parse(": [").is_err());
     }
 }

@@ -108,18 +108,23 @@ impl QueryBuilder {
         }
         self.0.push_str(name);
         self.0.push('=');
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                self.0.push(char::from(byte));
-            } else {
-                self.0.push_str(&format!("%{byte:02X}"));
-            }
-        }
+        push_encoded(&mut self.0, value);
         self
     }
 
     pub(crate) fn finish(self) -> String {
         self.0
+    }
+}
+
+/// Appends a part of a URL, percent-encoded; what most names are made of stays as it is.
+pub(crate) fn push_encoded(out: &mut String, part: &str) {
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
     }
 }
 

@@ -27,6 +27,9 @@ const PAGE_OBJECTS: usize = 500;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// A watch that the server ends sooner than this is not opened again at once.
+const WATCH_LIFE_MIN: Duration = Duration::from_secs(1);
+
 /// What a reflector tells.
 #[derive(Debug)]
 pub enum Change<T> {
@@ -138,12 +141,18 @@ impl Reflector {
             ..ListOptions::default()
         };
         loop {
-            let page = match self.client.list(self.resource, &self.namespace, &options).await {
+            let page = match self
+                .client
+                .list(self.resource, &self.namespace, &options)
+                .await
+            {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error)),
             };
             for object in page.items {
-                sender.send(Change::Apply(object_key(&object), project(object))).await?;
+                sender
+                    .send(Change::Apply(object_key(&object), project(object)))
+                    .await?;
             }
             if page.continue_token.is_empty() {
                 sender.send(Change::Synced).await?;
@@ -168,7 +177,12 @@ impl Reflector {
                 resource_version: version.clone(),
             };
             let mut failure = None;
-            match self.client.watch(self.resource, &self.namespace, &options).await {
+            let begun = tokio::time::Instant::now();
+            match self
+                .client
+                .watch(self.resource, &self.namespace, &options)
+                .await
+            {
                 Err(error) => failure = Some(error),
                 Ok(mut stream) => loop {
                     let event = tokio::select! {
@@ -176,7 +190,9 @@ impl Reflector {
                         () = sender.closed() => return Ok(()),
                     };
                     let (object, deleted) = match event {
-                        Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, false),
+                        Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                            (object, false)
+                        }
                         Ok(Some(WatchEvent::Deleted(object))) => (object, true),
                         Ok(Some(WatchEvent::Bookmark(at))) => {
                             version = at;
@@ -191,7 +207,11 @@ impl Reflector {
                     backoff = BACKOFF_MIN;
                     meta::object::resource_version(&object).clone_into(&mut version);
                     let key = object_key(&object);
-                    let change = if deleted { Change::Delete(key) } else { Change::Apply(key, project(object)) };
+                    let change = if deleted {
+                        Change::Delete(key)
+                    } else {
+                        Change::Apply(key, project(object))
+                    };
                     sender.send(change).await?;
                 },
             }
@@ -202,6 +222,9 @@ impl Reflector {
                 tracing::debug!(resource = self.resource.resource, %error, "watch failed, trying again");
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
+            } else if begun.elapsed() < WATCH_LIFE_MIN {
+                // A server that is about to end closes watches as they come.
+                tokio::time::sleep(BACKOFF_MIN).await;
             }
         }
     }
@@ -230,7 +253,11 @@ pub struct Mirror<T> {
 
 impl<T> Default for Mirror<T> {
     fn default() -> Mirror<T> {
-        Mirror { objects: HashMap::new(), round: 0, synced: false }
+        Mirror {
+            objects: HashMap::new(),
+            round: 0,
+            synced: false,
+        }
     }
 }
 
@@ -261,7 +288,9 @@ impl<T> Mirror<T> {
                 self.synced = true;
                 let round = self.round;
                 let gone = self.objects.extract_if(|_, (seen, _)| *seen != round);
-                Some(Delta::Synced(gone.map(|(key, (_, object))| (key, object)).collect()))
+                Some(Delta::Synced(
+                    gone.map(|(key, (_, object))| (key, object)).collect(),
+                ))
             }
         }
     }
@@ -280,7 +309,9 @@ impl<T> Mirror<T> {
 
     /// Everything, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.objects.iter().map(|(key, (_, object))| (key.as_str(), object))
+        self.objects
+            .iter()
+            .map(|(key, (_, object))| (key.as_str(), object))
     }
 
     /// How many objects there are.
@@ -305,16 +336,28 @@ mod tests {
         let mut mirror = Mirror::default();
         assert!(mirror.take(Change::Restart).is_none());
         for key in ["a", "b"] {
-            assert!(matches!(mirror.take(Change::Apply(key.into(), 1)), Some(Delta::Added(k)) if k == key));
+            assert!(
+                matches!(mirror.take(Change::Apply(key.into(), 1)), Some(Delta::Added(k)) if k == key)
+            );
         }
-        assert!(matches!(mirror.take(Change::Synced), Some(Delta::Synced(gone)) if gone.is_empty()));
+        assert!(
+            matches!(mirror.take(Change::Synced), Some(Delta::Synced(gone)) if gone.is_empty())
+        );
         assert!(mirror.take(Change::Restart).is_none());
-        assert!(matches!(mirror.take(Change::Apply("b".into(), 2)), Some(Delta::Changed(_, 1))));
-        let Some(Delta::Synced(gone)) = mirror.take(Change::Synced) else { panic!("not synced") };
+        assert!(matches!(
+            mirror.take(Change::Apply("b".into(), 2)),
+            Some(Delta::Changed(_, 1))
+        ));
+        let Some(Delta::Synced(gone)) = mirror.take(Change::Synced) else {
+            panic!("not synced")
+        };
         assert_eq!(gone, vec![("a".to_owned(), 1)]);
         assert_eq!(mirror.get("b"), Some(&2));
         assert_eq!(mirror.len(), 1);
-        assert!(matches!(mirror.take(Change::Delete("b".into())), Some(Delta::Removed(_, 2))));
+        assert!(matches!(
+            mirror.take(Change::Delete("b".into())),
+            Some(Delta::Removed(_, 2))
+        ));
         assert!(mirror.take(Change::Delete("b".into())).is_none());
     }
 }

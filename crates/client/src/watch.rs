@@ -49,7 +49,10 @@ impl WatchStream {
     }
 
     /// Like [`WatchStream::next`], for callers with a poll loop of their own.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<WatchEvent>, ClientError>> {
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<WatchEvent>, ClientError>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Poll::Ready(decode_event(&frame).map(Some));
@@ -58,7 +61,9 @@ impl WatchStream {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) if self.buffer.is_empty() => return Poll::Ready(Ok(None)),
                 Poll::Ready(None) => {
-                    return Poll::Ready(Err(ClientError::Transport("the watch broke off inside an event".into())));
+                    return Poll::Ready(Err(ClientError::Transport(
+                        "the watch broke off inside an event".into(),
+                    )));
                 }
                 Poll::Ready(Some(bytes)) => {
                     self.buffer.extend_from_slice(&bytes);
@@ -75,7 +80,9 @@ impl WatchStream {
         while let Some(head) = self.buffer.first_chunk::<4>() {
             let length = u32::from_be_bytes(*head) as usize;
             if length > EVENT_BYTES_MAX {
-                return Err(ClientError::Transport(format!("a watch event of {length} bytes is too large")));
+                return Err(ClientError::Transport(format!(
+                    "a watch event of {length} bytes is too large"
+                )));
             }
             if self.buffer.len() < 4 + length {
                 return Ok(());
@@ -88,18 +95,25 @@ impl WatchStream {
 }
 
 fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
-    let (kind, object) =
-        split(frame).ok_or_else(|| ClientError::Transport("a watch event cannot be read".into()))?;
+    let (kind, object) = split(frame)
+        .ok_or_else(|| ClientError::Transport("a watch event cannot be read".into()))?;
     let object = decode_object(object)?;
     Ok(match kind {
         "ADDED" => WatchEvent::Added(object),
         "MODIFIED" => WatchEvent::Modified(object),
         "DELETED" => WatchEvent::Deleted(object),
         "BOOKMARK" => WatchEvent::Bookmark(
-            object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+            object["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
         ),
         "ERROR" => return Err(ApiError::from_status(&object).into()),
-        other => return Err(ClientError::Transport(format!("unknown watch event {other}"))),
+        other => {
+            return Err(ClientError::Transport(format!(
+                "unknown watch event {other}"
+            )));
+        }
     })
 }
 
@@ -162,7 +176,10 @@ mod tests {
         assert_eq!(split(frame), Some(("ADDED", b"abc".as_slice())));
         for cut in 1..frame.len() {
             let part = split(&frame[..cut]);
-            assert!(part.is_none() || part == Some(("ADDED", b"".as_slice())), "{cut}");
+            assert!(
+                part.is_none() || part == Some(("ADDED", b"".as_slice())),
+                "{cut}"
+            );
         }
         assert_eq!(split(b"\x08\x01"), None);
     }

@@ -41,11 +41,19 @@ pub(crate) enum Body {
 
 impl Kept {
     pub(crate) fn pod(&self) -> Option<&Arc<Pod>> {
-        if let Body::Pod(pod) = &self.body { Some(pod) } else { None }
+        if let Body::Pod(pod) = &self.body {
+            Some(pod)
+        } else {
+            None
+        }
     }
 
     pub(crate) fn whole(&self) -> Option<&Arc<Value>> {
-        if let Body::Whole(value) = &self.body { Some(value) } else { None }
+        if let Body::Whole(value) = &self.body {
+            Some(value)
+        } else {
+            None
+        }
     }
 }
 
@@ -91,7 +99,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// An empty cluster.
     pub(crate) fn new() -> Cluster {
-        let places = feeds().iter().enumerate().map(|(place, feed)| (feed.reference, place)).collect();
+        let places = feeds()
+            .iter()
+            .enumerate()
+            .map(|(place, feed)| (feed.reference, place))
+            .collect();
         Cluster {
             mirrors: feeds().iter().map(|_| Mirror::default()).collect(),
             places,
@@ -114,18 +126,25 @@ impl Cluster {
             Change::Synced => Change::Synced,
             Change::Delete(key) => Change::Delete(key),
             Change::Apply(key, seen) => {
-                let (kept, view) = self.keep(&seen.observation, seen.finalizers, seen.version, seen.body);
+                let (kept, view) =
+                    self.keep(&seen.observation, seen.finalizers, seen.version, seen.body);
                 observation = Some(seen.observation);
                 node = view;
                 Change::Apply(key, kept)
             }
         };
-        let Some(mirror) = self.mirrors.get_mut(place) else { return };
+        let Some(mirror) = self.mirrors.get_mut(place) else {
+            return;
+        };
         match mirror.take(change) {
             None => {}
             Some(Delta::Added(key)) => self.changed(place, key, None, observation, node, events),
-            Some(Delta::Changed(key, old)) => self.changed(place, key, Some(old), observation, node, events),
-            Some(Delta::Removed(key, old)) => self.changed(place, key, Some(old), None, None, events),
+            Some(Delta::Changed(key, old)) => {
+                self.changed(place, key, Some(old), observation, node, events)
+            }
+            Some(Delta::Removed(key, old)) => {
+                self.changed(place, key, Some(old), None, None, events)
+            }
             Some(Delta::Synced(gone)) => {
                 for (key, old) in gone {
                     self.changed(place, key, Some(old), None, None, events);
@@ -152,7 +171,11 @@ impl Cluster {
             }
             SeenBody::Node(view) => {
                 // The view joins region and zone by a colon.
-                let zone = view.zone.split_once(':').map(|(_, zone)| zone).filter(|zone| !zone.is_empty());
+                let zone = view
+                    .zone
+                    .split_once(':')
+                    .map(|(_, zone)| zone)
+                    .filter(|zone| !zone.is_empty());
                 let zone = zone.map(Box::from);
                 node = Some(view);
                 Body::Node { zone }
@@ -190,7 +213,13 @@ impl Cluster {
         }
         let same = new.map(|new| new.fingerprint) == old.as_ref().map(|old| old.fingerprint);
         self.mirrors[place] = mirror;
-        events.push(Event { resource, key, old, observation: observation.filter(|_| !same), node });
+        events.push(Event {
+            resource,
+            key,
+            old,
+            observation: observation.filter(|_| !same),
+            node,
+        });
     }
 
     /// Enters an object into the indices, or takes it out.
@@ -230,7 +259,8 @@ impl Cluster {
             _ => return,
         };
         if enter {
-            self.owners.insert(kept.uid.clone(), (controller, key.into()));
+            self.owners
+                .insert(kept.uid.clone(), (controller, key.into()));
         } else {
             self.owners.remove(&kept.uid);
         }
@@ -240,9 +270,17 @@ impl Cluster {
         if !self.contents.contains_key(namespace) {
             self.contents.insert(namespace.into(), BTreeMap::new());
         }
-        let Some(contents) = self.contents.get_mut(namespace) else { return };
+        let Some(contents) = self.contents.get_mut(namespace) else {
+            return;
+        };
         let count = contents.entry(place).or_default();
-        let step = |number: &mut usize| *number = if enter { *number + 1 } else { number.saturating_sub(1) };
+        let step = |number: &mut usize| {
+            *number = if enter {
+                *number + 1
+            } else {
+                number.saturating_sub(1)
+            }
+        };
         step(&mut count.objects);
         if kept.deleting {
             step(&mut count.deleting);
@@ -280,7 +318,8 @@ impl Cluster {
 
     /// Whether a first list of these is complete.
     pub(crate) fn is_synced(&self, resource: ResourceRef) -> bool {
-        self.place(resource).is_some_and(|place| self.mirrors[place].is_synced())
+        self.place(resource)
+            .is_some_and(|place| self.mirrors[place].is_synced())
     }
 
     /// Whether the first lists of all feeds are complete.
@@ -295,7 +334,9 @@ impl Cluster {
 
     /// Who controls by this uid.
     pub(crate) fn owner(&self, uid: &str) -> Option<(Controller, &str)> {
-        self.owners.get(uid).map(|(controller, key)| (*controller, &**key))
+        self.owners
+            .get(uid)
+            .map(|(controller, key)| (*controller, &**key))
     }
 
     /// Whole objects of a namespace, with their keys.
@@ -317,35 +358,64 @@ impl Cluster {
         let prefix: Box<str> = prefix.into();
         names.into_iter().flat_map(move |(names, mirror)| {
             let prefix = prefix.clone();
-            let keys = names.range::<str, _>((std::ops::Bound::Included(&*prefix), std::ops::Bound::Unbounded));
-            let keys: Vec<&'a Box<str>> = keys.take_while(|key| key.starts_with(&*prefix)).collect();
-            keys.into_iter().filter_map(|key| Some((&**key, mirror.get(key)?.whole()?)))
+            let keys = names.range::<str, _>((
+                std::ops::Bound::Included(&*prefix),
+                std::ops::Bound::Unbounded,
+            ));
+            let keys: Vec<&'a Box<str>> =
+                keys.take_while(|key| key.starts_with(&*prefix)).collect();
+            keys.into_iter()
+                .filter_map(|key| Some((&**key, mirror.get(key)?.whole()?)))
         })
     }
 
     /// ReplicaSets that a Deployment controls.
     pub(crate) fn sets_of(&self, deployment_uid: &str) -> Vec<Arc<Value>> {
-        let keys = self.sets_by_controller.get(deployment_uid).into_iter().flatten();
-        keys.filter_map(|key| self.whole(action::REPLICA_SETS, key)).cloned().collect()
+        let keys = self
+            .sets_by_controller
+            .get(deployment_uid)
+            .into_iter()
+            .flatten();
+        keys.filter_map(|key| self.whole(action::REPLICA_SETS, key))
+            .cloned()
+            .collect()
     }
 
     /// ReplicaSets that matter to a Deployment: its own, free ones, and those whose names begin with its name.
     pub(crate) fn sets_around(&self, deployment: &Value) -> Vec<Arc<Value>> {
         let mut keys: BTreeSet<&str> = BTreeSet::new();
-        let own = self.sets_by_controller.get(object::uid(deployment)).into_iter().flatten();
+        let own = self
+            .sets_by_controller
+            .get(object::uid(deployment))
+            .into_iter()
+            .flatten();
         keys.extend(own.map(|key| &**key));
         let namespace = format!("{}/", object::namespace(deployment));
-        let free = self.free_sets.range::<str, _>((std::ops::Bound::Included(&*namespace), std::ops::Bound::Unbounded));
-        keys.extend(free.take_while(|key| key.starts_with(&namespace)).map(|key| &**key));
+        let free = self.free_sets.range::<str, _>((
+            std::ops::Bound::Included(&*namespace),
+            std::ops::Bound::Unbounded,
+        ));
+        keys.extend(
+            free.take_while(|key| key.starts_with(&namespace))
+                .map(|key| &**key),
+        );
         let named = format!("{namespace}{}-", object::name(deployment));
-        keys.extend(self.with_prefix(action::REPLICA_SETS, &named).map(|(key, _)| key));
-        keys.into_iter().filter_map(|key| self.whole(action::REPLICA_SETS, key)).cloned().collect()
+        keys.extend(
+            self.with_prefix(action::REPLICA_SETS, &named)
+                .map(|(key, _)| key),
+        );
+        keys.into_iter()
+            .filter_map(|key| self.whole(action::REPLICA_SETS, key))
+            .cloned()
+            .collect()
     }
 
     /// Our EndpointSlices of a Service.
     pub(crate) fn slices_of(&self, service: &str) -> Vec<Arc<Value>> {
         let keys = self.slices.get(service).into_iter().flatten();
-        keys.filter_map(|key| self.whole(action::ENDPOINT_SLICES, key)).cloned().collect()
+        keys.filter_map(|key| self.whole(action::ENDPOINT_SLICES, key))
+            .cloned()
+            .collect()
     }
 
     /// The zone of a node.
@@ -415,7 +485,11 @@ mod tests {
             body,
         };
         let mut events = Vec::new();
-        cluster.apply(place, Change::Apply(client::object_key(value), seen), &mut events);
+        cluster.apply(
+            place,
+            Change::Apply(client::object_key(value), seen),
+            &mut events,
+        );
         events
     }
 
@@ -425,25 +499,48 @@ mod tests {
     }
 
     fn set(name: &str, owner: &str) -> Value {
-        let owners = if owner.is_empty() { json!([]) } else { json!([{"uid": owner, "controller": true}]) };
+        let owners = if owner.is_empty() {
+            json!([])
+        } else {
+            json!([{"uid": owner, "controller": true}])
+        };
         json!({"metadata": {"namespace": "d", "name": name, "uid": name, "ownerReferences": owners}})
     }
 
     #[test]
     fn a_deployment_sees_its_sets_free_ones_and_namesakes() {
         let mut cluster = Cluster::new();
-        for (name, owner) in [("web-1", "web"), ("free", ""), ("web-2", "other"), ("x", "other")] {
+        for (name, owner) in [
+            ("web-1", "web"),
+            ("free", ""),
+            ("web-2", "other"),
+            ("x", "other"),
+        ] {
             apply(&mut cluster, action::REPLICA_SETS, &set(name, owner));
         }
         let deployment = json!({"metadata": {"namespace": "d", "name": "web", "uid": "web"}});
-        let names = |sets: Vec<Arc<Value>>| sets.iter().map(|set| object::name(set).to_owned()).collect::<Vec<_>>();
-        assert_eq!(names(cluster.sets_around(&deployment)), ["free", "web-1", "web-2"]);
+        let names = |sets: Vec<Arc<Value>>| {
+            sets.iter()
+                .map(|set| object::name(set).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(cluster.sets_around(&deployment)),
+            ["free", "web-1", "web-2"]
+        );
         assert_eq!(names(cluster.sets_of("other")), ["web-2", "x"]);
-        assert_eq!(cluster.owner("web-1"), Some((Controller::ReplicaSet, "d/web-1")));
+        assert_eq!(
+            cluster.owner("web-1"),
+            Some((Controller::ReplicaSet, "d/web-1"))
+        );
         for name in ["web-1", "free", "web-2", "x"] {
             delete(&mut cluster, action::REPLICA_SETS, &format!("d/{name}"));
         }
-        assert!(cluster.owners.is_empty() && cluster.sets_by_controller.is_empty() && cluster.free_sets.is_empty());
+        assert!(
+            cluster.owners.is_empty()
+                && cluster.sets_by_controller.is_empty()
+                && cluster.free_sets.is_empty()
+        );
         assert!(cluster.contents.is_empty());
     }
 
@@ -456,7 +553,10 @@ mod tests {
         pod["metadata"]["finalizers"] = json!(["a/b"]);
         apply(&mut cluster, action::PODS, &pod);
         let (resource, count) = cluster.contents("d").next().unwrap();
-        assert_eq!((resource, count.objects, count.deleting), (action::PODS, 1, 1));
+        assert_eq!(
+            (resource, count.objects, count.deleting),
+            (action::PODS, 1, 1)
+        );
         assert_eq!(count.finalizers.get("a/b"), Some(&1));
         assert!(!cluster.is_empty_of("d", action::PODS) && cluster.is_empty_of("d", action::JOBS));
         delete(&mut cluster, action::PODS, "d/p");
@@ -467,9 +567,17 @@ mod tests {
     fn the_garbage_collector_hears_only_what_concerns_it() {
         let mut cluster = Cluster::new();
         let mut pod = json!({"metadata": {"namespace": "d", "name": "p", "uid": "u"}});
-        assert!(apply(&mut cluster, action::PODS, &pod)[0].observation.is_some());
+        assert!(
+            apply(&mut cluster, action::PODS, &pod)[0]
+                .observation
+                .is_some()
+        );
         pod["status"] = json!({"phase": "Running"});
-        assert!(apply(&mut cluster, action::PODS, &pod)[0].observation.is_none());
+        assert!(
+            apply(&mut cluster, action::PODS, &pod)[0]
+                .observation
+                .is_none()
+        );
         pod["metadata"]["uid"] = "u2".into();
         let events = apply(&mut cluster, action::PODS, &pod);
         assert_eq!(&*events[0].old.as_ref().unwrap().uid, "u");

@@ -3,6 +3,8 @@
 use reconcile::{ResourceRef, action};
 
 /// A controller, or a part of one that has keys of its own.
+// One of the kinds happens to end in the enum's name.
+#[allow(clippy::enum_variant_names)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Controller {
     /// Keys: Deployments.
@@ -76,7 +78,9 @@ impl Controller {
             Controller::Garbage => "garbage-collector-controller",
             Controller::NodeLifecycle => "node-controller",
             Controller::Eviction => "taint-eviction-controller",
-            Controller::VanishedNode | Controller::EndedPods | Controller::StrayPod => "pod-garbage-collector",
+            Controller::VanishedNode | Controller::EndedPods | Controller::StrayPod => {
+                "pod-garbage-collector"
+            }
         }
     }
 }

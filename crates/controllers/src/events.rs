@@ -61,7 +61,11 @@ impl Recorder {
     pub(crate) fn start(client: Client, progress: Arc<ControllersProgress>) -> Recorder {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(client, receiver, progress.clone()));
-        Recorder { sender, limiter: Arc::default(), progress }
+        Recorder {
+            sender,
+            limiter: Arc::default(),
+            progress,
+        }
     }
 
     /// Records a note, or drops it if there are too many.
@@ -84,7 +88,9 @@ struct Limiter {
 
 impl Limiter {
     fn allows(&mut self, uid: &str, now: Instant) -> bool {
-        let over = self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW);
+        let over = self
+            .since
+            .is_none_or(|since| now.saturating_duration_since(since) >= WINDOW);
         if over || self.counts.len() >= OBJECTS_MAX {
             self.counts.clear();
             self.since = Some(now);
@@ -104,7 +110,12 @@ enum Writing {
     /// A new event with this message; remembered under the key.
     New { key: String, message: String },
     /// One more of an event that was written before.
-    Again { namespace: String, name: String, count: i64, message: String },
+    Again {
+        namespace: String,
+        name: String,
+        count: i64,
+        message: String,
+    },
 }
 
 /// An event that was written.
@@ -130,10 +141,19 @@ impl Correlator {
             self.similar.clear();
         }
         let fresh = |at: Instant| now.saturating_duration_since(at) < REPEAT_WINDOW;
-        let family = format!("{}/{}/{}", note.involved.uid, note.event_type.as_str(), note.reason);
+        let family = format!(
+            "{}/{}/{}",
+            note.involved.uid,
+            note.event_type.as_str(),
+            note.reason
+        );
         let mut key = format!("{family}/{}", note.message);
         let mut message = note.message.clone();
-        if !self.written.get(&key).is_some_and(|written| fresh(written.at)) {
+        if !self
+            .written
+            .get(&key)
+            .is_some_and(|written| fresh(written.at))
+        {
             let (since, count) = self.similar.entry(family.clone()).or_insert((now, 0));
             if !fresh(*since) {
                 (*since, *count) = (now, 0);
@@ -144,24 +164,48 @@ impl Correlator {
                 message = format!("(combined from similar events): {message}");
             }
         }
-        match self.written.get_mut(&key).filter(|written| fresh(written.at)) {
+        match self
+            .written
+            .get_mut(&key)
+            .filter(|written| fresh(written.at))
+        {
             Some(written) => {
                 written.at = now;
                 written.count += 1;
                 let (namespace, name) = (written.namespace.clone(), written.name.clone());
-                Writing::Again { namespace, name, count: written.count, message }
+                Writing::Again {
+                    namespace,
+                    name,
+                    count: written.count,
+                    message,
+                }
             }
             None => Writing::New { key, message },
         }
     }
 
     fn remember(&mut self, key: String, namespace: String, name: String, now: Instant) {
-        self.written.insert(key, Written { at: now, namespace, name, count: 1 });
+        self.written.insert(
+            key,
+            Written {
+                at: now,
+                namespace,
+                name,
+                count: 1,
+            },
+        );
     }
 }
 
-async fn write(client: Client, mut notes: mpsc::Receiver<Note>, progress: Arc<ControllersProgress>) {
-    let Some(events) = crate::feed::resource_of(reconcile::ResourceRef::new("", "v1", "events")) else { return };
+async fn write(
+    client: Client,
+    mut notes: mpsc::Receiver<Note>,
+    progress: Arc<ControllersProgress>,
+) {
+    let Some(events) = crate::feed::resource_of(reconcile::ResourceRef::new("", "v1", "events"))
+    else {
+        return;
+    };
     let mut correlator = Correlator::default();
     let mut pace = tokio::time::interval(WRITE_INTERVAL);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -170,16 +214,32 @@ async fn write(client: Client, mut notes: mpsc::Receiver<Note>, progress: Arc<Co
         pace.tick().await;
         let now = now_micros();
         let result = match correlator.correlate(&note, Instant::now()) {
-            Writing::Again { namespace, name, count, message } => {
+            Writing::Again {
+                namespace,
+                name,
+                count,
+                message,
+            } => {
                 let time = meta::time::format_seconds(now);
                 let patch = json!({"count": count, "lastTimestamp": time, "message": message});
-                client.patch(events, &namespace, &name, "", PatchType::StrategicMerge, &patch).await
+                client
+                    .patch(
+                        events,
+                        &namespace,
+                        &name,
+                        "",
+                        PatchType::StrategicMerge,
+                        &patch,
+                    )
+                    .await
             }
             Writing::New { key, message } => {
                 sequence = sequence.wrapping_add(1);
                 let event = event_object(&note, &message, now, sequence);
-                let (namespace, name) =
-                    (meta::object::namespace(&event).to_owned(), meta::object::name(&event).to_owned());
+                let (namespace, name) = (
+                    meta::object::namespace(&event).to_owned(),
+                    meta::object::name(&event).to_owned(),
+                );
                 let result = client.create(events, &namespace, &event).await;
                 if result.is_ok() {
                     correlator.remember(key, namespace, name, Instant::now());
@@ -199,12 +259,26 @@ async fn write(client: Client, mut notes: mpsc::Receiver<Note>, progress: Arc<Co
 }
 
 fn event_object(note: &Note, message: &str, now_micros: i64, sequence: u64) -> Value {
-    let Involved { api_version, kind, namespace, name, uid, resource_version } = &*note.involved;
+    let Involved {
+        api_version,
+        kind,
+        namespace,
+        name,
+        uid,
+        resource_version,
+    } = &*note.involved;
     // Events about cluster-wide objects live in the default namespace.
-    let home = if namespace.is_empty() { "default" } else { namespace.as_str() };
+    let home = if namespace.is_empty() {
+        "default"
+    } else {
+        namespace.as_str()
+    };
     let time = meta::time::format_seconds(now_micros);
     let mut involved = json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid});
-    for (field, text) in [("namespace", namespace), ("resourceVersion", resource_version)] {
+    for (field, text) in [
+        ("namespace", namespace),
+        ("resourceVersion", resource_version),
+    ] {
         if !text.is_empty() {
             involved[field] = text.as_str().into();
         }
@@ -260,21 +334,39 @@ mod tests {
     #[test]
     fn repetitions_are_counted_and_similar_ones_combined() {
         let (mut correlator, now) = (Correlator::default(), Instant::now());
-        let Writing::New { key, message } = correlator.correlate(&note("0"), now) else { panic!("not new") };
+        let Writing::New { key, message } = correlator.correlate(&note("0"), now) else {
+            panic!("not new")
+        };
         assert_eq!(message, "0");
         correlator.remember(key, "default".into(), "e0".into(), now);
-        let again = Writing::Again { namespace: "default".into(), name: "e0".into(), count: 2, message: "0".into() };
+        let again = Writing::Again {
+            namespace: "default".into(),
+            name: "e0".into(),
+            count: 2,
+            message: "0".into(),
+        };
         assert_eq!(correlator.correlate(&note("0"), now), again);
         for number in 1..10 {
-            let Writing::New { message, .. } = correlator.correlate(&note(&number.to_string()), now) else { panic!() };
+            let Writing::New { message, .. } =
+                correlator.correlate(&note(&number.to_string()), now)
+            else {
+                panic!()
+            };
             assert_eq!(message, number.to_string());
         }
-        let Writing::New { key, message } = correlator.correlate(&note("10"), now) else { panic!("not new") };
+        let Writing::New { key, message } = correlator.correlate(&note("10"), now) else {
+            panic!("not new")
+        };
         assert_eq!(message, "(combined from similar events): 10");
         correlator.remember(key, "default".into(), "e10".into(), now);
-        let Writing::Again { name, count, .. } = correlator.correlate(&note("11"), now) else { panic!("not again") };
+        let Writing::Again { name, count, .. } = correlator.correlate(&note("11"), now) else {
+            panic!("not again")
+        };
         assert_eq!((name.as_str(), count), ("e10", 2));
-        assert!(matches!(correlator.correlate(&note("0"), now + REPEAT_WINDOW), Writing::New { .. }));
+        assert!(matches!(
+            correlator.correlate(&note("0"), now + REPEAT_WINDOW),
+            Writing::New { .. }
+        ));
     }
 
     #[test]
@@ -282,7 +374,10 @@ mod tests {
         let event = event_object(&note("silent"), "silent", 1_000_000, 1);
         assert_eq!(event["metadata"]["namespace"], "default");
         assert_eq!(event["metadata"]["name"], "n1.f4240001");
-        assert_eq!(event["involvedObject"], json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1"}));
+        assert_eq!(
+            event["involvedObject"],
+            json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1"})
+        );
         assert_eq!(event["firstTimestamp"], "1970-01-01T00:00:01Z");
     }
 }

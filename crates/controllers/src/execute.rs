@@ -99,15 +99,34 @@ pub(crate) struct Executor {
 
 impl Executor {
     /// An executor with so many requests in flight at most.
-    pub(crate) fn new(client: Client, recorder: Recorder, progress: Arc<ControllersProgress>, requests: usize) -> Executor {
+    pub(crate) fn new(
+        client: Client,
+        recorder: Recorder,
+        progress: Arc<ControllersProgress>,
+        requests: usize,
+    ) -> Executor {
         let requests = requests.max(2);
-        let each = Controller::ALL.iter().map(|_| Semaphore::new(requests / 2)).collect();
-        Executor { client, recorder, progress, all: Arc::new(Semaphore::new(requests)), each }
+        let each = Controller::ALL
+            .iter()
+            .map(|_| Semaphore::new(requests / 2))
+            .collect();
+        Executor {
+            client,
+            recorder,
+            progress,
+            all: Arc::new(Semaphore::new(requests)),
+            each,
+        }
     }
 
     /// Carries a plan out.
     pub(crate) async fn run(&self, job: Job) -> Report {
-        let Job { controller, key, unless_node, actions } = job;
+        let Job {
+            controller,
+            key,
+            unless_node,
+            actions,
+        } = job;
         let mut report = Report {
             controller,
             key: key.clone(),
@@ -128,9 +147,19 @@ impl Executor {
             let starts_slowly = matches!(stretch[0][0], Action::Create { .. });
             let total = stretch.len();
             let mut chains = stretch.into_iter();
-            let batches: Vec<usize> = if starts_slowly { slow_start_batches(total).collect() } else { vec![total] };
+            let batches: Vec<usize> = if starts_slowly {
+                slow_start_batches(total).collect()
+            } else {
+                vec![total]
+            };
             for size in batches {
-                self.batch(controller, &key, chains.by_ref().take(size).collect(), &mut report).await;
+                self.batch(
+                    controller,
+                    &key,
+                    chains.by_ref().take(size).collect(),
+                    &mut report,
+                )
+                .await;
                 if report.failure.is_some() {
                     return report;
                 }
@@ -139,7 +168,13 @@ impl Executor {
         report
     }
 
-    async fn batch(&self, controller: Controller, key: &Arc<str>, mut chains: Vec<Vec<Action>>, report: &mut Report) {
+    async fn batch(
+        &self,
+        controller: Controller,
+        key: &Arc<str>,
+        mut chains: Vec<Vec<Action>>,
+        report: &mut Report,
+    ) {
         if chains.len() == 1 {
             let only = chains.pop().unwrap_or_default();
             report.take(self.chain(controller, key, only).await);
@@ -163,8 +198,19 @@ impl Executor {
         for action in chain {
             match action {
                 Action::RequeueAfter(micros) => requeue = shortest(requeue, Some(micros)),
-                Action::Event { involved, event_type, reason, message } => {
-                    self.recorder.record(Note { involved, event_type, reason, message, component: controller.component() });
+                Action::Event {
+                    involved,
+                    event_type,
+                    reason,
+                    message,
+                } => {
+                    self.recorder.record(Note {
+                        involved,
+                        event_type,
+                        reason,
+                        message,
+                        component: controller.component(),
+                    });
                 }
                 action => match self.act(controller, key, &action).await {
                     Ok(done) => results.push(done),
@@ -183,58 +229,136 @@ impl Executor {
         (results, requeue, None)
     }
 
-    async fn act(&self, controller: Controller, key: &str, action: &Action) -> Result<Done, Failure> {
+    async fn act(
+        &self,
+        controller: Controller,
+        key: &str,
+        action: &Action,
+    ) -> Result<Done, Failure> {
         let closed = |_| other("the controllers are stopping".to_owned());
-        let _each = self.each[controller as usize].acquire().await.map_err(closed)?;
+        let _each = self.each[controller as usize]
+            .acquire()
+            .await
+            .map_err(closed)?;
         let _all = self.all.acquire().await.map_err(closed)?;
         self.progress.requests.fetch_add(1, Ordering::Relaxed);
         match action {
             Action::Create { .. } => self.create(controller, action).await,
             Action::Delete { .. } => self.delete(controller, action).await,
-            Action::Update { resource, namespace, name, subresource, object } => {
+            Action::Update {
+                resource,
+                namespace,
+                name,
+                subresource,
+                object,
+            } => {
                 let found = known(*resource)?;
                 if *subresource == Some("finalize") {
                     self.sweep(name).await?;
                 }
-                let reply = self.client.update(found, namespace, name, subresource.unwrap_or_default(), object).await;
+                let reply = self
+                    .client
+                    .update(
+                        found,
+                        namespace,
+                        name,
+                        subresource.unwrap_or_default(),
+                        object,
+                    )
+                    .await;
                 written(controller, key, (*resource, namespace, name), reply)
             }
-            Action::UpdateStatus { resource, namespace, name, object } => {
-                let reply = self.client.update(known(*resource)?, namespace, name, "status", object).await;
+            Action::UpdateStatus {
+                resource,
+                namespace,
+                name,
+                object,
+            } => {
+                let reply = self
+                    .client
+                    .update(known(*resource)?, namespace, name, "status", object)
+                    .await;
                 written(controller, key, (*resource, namespace, name), reply)
             }
-            Action::Patch { resource, namespace, name, patch_type, subresource, body } => {
+            Action::Patch {
+                resource,
+                namespace,
+                name,
+                patch_type,
+                subresource,
+                body,
+            } => {
                 let patch_type = match patch_type {
                     reconcile::PatchType::Merge => PatchType::Merge,
                     reconcile::PatchType::Strategic => PatchType::StrategicMerge,
                 };
                 let subresource = subresource.unwrap_or_default();
-                let reply = self.client.patch(known(*resource)?, namespace, name, subresource, patch_type, body).await;
+                let reply = self
+                    .client
+                    .patch(
+                        known(*resource)?,
+                        namespace,
+                        name,
+                        subresource,
+                        patch_type,
+                        body,
+                    )
+                    .await;
                 written(controller, key, (*resource, namespace, name), reply)
             }
-            Action::DeleteCollection { resource, namespace } => {
-                match self.client.delete_collection(known(*resource)?, namespace).await {
+            Action::DeleteCollection {
+                resource,
+                namespace,
+            } => {
+                match self
+                    .client
+                    .delete_collection(known(*resource)?, namespace)
+                    .await
+                {
                     Err(error) if !error.is_not_found() => Err(failed(&error)),
                     _ => Ok(Done::default()),
                 }
             }
-            Action::RemoveFinalizer { resource, namespace, name, uid, finalizer } => {
+            Action::RemoveFinalizer {
+                resource,
+                namespace,
+                name,
+                uid,
+                finalizer,
+            } => {
                 self.change(*resource, namespace, name, uid, |object| {
-                    let kept: Vec<Value> = object::finalizers(object).filter(|text| text != finalizer).map(Value::from).collect();
-                    (kept.len() < object::finalizers(object).count()).then(|| json!({"finalizers": or_null(kept)}))
+                    let kept: Vec<Value> = object::finalizers(object)
+                        .filter(|text| text != finalizer)
+                        .map(Value::from)
+                        .collect();
+                    (kept.len() < object::finalizers(object).count())
+                        .then(|| json!({"finalizers": or_null(kept)}))
                 })
                 .await
             }
-            Action::RemoveOwners { resource, namespace, name, uid, owners } => {
+            Action::RemoveOwners {
+                resource,
+                namespace,
+                name,
+                uid,
+                owners,
+            } => {
                 self.change(*resource, namespace, name, uid, |object| {
                     let all = object::owner_references(object);
-                    let named = |owner: &&Value| owners.iter().any(|uid| owner["uid"] == uid.as_str());
-                    let kept: Vec<Value> = all.iter().filter(|owner| !named(owner)).cloned().collect();
+                    let named =
+                        |owner: &&Value| owners.iter().any(|uid| owner["uid"] == uid.as_str());
+                    let kept: Vec<Value> =
+                        all.iter().filter(|owner| !named(owner)).cloned().collect();
                     (kept.len() < all.len()).then(|| json!({"ownerReferences": or_null(kept)}))
                 })
                 .await
             }
-            Action::UnblockOwners { resource, namespace, name, uid } => {
+            Action::UnblockOwners {
+                resource,
+                namespace,
+                name,
+                uid,
+            } => {
                 self.change(*resource, namespace, name, uid, |object| {
                     let mut owners = object::owner_references(object).to_vec();
                     let mut changed = false;
@@ -246,24 +370,55 @@ impl Executor {
                 })
                 .await
             }
-            Action::CheckOwner { api_version, kind, namespace, name, uid } => {
-                let found = self.look_for_owner(api_version, kind, namespace, name, uid).await?;
-                Ok(Done { owner: Some((uid.clone(), found)), ..Done::default() })
+            Action::CheckOwner {
+                api_version,
+                kind,
+                namespace,
+                name,
+                uid,
+            } => {
+                let found = self
+                    .look_for_owner(api_version, kind, namespace, name, uid)
+                    .await?;
+                Ok(Done {
+                    owner: Some((uid.clone(), found)),
+                    ..Done::default()
+                })
             }
             Action::Event { .. } | Action::RequeueAfter(_) => Ok(Done::default()),
         }
     }
 
     async fn create(&self, controller: Controller, action: &Action) -> Result<Done, Failure> {
-        let Action::Create { resource, namespace, object, announce } = action else { return Ok(Done::default()) };
-        let reply = self.client.create(known(*resource)?, namespace, object).await;
+        let Action::Create {
+            resource,
+            namespace,
+            object,
+            announce,
+        } = action
+        else {
+            return Ok(Done::default());
+        };
+        let reply = self
+            .client
+            .create(known(*resource)?, namespace, object)
+            .await;
         match reply {
             Ok(made) => {
                 if let Some(announce) = announce {
                     let (reason, message) = announce.created(object::name(&made));
-                    self.announce(controller, &announce.involved, EventType::Normal, reason, message);
+                    self.announce(
+                        controller,
+                        &announce.involved,
+                        EventType::Normal,
+                        reason,
+                        message,
+                    );
                 }
-                Ok(Done { created: Some(object::uid(&made).into()), ..Done::default() })
+                Ok(Done {
+                    created: Some(object::uid(&made).into()),
+                    ..Done::default()
+                })
             }
             Err(error) => {
                 let mut failure = failed(&error);
@@ -271,7 +426,13 @@ impl Executor {
                     failure.creating = Some(true);
                     if failure.kind == FailureKind::Other {
                         let (reason, message) = announce.create_failed(&failure.message);
-                        self.announce(controller, &announce.involved, EventType::Warning, reason, message);
+                        self.announce(
+                            controller,
+                            &announce.involved,
+                            EventType::Warning,
+                            reason,
+                            message,
+                        );
                     }
                 }
                 Err(failure)
@@ -280,7 +441,16 @@ impl Executor {
     }
 
     async fn delete(&self, controller: Controller, action: &Action) -> Result<Done, Failure> {
-        let Action::Delete { resource, namespace, name, uid, propagation, grace_seconds, announce } = action else {
+        let Action::Delete {
+            resource,
+            namespace,
+            name,
+            uid,
+            propagation,
+            grace_seconds,
+            announce,
+        } = action
+        else {
             return Ok(Done::default());
         };
         let options = DeleteOptions {
@@ -292,12 +462,25 @@ impl Executor {
             }),
             grace_period_seconds: *grace_seconds,
         };
-        let deleted = Done { deleted: Some(uid.as_str().into()), ..Done::default() };
-        match self.client.delete(known(*resource)?, namespace, name, &options).await {
+        let deleted = Done {
+            deleted: Some(uid.as_str().into()),
+            ..Done::default()
+        };
+        match self
+            .client
+            .delete(known(*resource)?, namespace, name, &options)
+            .await
+        {
             Ok(()) => {
                 if let Some(announce) = announce {
                     let (reason, message) = announce.deleted(name);
-                    self.announce(controller, &announce.involved, EventType::Normal, reason, message);
+                    self.announce(
+                        controller,
+                        &announce.involved,
+                        EventType::Normal,
+                        reason,
+                        message,
+                    );
                 }
                 Ok(deleted)
             }
@@ -308,7 +491,13 @@ impl Executor {
                 if let Some(announce) = announce {
                     failure.creating = Some(false);
                     let (reason, message) = announce.delete_failed(&failure.message);
-                    self.announce(controller, &announce.involved, EventType::Warning, reason, message);
+                    self.announce(
+                        controller,
+                        &announce.involved,
+                        EventType::Warning,
+                        reason,
+                        message,
+                    );
                 }
                 Err(failure)
             }
@@ -324,7 +513,13 @@ impl Executor {
         message: String,
     ) {
         let involved = involved.clone();
-        self.recorder.record(Note { involved, event_type, reason, message, component: controller.component() });
+        self.recorder.record(Note {
+            involved,
+            event_type,
+            reason,
+            message,
+            component: controller.component(),
+        });
     }
 
     /// Reads an object and patches its metadata, provided nobody else wrote it in between.
@@ -345,11 +540,17 @@ impl Executor {
                 Err(error) if error.is_not_found() => return Ok(Done::default()),
                 Err(error) => return Err(failed(&error)),
             };
-            let Some(mut metadata) = change(&object) else { return Ok(Done::default()) };
+            let Some(mut metadata) = change(&object) else {
+                return Ok(Done::default());
+            };
             metadata["uid"] = uid.into();
             metadata["resourceVersion"] = object::resource_version(&object).into();
             let patch = json!({"metadata": metadata});
-            match self.client.patch(resource, namespace, name, "", PatchType::Merge, &patch).await {
+            match self
+                .client
+                .patch(resource, namespace, name, "", PatchType::Merge, &patch)
+                .await
+            {
                 Ok(_) => return Ok(Done::default()),
                 Err(error) if error.is_not_found() => return Ok(Done::default()),
                 Err(error) if error.is_conflict() => last = failed(&error),
@@ -369,10 +570,15 @@ impl Executor {
         uid: &str,
     ) -> Result<OwnerFound, Failure> {
         // A kind we do not know may be served tomorrow: never a reason to delete.
-        let resource = resource_of_kind(api_version, kind)
-            .ok_or_else(|| other(format!("owner {name} is of unknown kind {api_version} {kind}")))?;
+        let resource = resource_of_kind(api_version, kind).ok_or_else(|| {
+            other(format!(
+                "owner {name} is of unknown kind {api_version} {kind}"
+            ))
+        })?;
         if resource.namespaced && namespace.is_empty() {
-            return Err(other(format!("owner {kind} {name} of a cluster-wide object cannot live in a namespace")));
+            return Err(other(format!(
+                "owner {kind} {name} of a cluster-wide object cannot live in a namespace"
+            )));
         }
         match self.client.get(resource, namespace, name).await {
             Ok(owner) if object::uid(&owner) == uid => Ok(OwnerFound::Present),
@@ -384,17 +590,33 @@ impl Executor {
 
     /// Makes sure that a namespace is really empty before it is let go: mirrors may lag, and some resources have none.
     async fn sweep(&self, namespace: &str) -> Result<(), Failure> {
-        let followed: Vec<ResourceRef> = crate::feed::feeds().iter().map(|feed| feed.reference).collect();
+        let followed: Vec<ResourceRef> = crate::feed::feeds()
+            .iter()
+            .map(|feed| feed.reference)
+            .collect();
         let stored = schema::resources().iter().filter(|resource| {
-            resource.default_served && resource.namespaced && resource.verbs.contains(&"list") && resource.verbs.contains(&"delete")
+            resource.default_served
+                && resource.namespaced
+                && resource.verbs.contains(&"list")
+                && resource.verbs.contains(&"delete")
         });
         for resource in stored {
             let reference = ResourceRef::new(resource.group, resource.version, resource.resource);
             if resource.resource == "events" {
-                self.client.delete_collection(resource, namespace).await.map_err(|error| failed(&error))?;
+                self.client
+                    .delete_collection(resource, namespace)
+                    .await
+                    .map_err(|error| failed(&error))?;
             } else if followed.contains(&reference) {
-                let options = ListOptions { limit: 1, ..ListOptions::default() };
-                let list = self.client.list(resource, namespace, &options).await.map_err(|error| failed(&error))?;
+                let options = ListOptions {
+                    limit: 1,
+                    ..ListOptions::default()
+                };
+                let list = self
+                    .client
+                    .list(resource, namespace, &options)
+                    .await
+                    .map_err(|error| failed(&error))?;
                 if !list.items.is_empty() {
                     return Err(Failure {
                         kind: FailureKind::Conflict,
@@ -408,7 +630,9 @@ impl Executor {
     }
 
     async fn node_is_there(&self, controller: Controller, name: &str) -> Option<Failure> {
-        let Ok(nodes) = known(action::NODES) else { return None };
+        let Ok(nodes) = known(action::NODES) else {
+            return None;
+        };
         let _slot = self.each[controller as usize].acquire().await.ok()?;
         match self.client.get(nodes, "", name).await {
             Ok(_) => Some(Failure {
@@ -434,7 +658,11 @@ impl Report {
         }
         self.requeue_micros = shortest(self.requeue_micros, requeue);
         // The worst news counts: a conflict among real failures is none.
-        let worse = |new: &Failure| self.failure.as_ref().is_none_or(|old| rank(new.kind) > rank(old.kind));
+        let worse = |new: &Failure| {
+            self.failure
+                .as_ref()
+                .is_none_or(|old| rank(new.kind) > rank(old.kind))
+        };
         if let Some(failure) = failure.filter(worse) {
             self.failure = Some(failure);
         }
@@ -455,7 +683,11 @@ fn shortest(one: Option<i64>, other: Option<i64>) -> Option<i64> {
 
 /// An empty list is no list: a merge patch removes it by null.
 fn or_null(list: Vec<Value>) -> Value {
-    if list.is_empty() { Value::Null } else { list.into() }
+    if list.is_empty() {
+        Value::Null
+    } else {
+        list.into()
+    }
 }
 
 fn known(reference: ResourceRef) -> Result<&'static Resource, Failure> {
@@ -475,7 +707,10 @@ fn written(
                 None => namespace.is_empty() && name == key,
             };
             let own = controller.resource() == Some(resource) && is_key;
-            Ok(Done { own_version: if own { version_of(&object) } else { 0 }, ..Done::default() })
+            Ok(Done {
+                own_version: if own { version_of(&object) } else { 0 },
+                ..Done::default()
+            })
         }
         Err(error) if error.is_not_found() => Ok(Done::default()),
         Err(error) => Err(failed(&error)),
@@ -490,27 +725,64 @@ fn failed(error: &ClientError) -> Failure {
     } else {
         FailureKind::Other
     };
-    Failure { kind, creating: None, message: error.to_string() }
+    Failure {
+        kind,
+        creating: None,
+        message: error.to_string(),
+    }
 }
 
 fn is_terminating(error: &ClientError) -> bool {
-    let ClientError::Api(error) = error else { return false };
+    let ClientError::Api(error) = error else {
+        return false;
+    };
     let causes = error.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    causes
+        .into_iter()
+        .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn other(message: String) -> Failure {
-    Failure { kind: FailureKind::Other, creating: None, message }
+    Failure {
+        kind: FailureKind::Other,
+        creating: None,
+        message,
+    }
 }
 
 /// The object that an action is about, if neighbours on it must stay in order.
 fn target(action: &Action) -> Option<(ResourceRef, &str, &str)> {
     match action {
-        Action::Patch { resource, namespace, name, .. }
-        | Action::Delete { resource, namespace, name, .. }
-        | Action::RemoveFinalizer { resource, namespace, name, .. }
-        | Action::RemoveOwners { resource, namespace, name, .. }
-        | Action::UnblockOwners { resource, namespace, name, .. } => Some((*resource, namespace, name)),
+        Action::Patch {
+            resource,
+            namespace,
+            name,
+            ..
+        }
+        | Action::Delete {
+            resource,
+            namespace,
+            name,
+            ..
+        }
+        | Action::RemoveFinalizer {
+            resource,
+            namespace,
+            name,
+            ..
+        }
+        | Action::RemoveOwners {
+            resource,
+            namespace,
+            name,
+            ..
+        }
+        | Action::UnblockOwners {
+            resource,
+            namespace,
+            name,
+            ..
+        } => Some((*resource, namespace, name)),
         _ => None,
     }
 }
@@ -518,7 +790,10 @@ fn target(action: &Action) -> Option<(ResourceRef, &str, &str)> {
 /// Whether neighbours of this kind on other objects may run at the same time.
 fn is_concurrent(action: &Action) -> bool {
     target(action).is_some()
-        || matches!(action, Action::Create { .. } | Action::DeleteCollection { .. } | Action::CheckOwner { .. })
+        || matches!(
+            action,
+            Action::Create { .. } | Action::DeleteCollection { .. } | Action::CheckOwner { .. }
+        )
 }
 
 /// Cuts a plan into stretches of chains.
@@ -526,7 +801,9 @@ fn stretches(actions: Vec<Action>) -> Vec<Vec<Vec<Action>>> {
     let mut chains: Vec<Vec<Action>> = Vec::new();
     for action in actions {
         let last = chains.last_mut();
-        match last.filter(|chain| target(&action).is_some() && target(&action) == chain.last().and_then(target)) {
+        match last.filter(|chain| {
+            target(&action).is_some() && target(&action) == chain.last().and_then(target)
+        }) {
             Some(chain) => chain.push(action),
             None => chains.push(vec![action]),
         }
@@ -539,7 +816,10 @@ fn stretches(actions: Vec<Action>) -> Vec<Vec<Vec<Action>>> {
     };
     let mut stretches: Vec<Vec<Vec<Action>>> = Vec::new();
     for chain in chains {
-        match stretches.last_mut().filter(|stretch| stretch.last().is_some_and(|last| alike(last, &chain))) {
+        match stretches
+            .last_mut()
+            .filter(|stretch| stretch.last().is_some_and(|last| alike(last, &chain)))
+        {
             Some(stretch) => stretch.push(chain),
             None => stretches.push(vec![chain]),
         }

@@ -33,22 +33,40 @@ impl Expectations {
     }
 
     /// It was carried out: these uids were created and deleted.
-    pub(crate) fn end(&mut self, key: &str, created: Vec<Box<str>>, deleted: Vec<Box<str>>, now: Instant) {
-        let Some(waiting) = self.keys.get_mut(key) else { return };
+    pub(crate) fn end(
+        &mut self,
+        key: &str,
+        created: Vec<Box<str>>,
+        deleted: Vec<Box<str>>,
+        now: Instant,
+    ) {
+        let Some(waiting) = self.keys.get_mut(key) else {
+            return;
+        };
         waiting.executing = false;
-        let (seen_created, seen_deleted) =
-            (std::mem::take(&mut waiting.seen_created), std::mem::take(&mut waiting.seen_deleted));
+        let (seen_created, seen_deleted) = (
+            std::mem::take(&mut waiting.seen_created),
+            std::mem::take(&mut waiting.seen_deleted),
+        );
         // Created and gone again before we heard of either is not in flight.
-        let unseen = |uid: &Box<str>| !seen_created.contains(uid) && !seen_deleted.contains(uid);
-        waiting.created.extend(created.into_iter().filter(unseen));
-        waiting.deleted.extend(deleted.into_iter().filter(|uid| !seen_deleted.contains(uid)));
+        let unseen = |uid: &str| !seen_created.contains(uid) && !seen_deleted.contains(uid);
+        waiting
+            .created
+            .extend(created.into_iter().filter(|uid| unseen(uid)));
+        waiting.deleted.extend(
+            deleted
+                .into_iter()
+                .filter(|uid| !seen_deleted.contains(uid)),
+        );
         waiting.since = Some(now);
         self.tidy(key);
     }
 
     /// An object of this key was seen.
     pub(crate) fn saw_created(&mut self, key: &str, uid: &str) {
-        let Some(waiting) = self.keys.get_mut(key) else { return };
+        let Some(waiting) = self.keys.get_mut(key) else {
+            return;
+        };
         if waiting.executing {
             waiting.seen_created.insert(uid.into());
         }
@@ -58,7 +76,9 @@ impl Expectations {
 
     /// An object of this key was seen to go, or to be gone.
     pub(crate) fn saw_deleted(&mut self, key: &str, uid: &str) {
-        let Some(waiting) = self.keys.get_mut(key) else { return };
+        let Some(waiting) = self.keys.get_mut(key) else {
+            return;
+        };
         if waiting.executing {
             waiting.seen_deleted.insert(uid.into());
         }
@@ -69,9 +89,19 @@ impl Expectations {
 
     /// Creations and deletions in flight.
     pub(crate) fn in_flight(&mut self, key: &str, now: Instant) -> (usize, usize) {
-        let Some(waiting) = self.keys.get_mut(key) else { return (0, 0) };
-        if waiting.since.is_some_and(|since| now.saturating_duration_since(since) >= TIMEOUT) {
-            tracing::warn!(key, created = waiting.created.len(), deleted = waiting.deleted.len(), "never seen, given up");
+        let Some(waiting) = self.keys.get_mut(key) else {
+            return (0, 0);
+        };
+        if waiting
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) >= TIMEOUT)
+        {
+            tracing::warn!(
+                key,
+                created = waiting.created.len(),
+                deleted = waiting.deleted.len(),
+                "never seen, given up"
+            );
             waiting.created.clear();
             waiting.deleted.clear();
         }
@@ -91,8 +121,9 @@ impl Expectations {
     }
 
     fn tidy(&mut self, key: &str) {
-        let settled =
-            |waiting: &Waiting| !waiting.executing && waiting.created.is_empty() && waiting.deleted.is_empty();
+        let settled = |waiting: &Waiting| {
+            !waiting.executing && waiting.created.is_empty() && waiting.deleted.is_empty()
+        };
         if self.keys.get(key).is_some_and(settled) {
             self.keys.remove(key);
         }
@@ -129,7 +160,10 @@ mod tests {
         let (mut expectations, now) = (Expectations::default(), Instant::now());
         expectations.begin("rs");
         expectations.end("rs", uids(&["a"]), Vec::new(), now);
-        assert_eq!(expectations.in_flight("rs", now + TIMEOUT - Duration::from_secs(1)), (1, 0));
+        assert_eq!(
+            expectations.in_flight("rs", now + TIMEOUT - Duration::from_secs(1)),
+            (1, 0)
+        );
         assert_eq!(expectations.deadline("rs"), Some(now + TIMEOUT));
         assert_eq!(expectations.in_flight("rs", now + TIMEOUT), (0, 0));
         assert!(expectations.keys.is_empty());

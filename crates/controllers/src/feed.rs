@@ -80,10 +80,17 @@ pub(crate) struct Batch {
 pub(crate) fn feeds() -> &'static [Feed] {
     static FEEDS: LazyLock<Vec<Feed>> = LazyLock::new(|| {
         let mut feeds: Vec<Feed> = Vec::new();
-        for resource in schema::resources().iter().filter(|resource| is_followed(resource)) {
+        for resource in schema::resources()
+            .iter()
+            .filter(|resource| is_followed(resource))
+        {
             let same = |feed: &&mut Feed| feed.resource.storage == resource.storage;
             let reference = ResourceRef::new(resource.group, resource.version, resource.resource);
-            let feed = Feed { resource, reference, shape: shape(reference) };
+            let feed = Feed {
+                resource,
+                reference,
+                shape: shape(reference),
+            };
             match feeds.iter_mut().find(same) {
                 // Versions of one resource share their objects: one of them is enough, best the stored one.
                 Some(other) if resource.version == resource.storage.version => *other = feed,
@@ -99,7 +106,9 @@ pub(crate) fn feeds() -> &'static [Feed] {
 fn is_followed(resource: &Resource) -> bool {
     resource.default_served
         && resource.resource != "events"
-        && ["list", "watch", "delete"].iter().all(|verb| resource.verbs.contains(verb))
+        && ["list", "watch", "delete"]
+            .iter()
+            .all(|verb| resource.verbs.contains(verb))
 }
 
 fn shape(resource: ResourceRef) -> Shape {
@@ -123,7 +132,13 @@ fn shape(resource: ResourceRef) -> Shape {
 pub(crate) fn resource_of(reference: ResourceRef) -> Option<&'static Resource> {
     static TABLE: LazyLock<HashMap<ResourceRef, &'static Resource>> = LazyLock::new(|| {
         let all = schema::resources().iter();
-        all.map(|resource| (ResourceRef::new(resource.group, resource.version, resource.resource), resource)).collect()
+        all.map(|resource| {
+            (
+                ResourceRef::new(resource.group, resource.version, resource.resource),
+                resource,
+            )
+        })
+        .collect()
     });
     TABLE.get(&reference).copied()
 }
@@ -131,22 +146,35 @@ pub(crate) fn resource_of(reference: ResourceRef) -> Option<&'static Resource> {
 /// The resource of a kind as an owner reference names it.
 pub(crate) fn resource_of_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    schema::resources()
-        .iter()
-        .find(|resource| (resource.group, resource.version, resource.kind) == (group, version, kind))
+    schema::resources().iter().find(|resource| {
+        (resource.group, resource.version, resource.kind) == (group, version, kind)
+    })
 }
 
 /// Starts every feed.
 pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
     let (sender, receiver) = mpsc::channel(BATCHES_WAITING_MAX);
     for (index, feed) in feeds().iter().copied().enumerate() {
-        let mut changes = Reflector::new(client.clone(), feed.resource).spawn(move |object| project(feed, object));
+        let mut changes = Reflector::new(client.clone(), feed.resource)
+            .spawn(move |object| project(feed, object));
         let sender = sender.clone();
         tokio::spawn(async move {
             loop {
                 let mut batch = Vec::new();
-                let count = changes.recv_many(&mut batch, BATCH_CHANGES_MAX).await;
-                if count == 0 || sender.send(Batch { feed: index, changes: batch }).await.is_err() {
+                let count = tokio::select! {
+                    count = changes.recv_many(&mut batch, BATCH_CHANGES_MAX) => count,
+                    // Nobody listens any more: the reflector behind us must hear of it.
+                    () = sender.closed() => return,
+                };
+                if count == 0
+                    || sender
+                        .send(Batch {
+                            feed: index,
+                            changes: batch,
+                        })
+                        .await
+                        .is_err()
+                {
                     return;
                 }
             }
@@ -164,14 +192,22 @@ fn project(feed: Feed, value: Value) -> Seen {
     };
     Seen {
         // Finalizers are only counted on what is going away.
-        finalizers: if observation.deleting { object::finalizers(&value).map(str::to_owned).collect() } else { Vec::new() },
+        finalizers: if observation.deleting {
+            object::finalizers(&value).map(str::to_owned).collect()
+        } else {
+            Vec::new()
+        },
         version: version_of(&value),
         body: match feed.shape {
             Shape::Pod => SeenBody::Pod(Box::new(Pod::from_object(&value))),
             Shape::Node => SeenBody::Node(Box::new(NodeView::from_object(&value))),
             Shape::Lease => {
                 let renewed = object::str_at(&value, &["spec", "renewTime"]);
-                SeenBody::Renewed { micros: renewed.and_then(|text| meta::time::parse(text).ok()).unwrap_or(0) }
+                SeenBody::Renewed {
+                    micros: renewed
+                        .and_then(|text| meta::time::parse(text).ok())
+                        .unwrap_or(0),
+                }
             }
             _ if keep_whole => SeenBody::Whole(Arc::new(value)),
             _ => SeenBody::Nothing,
@@ -202,35 +238,56 @@ mod tests {
 
     #[test]
     fn each_kind_is_followed_once_and_events_are_not() {
-        let names: Vec<String> = feeds().iter().map(|feed| feed.reference.to_string()).collect();
+        let names: Vec<String> = feeds()
+            .iter()
+            .map(|feed| feed.reference.to_string())
+            .collect();
         let unique: std::collections::HashSet<&String> = names.iter().collect();
         assert_eq!(names.len(), unique.len());
-        for wanted in ["pods", "leases.coordination.k8s.io", "deployments.apps", "horizontalpodautoscalers.autoscaling"] {
-            assert!(names.iter().any(|name| name == wanted), "{wanted} is missing");
+        for wanted in [
+            "pods",
+            "leases.coordination.k8s.io",
+            "deployments.apps",
+            "horizontalpodautoscalers.autoscaling",
+        ] {
+            assert!(
+                names.iter().any(|name| name == wanted),
+                "{wanted} is missing"
+            );
         }
         assert!(!names.iter().any(|name| name.starts_with("events")));
     }
 
     #[test]
     fn a_renewal_changes_the_time_but_not_the_fingerprint() {
-        let feed = *feeds().iter().find(|feed| feed.shape == Shape::Lease).unwrap();
+        let feed = *feeds()
+            .iter()
+            .find(|feed| feed.shape == Shape::Lease)
+            .unwrap();
         let lease = |time: &str, owner: &str| {
             let object = json!({"metadata": {"name": "n", "namespace": "kube-node-lease", "uid": "u", "resourceVersion": "7",
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": owner}]},
                 "spec": {"renewTime": time}});
             let seen = project(feed, object);
-            let SeenBody::Renewed { micros } = seen.body else { panic!("not a lease") };
+            let SeenBody::Renewed { micros } = seen.body else {
+                panic!("not a lease")
+            };
             (seen.version, micros, fingerprint(&seen.observation))
         };
         let (version, first, print) = lease("1970-01-01T00:00:01.000000Z", "a");
         assert_eq!((version, first), (7, 1_000_000));
-        assert_eq!(lease("1970-01-01T00:00:02.500000Z", "a"), (7, 2_500_000, print));
+        assert_eq!(
+            lease("1970-01-01T00:00:02.500000Z", "a"),
+            (7, 2_500_000, print)
+        );
         assert_ne!(lease("1970-01-01T00:00:01.000000Z", "b").2, print);
     }
 
     #[test]
     fn owners_are_found_by_kind() {
-        let found = |api_version, kind| resource_of_kind(api_version, kind).map(|resource| resource.resource);
+        let found = |api_version, kind| {
+            resource_of_kind(api_version, kind).map(|resource| resource.resource)
+        };
         assert_eq!(found("apps/v1", "ReplicaSet"), Some("replicasets"));
         assert_eq!(found("v1", "Node"), Some("nodes"));
         assert_eq!(found("example.com/v1", "Widget"), None);

@@ -107,11 +107,20 @@ pub(crate) struct Plane {
 }
 
 /// Runs the controllers for ever.
-pub(crate) async fn run(client: Client, config: ControllersConfig, progress: Arc<ControllersProgress>) {
+pub(crate) async fn run(
+    client: Client,
+    config: ControllersConfig,
+    progress: Arc<ControllersProgress>,
+) {
     let mut batches = start(&client);
     let (sender, mut reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let recorder = Recorder::start(client.clone(), progress.clone());
-    let executor = Executor::new(client, recorder, progress.clone(), config.requests_in_flight_max);
+    let executor = Executor::new(
+        client,
+        recorder,
+        progress.clone(),
+        config.requests_in_flight_max,
+    );
     let mut plane = Plane {
         cluster: Cluster::new(),
         graph: Graph::default(),
@@ -176,7 +185,9 @@ impl Plane {
     /// Plans what is ready, controller by controller, one key each in turn.
     fn round(&mut self, now: Instant) {
         if !self.started {
-            self.started = ESSENTIAL.iter().all(|resource| self.cluster.is_synced(*resource));
+            self.started = ESSENTIAL
+                .iter()
+                .all(|resource| self.cluster.is_synced(*resource));
             if !self.started {
                 return;
             }
@@ -193,12 +204,17 @@ impl Plane {
             let controller = Controller::ALL[self.turn];
             self.turn = (self.turn + 1) % Controller::ALL.len();
             let free = self.lane(controller).in_flight < PLANS_IN_FLIGHT_MAX;
-            let worked = free && (self.work(controller) || (controller == Controller::Garbage && self.collect()));
+            let worked = free
+                && (self.work(controller) || (controller == Controller::Garbage && self.collect()));
             idle = if worked { 0 } else { idle + 1 };
         }
-        self.progress.objects.store(self.cluster.len(), Ordering::Relaxed);
+        self.progress
+            .objects
+            .store(self.cluster.len(), Ordering::Relaxed);
         let waiting: usize = self.lanes.iter().map(|lane| lane.queue.ready()).sum();
-        self.progress.waiting.store(waiting + self.graph.queued(), Ordering::Relaxed);
+        self.progress
+            .waiting
+            .store(waiting + self.graph.queued(), Ordering::Relaxed);
     }
 
     /// Until when the loop may sleep.
@@ -213,14 +229,21 @@ impl Plane {
             }
             next = lane.queue.next_due().map_or(next, |due| next.min(due));
         }
-        let has_room = |controller: Controller| self.lanes[controller as usize].in_flight < PLANS_IN_FLIGHT_MAX;
+        let has_room = |controller: Controller| {
+            self.lanes[controller as usize].in_flight < PLANS_IN_FLIGHT_MAX
+        };
         if self.graph.queued() > 0 && has_room(Controller::Garbage) {
-            next = next.min(if self.collecting { now } else { now + Duration::from_secs(1) });
+            next = next.min(if self.collecting {
+                now
+            } else {
+                now + Duration::from_secs(1)
+            });
         }
         let micros = now_micros();
-        for (controller, due) in
-            [(Controller::NodeLifecycle, self.lifecycle.next_micros()), (Controller::Eviction, self.eviction.next_micros())]
-        {
+        for (controller, due) in [
+            (Controller::NodeLifecycle, self.lifecycle.next_micros()),
+            (Controller::Eviction, self.eviction.next_micros()),
+        ] {
             if let Some(due) = due.filter(|_| has_room(controller)) {
                 let wait = u64::try_from(due.saturating_sub(micros)).unwrap_or(0);
                 next = next.min(now + Duration::from_micros(wait).min(IDLE));
@@ -236,7 +259,8 @@ impl Plane {
             && self.lifecycle.next_micros().is_some_and(|due| due <= now)
         {
             let (mut actions, pods) = (Vec::new(), &self.cluster.pods);
-            self.lifecycle.tick(now, TICK_BUDGET, &|node| pods.on_node(node), &mut actions);
+            self.lifecycle
+                .tick(now, TICK_BUDGET, &|node| pods.on_node(node), &mut actions);
             for (node, plan) in plans_by_node(actions) {
                 self.send(Controller::NodeLifecycle, node.into(), None, plan);
             }
@@ -255,7 +279,9 @@ impl Plane {
     /// Carries out what is wanted about one pod on a tainted node.
     pub(crate) fn evict(&mut self, actions: Vec<Action>) {
         let pod = actions.iter().find_map(|action| match action {
-            Action::Delete { namespace, name, .. } => Some(format!("{namespace}/{name}")),
+            Action::Delete {
+                namespace, name, ..
+            } => Some(format!("{namespace}/{name}")),
             _ => None,
         });
         match pod {
@@ -265,24 +291,34 @@ impl Plane {
                 self.send(Controller::Eviction, key, None, actions);
             }
             // Events only.
-            None if !actions.is_empty() => self.send(Controller::Eviction, "".into(), None, actions),
+            None if !actions.is_empty() => {
+                self.send(Controller::Eviction, "".into(), None, actions)
+            }
             None => {}
         }
     }
 
     /// Looks at one object of the garbage collector's queue.
     fn collect(&mut self) -> bool {
-        self.collecting = self.collecting || self.cluster.is_all_synced() || self.began.elapsed() > GARBAGE_WAIT_MAX;
+        self.collecting = self.collecting
+            || self.cluster.is_all_synced()
+            || self.began.elapsed() > GARBAGE_WAIT_MAX;
         if !self.collecting || self.graph.queued() == 0 {
             return false;
         }
         let mut actions = Vec::new();
         self.graph.poll(1, &mut actions);
-        let (questions, rest): (Vec<Action>, Vec<Action>) =
-            actions.into_iter().partition(|action| matches!(action, Action::CheckOwner { .. }));
+        let (questions, rest): (Vec<Action>, Vec<Action>) = actions
+            .into_iter()
+            .partition(|action| matches!(action, Action::CheckOwner { .. }));
         for question in questions {
             if let Action::CheckOwner { uid, .. } = &question {
-                self.send(Controller::Garbage, uid.as_str().into(), None, vec![question]);
+                self.send(
+                    Controller::Garbage,
+                    uid.as_str().into(),
+                    None,
+                    vec![question],
+                );
             }
         }
         if !rest.is_empty() {
@@ -293,18 +329,32 @@ impl Plane {
 
     /// Works on the next key of a controller; false if there is none.
     fn work(&mut self, controller: Controller) -> bool {
-        let Some(key) = self.lane(controller).queue.take() else { return false };
+        let Some(key) = self.lane(controller).queue.take() else {
+            return false;
+        };
         self.progress.plans.fetch_add(1, Ordering::Relaxed);
         match controller {
             Controller::Garbage => self.look_again(&key),
             Controller::NodeLifecycle => {
                 self.lifecycle.retry(&key);
-                self.lane(controller).queue.done(&key, Verdict::HandedOver, Instant::now());
+                self.lane(controller)
+                    .queue
+                    .done(&key, Verdict::HandedOver, Instant::now());
             }
             Controller::Eviction => {
-                let plan = self.evictions.get(&key).cloned().filter(|plan| self.is_current(&key, plan));
-                let verdict = if plan.is_some() { Verdict::HandedOver } else { Verdict::Done };
-                self.lane(controller).queue.done(&key, verdict, Instant::now());
+                let plan = self
+                    .evictions
+                    .get(&key)
+                    .cloned()
+                    .filter(|plan| self.is_current(&key, plan));
+                let verdict = if plan.is_some() {
+                    Verdict::HandedOver
+                } else {
+                    Verdict::Done
+                };
+                self.lane(controller)
+                    .queue
+                    .done(&key, verdict, Instant::now());
                 match plan {
                     Some(plan) => self.send(controller, key, None, plan),
                     None => drop(self.evictions.remove(&key)),
@@ -322,8 +372,14 @@ impl Plane {
             self.graph.owner_checked(uid, OwnerFound::Unknown);
             self.graph.retry(uid);
         }
-        let verdict = if self.graph.queued() > queued { Verdict::HandedOver } else { Verdict::Done };
-        self.lane(Controller::Garbage).queue.done(key, verdict, Instant::now());
+        let verdict = if self.graph.queued() > queued {
+            Verdict::HandedOver
+        } else {
+            Verdict::Done
+        };
+        self.lane(Controller::Garbage)
+            .queue
+            .done(key, verdict, Instant::now());
     }
 
     /// Whether the pod that an eviction deletes is still there.
@@ -346,14 +402,20 @@ impl Plane {
         };
         let took = begin.elapsed();
         if took >= PACED_FROM {
-            self.lane(controller).queue.hold(&key, begin + took * (PACE + 1));
+            self.lane(controller)
+                .queue
+                .hold(&key, begin + took * (PACE + 1));
         }
         let is_work = |action: &Action| !matches!(action, Action::RequeueAfter(_));
         if actions.iter().any(is_work) {
-            let creates_or_deletes = |action: &Action| matches!(action, Action::Create { .. } | Action::Delete { .. });
+            let creates_or_deletes =
+                |action: &Action| matches!(action, Action::Create { .. } | Action::Delete { .. });
             let is_expected = matches!(
                 controller,
-                Controller::ReplicaSet | Controller::ReplicationController | Controller::Job | Controller::EndpointSlice
+                Controller::ReplicaSet
+                    | Controller::ReplicationController
+                    | Controller::Job
+                    | Controller::EndpointSlice
             );
             if is_expected && actions.iter().any(creates_or_deletes) {
                 self.lane(controller).expectations.begin(&key);
@@ -372,10 +434,14 @@ impl Plane {
 
     /// A plan made from what we wrote over ourselves would only lose: its event wakes the key.
     fn waits_for_own_write(&mut self, controller: Controller, key: &str, now: Instant) -> bool {
-        let Some(resource) = controller.resource() else { return false };
+        let Some(resource) = controller.resource() else {
+            return false;
+        };
         let seen = self.cluster.get(resource, key).map(|kept| kept.version);
         let lane = &mut self.lanes[controller as usize];
-        let Some((own, since)) = lane.own_versions.get(key).copied() else { return false };
+        let Some((own, since)) = lane.own_versions.get(key).copied() else {
+            return false;
+        };
         let until = since + OWN_WRITE_WAIT;
         if seen.is_some_and(|seen| seen < own) && now < until {
             lane.queue.add_at(key, until);
@@ -385,11 +451,24 @@ impl Plane {
         false
     }
 
-    fn send(&mut self, controller: Controller, key: Arc<str>, unless_node: Option<String>, actions: Vec<Action>) {
+    fn send(
+        &mut self,
+        controller: Controller,
+        key: Arc<str>,
+        unless_node: Option<String>,
+        actions: Vec<Action>,
+    ) {
         self.lane(controller).in_flight += 1;
         let (executor, reports) = (self.executor.clone(), self.reports.clone());
         tokio::spawn(async move {
-            let report = executor.run(Job { controller, key, unless_node, actions }).await;
+            let report = executor
+                .run(Job {
+                    controller,
+                    key,
+                    unless_node,
+                    actions,
+                })
+                .await;
             // Fails only when the plane is gone.
             let _ = reports.send(report).await;
         });
@@ -397,13 +476,25 @@ impl Plane {
 
     /// Takes in how a plan went.
     fn finished(&mut self, report: Report, now: Instant) {
-        let Report { controller, key, failure, created, deleted, own_version, requeue_micros, owners } = report;
+        let Report {
+            controller,
+            key,
+            failure,
+            created,
+            deleted,
+            own_version,
+            requeue_micros,
+            owners,
+        } = report;
         for (uid, found) in owners {
             self.graph.owner_checked(&uid, found);
         }
         let lane = &mut self.lanes[controller as usize];
         lane.in_flight = lane.in_flight.saturating_sub(1);
-        if matches!(controller, Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction) {
+        if matches!(
+            controller,
+            Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction
+        ) {
             match failure {
                 Some(_) => lane.queue.fail(&key, now),
                 None => {
@@ -431,8 +522,11 @@ impl Plane {
                 requeue_micros.map_or(Verdict::Done, after)
             }
             Some(failure) => {
-                if failure.kind != FailureKind::Conflict && (failure.creating.is_some() || controller == Controller::Namespace) {
-                    lane.failures.insert((*key).into(), (failure.creating, failure.message));
+                if failure.kind != FailureKind::Conflict
+                    && (failure.creating.is_some() || controller == Controller::Namespace)
+                {
+                    lane.failures
+                        .insert((*key).into(), (failure.creating, failure.message));
                 }
                 match failure.kind {
                     FailureKind::NamespaceTerminating => Verdict::Done,
@@ -448,13 +542,18 @@ impl Plane {
         let planned = match controller {
             Controller::Deployment => self.plan_deployment(key, micros),
             Controller::ReplicaSet => self.plan_set(controller, action::REPLICA_SETS, key, now),
-            Controller::ReplicationController => self.plan_set(controller, action::REPLICATION_CONTROLLERS, key, now),
+            Controller::ReplicationController => {
+                self.plan_set(controller, action::REPLICATION_CONTROLLERS, key, now)
+            }
             Controller::Job => self.plan_job(key, now),
             Controller::EndpointSlice => self.plan_slices(key, now),
             Controller::Namespace => self.plan_namespace(key, micros),
             Controller::ServiceAccount => self.plan_account(key),
             Controller::VanishedNode => self.plan_vanished_node(key, micros),
-            Controller::EndedPods => Some(podgc::plan_ended(&self.cluster.pods.ended(), self.config.ended_pods_max)),
+            Controller::EndedPods => Some(podgc::plan_ended(
+                &self.cluster.pods.ended(),
+                self.config.ended_pods_max,
+            )),
             Controller::StrayPod => self.plan_stray_pod(key),
             Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction => None,
         };
@@ -468,7 +567,10 @@ impl Plane {
         let wanted = self.cluster.whole(action::DEPLOYMENTS, key)?;
         let sets = self.cluster.sets_around(wanted);
         let live_pods = |uid: &str| self.cluster.pods.live_of_controller(uid);
-        let observed = deployment::Observed { replica_sets: &sets, live_pods: &live_pods };
+        let observed = deployment::Observed {
+            replica_sets: &sets,
+            live_pods: &live_pods,
+        };
         Some(deployment::plan(wanted, &observed, micros))
     }
 
@@ -482,14 +584,22 @@ impl Plane {
         let set = self.cluster.whole(resource, key)?.clone();
         let uid = object::uid(&set);
         let pods = self.cluster.pods.for_owner(uid, object::namespace(&set));
-        let wanted = object::i64_at(&set, &["spec", "replicas"]).and_then(|count| usize::try_from(count).ok());
+        let wanted = object::i64_at(&set, &["spec", "replicas"])
+            .and_then(|count| usize::try_from(count).ok());
         // Siblings only matter for the choice of what to delete.
         let shrinking = self.cluster.pods.count_of_controller(uid) > wanted.unwrap_or(0);
-        let siblings = if shrinking { self.sibling_pods(&set) } else { Vec::new() };
+        let siblings = if shrinking {
+            self.sibling_pods(&set)
+        } else {
+            Vec::new()
+        };
         let lane = &mut self.lanes[controller as usize];
         let (creations, deletions) = lane.expectations.in_flight(key, now);
         let failure = lane.failures.get(key).and_then(|(creating, message)| {
-            Some(replicaset::Failure { creating: (*creating)?, message })
+            Some(replicaset::Failure {
+                creating: (*creating)?,
+                message,
+            })
         });
         let observed = replicaset::Observed {
             pods: &pods,
@@ -502,18 +612,32 @@ impl Plane {
     }
 
     fn sibling_pods(&self, set: &Value) -> Vec<Arc<Pod>> {
-        let Some(deployment) = crate::cluster::controller_uid(set) else { return Vec::new() };
+        let Some(deployment) = crate::cluster::controller_uid(set) else {
+            return Vec::new();
+        };
         let siblings = self.cluster.sets_of(deployment);
-        let others = siblings.iter().map(|sibling| object::uid(sibling)).filter(|uid| *uid != object::uid(set));
-        others.flat_map(|uid| self.cluster.pods.of_controller(uid)).collect()
+        let others = siblings
+            .iter()
+            .map(|sibling| object::uid(sibling))
+            .filter(|uid| *uid != object::uid(set));
+        others
+            .flat_map(|uid| self.cluster.pods.of_controller(uid))
+            .collect()
     }
 
     fn plan_job(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
         let wanted = self.cluster.whole(action::JOBS, key)?.clone();
-        let pods = self.cluster.pods.for_owner(object::uid(&wanted), object::namespace(&wanted));
+        let pods = self
+            .cluster
+            .pods
+            .for_owner(object::uid(&wanted), object::namespace(&wanted));
         let lane = &mut self.lanes[Controller::Job as usize];
         let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
-        let observed = job::Observed { pods: &pods, creations_in_flight, deletions_in_flight };
+        let observed = job::Observed {
+            pods: &pods,
+            creations_in_flight,
+            deletions_in_flight,
+        };
         Some(job::plan(&wanted, &observed, now_micros()))
     }
 
@@ -524,7 +648,12 @@ impl Plane {
         let lane = &mut self.lanes[Controller::EndpointSlice as usize];
         let (creations_in_flight, _) = lane.expectations.in_flight(key, now);
         let zone_of = |node: &str| self.cluster.zone_of(node);
-        let observed = endpointslice::Observed { pods: &pods, slices: &slices, creations_in_flight, zone_of: &zone_of };
+        let observed = endpointslice::Observed {
+            pods: &pods,
+            slices: &slices,
+            creations_in_flight,
+            zone_of: &zone_of,
+        };
         Some(endpointslice::plan(&service, &observed))
     }
 
@@ -533,7 +662,13 @@ impl Plane {
         let contents: Vec<_> = self.cluster.contents(key).collect();
         let finalizers: Vec<Vec<(&str, usize)>> = contents
             .iter()
-            .map(|(_, count)| count.finalizers.iter().map(|(name, objects)| (&**name, *objects)).collect())
+            .map(|(_, count)| {
+                count
+                    .finalizers
+                    .iter()
+                    .map(|(name, objects)| (&**name, *objects))
+                    .collect()
+            })
             .collect();
         let remaining: Vec<namespace::Remaining<'_>> = contents
             .iter()
@@ -547,23 +682,42 @@ impl Plane {
             .collect();
         // A failure of the last round is shown while there is something left; an empty namespace may always go.
         let failure = self.lanes[Controller::Namespace as usize].failures.get(key);
-        let deletion_failure = failure.map(|(_, message)| message.as_str()).filter(|_| !remaining.is_empty());
-        let observed = namespace::Observed { remaining: &remaining, discovery_failure: None, deletion_failure };
+        let deletion_failure = failure
+            .map(|(_, message)| message.as_str())
+            .filter(|_| !remaining.is_empty());
+        let observed = namespace::Observed {
+            remaining: &remaining,
+            discovery_failure: None,
+            deletion_failure,
+        };
         Some(namespace::plan(wanted, &observed, micros))
     }
 
     fn plan_account(&self, key: &str) -> Option<Vec<Action>> {
         // Until the feeds are complete, what is missing may be there.
-        if ![action::SERVICE_ACCOUNTS, action::CONFIG_MAPS].into_iter().all(|resource| self.cluster.is_synced(resource)) {
+        if ![action::SERVICE_ACCOUNTS, action::CONFIG_MAPS]
+            .into_iter()
+            .all(|resource| self.cluster.is_synced(resource))
+        {
             return Some(vec![Action::RequeueAfter(100_000)]);
         }
         let wanted = self.cluster.whole(action::NAMESPACES, key)?;
-        let root_ca = self.cluster.whole(action::CONFIG_MAPS, &format!("{key}/{}", serviceaccount::ROOT_CA_CONFIG_MAP));
+        let root_ca = self.cluster.whole(
+            action::CONFIG_MAPS,
+            &format!("{key}/{}", serviceaccount::ROOT_CA_CONFIG_MAP),
+        );
         let observed = serviceaccount::Observed {
-            has_default_account: self.cluster.get(action::SERVICE_ACCOUNTS, &format!("{key}/default")).is_some(),
+            has_default_account: self
+                .cluster
+                .get(action::SERVICE_ACCOUNTS, &format!("{key}/default"))
+                .is_some(),
             root_ca: root_ca.map(|map| &**map),
         };
-        Some(serviceaccount::plan(wanted, &observed, self.config.ca_certificate_pem.as_deref()))
+        Some(serviceaccount::plan(
+            wanted,
+            &observed,
+            self.config.ca_certificate_pem.as_deref(),
+        ))
     }
 
     fn plan_vanished_node(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {
@@ -573,15 +727,31 @@ impl Plane {
             return None;
         }
         let since = self.vanished.get(key).copied()?;
-        Some(podgc::plan_node_gone(&pods, micros.saturating_sub(since), micros))
+        Some(podgc::plan_node_gone(
+            &pods,
+            micros.saturating_sub(since),
+            micros,
+        ))
     }
 
     fn plan_stray_pod(&self, key: &str) -> Option<Vec<Action>> {
         let pod = self.cluster.pod(key)?;
-        let owner = pod.controller_uid.as_deref().and_then(|uid| self.cluster.owner(uid));
+        let owner = pod
+            .controller_uid
+            .as_deref()
+            .and_then(|uid| self.cluster.owner(uid));
         let has_job = matches!(owner, Some((Controller::Job, _)));
-        let release = if has_job { None } else { job::release_orphan(pod) };
-        Some(release.into_iter().chain(podgc::plan_unbound(pod)).collect())
+        let release = if has_job {
+            None
+        } else {
+            job::release_orphan(pod)
+        };
+        Some(
+            release
+                .into_iter()
+                .chain(podgc::plan_unbound(pod))
+                .collect(),
+        )
     }
 }
 
@@ -594,7 +764,14 @@ fn plans_by_node(actions: Vec<Action>) -> Vec<(String, Vec<Action>)> {
     let mut plans: Vec<(String, Vec<Action>)> = Vec::new();
     for action in actions {
         match (&action, plans.last_mut()) {
-            (Action::Patch { resource: action::NODES, name, .. }, _) => plans.push((name.clone(), vec![action])),
+            (
+                Action::Patch {
+                    resource: action::NODES,
+                    name,
+                    ..
+                },
+                _,
+            ) => plans.push((name.clone(), vec![action])),
             (_, Some((_, plan))) => plan.push(action),
             (_, None) => plans.push((String::new(), vec![action])),
         }
@@ -615,7 +792,9 @@ fn uids_to_retry(actions: &[Action]) -> String {
                     uids.push(uid);
                 }
             }
-            Action::Delete { uid, .. } | Action::RemoveFinalizer { uid, .. } | Action::UnblockOwners { uid, .. } => {
+            Action::Delete { uid, .. }
+            | Action::RemoveFinalizer { uid, .. }
+            | Action::UnblockOwners { uid, .. } => {
                 uids.push(uid);
             }
             _ => {}
@@ -642,7 +821,10 @@ mod tests {
 
     #[test]
     fn a_failed_orphaning_is_retried_by_its_owner() {
-        assert_eq!(uids_to_retry(&[remove_owners("a", "rs"), remove_owners("b", "rs")]), "rs");
+        assert_eq!(
+            uids_to_retry(&[remove_owners("a", "rs"), remove_owners("b", "rs")]),
+            "rs"
+        );
         assert_eq!(uids_to_retry(&[remove_owners("a", "rs")]), "a,rs");
     }
 
@@ -656,10 +838,19 @@ mod tests {
             subresource: None,
             body: Value::Null,
         };
-        let actions =
-            vec![patch(action::NODES, "n1"), patch(action::PODS, "p"), patch(action::NODES, "n2"), patch(action::NODES, "n1")];
-        let plans: Vec<(String, usize)> =
-            plans_by_node(actions).into_iter().map(|(node, plan)| (node, plan.len())).collect();
-        assert_eq!(plans, [("n1".into(), 2), ("n2".into(), 1), ("n1".into(), 1)]);
+        let actions = vec![
+            patch(action::NODES, "n1"),
+            patch(action::PODS, "p"),
+            patch(action::NODES, "n2"),
+            patch(action::NODES, "n1"),
+        ];
+        let plans: Vec<(String, usize)> = plans_by_node(actions)
+            .into_iter()
+            .map(|(node, plan)| (node, plan.len()))
+            .collect();
+        assert_eq!(
+            plans,
+            [("n1".into(), 2), ("n2".into(), 1), ("n1".into(), 1)]
+        );
     }
 }

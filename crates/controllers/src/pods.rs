@@ -73,7 +73,9 @@ impl Pods {
 
     /// How many pods of an owner have not ended.
     pub(crate) fn live_of_controller(&self, uid: &str) -> usize {
-        all(&self.by_controller, uid).filter(|pod| !pod.has_ended()).count()
+        all(&self.by_controller, uid)
+            .filter(|pod| !pod.has_ended())
+            .count()
     }
 
     /// How many pods an owner controls.
@@ -83,7 +85,9 @@ impl Pods {
 
     /// Pods that an owner controls, and those of its namespace that nobody controls.
     pub(crate) fn for_owner(&self, uid: &str, namespace: &str) -> Vec<Arc<Pod>> {
-        all(&self.by_controller, uid).chain(all(&self.free, namespace)).collect()
+        all(&self.by_controller, uid)
+            .chain(all(&self.free, namespace))
+            .collect()
     }
 
     /// Pods of a namespace.
@@ -125,7 +129,11 @@ fn remove(group: &mut Group, name: &str, pod: &Arc<Pod>) {
 }
 
 fn all<'a>(group: &'a Group, name: &str) -> impl Iterator<Item = Arc<Pod>> + 'a {
-    group.get(name).into_iter().flatten().map(|pod| pod.0.clone())
+    group
+        .get(name)
+        .into_iter()
+        .flatten()
+        .map(|pod| pod.0.clone())
 }
 
 #[cfg(test)]
@@ -134,7 +142,11 @@ mod tests {
     use serde_json::json;
 
     fn pod(name: &str, owner: &str, node: &str, phase: &str) -> Arc<Pod> {
-        let owners = if owner.is_empty() { json!([]) } else { json!([{"uid": owner, "controller": true}]) };
+        let owners = if owner.is_empty() {
+            json!([])
+        } else {
+            json!([{"uid": owner, "controller": true}])
+        };
         Arc::new(Pod::from_object(&json!({
             "metadata": {"namespace": "d", "name": name, "uid": name, "ownerReferences": owners},
             "spec": {"nodeName": node}, "status": {"phase": phase}})))
@@ -149,17 +161,32 @@ mod tests {
     #[test]
     fn pods_are_found_by_owner_namespace_and_node_and_leave_nothing_behind() {
         let mut pods = Pods::default();
-        let all = [pod("a", "rs", "n1", "Running"), pod("b", "rs", "", "Failed"), pod("c", "", "n1", "Running")];
+        let all = [
+            pod("a", "rs", "n1", "Running"),
+            pod("b", "rs", "", "Failed"),
+            pod("c", "", "n1", "Running"),
+        ];
         all.iter().for_each(|pod| pods.insert(pod));
         assert_eq!(names(pods.of_controller("rs")), ["a", "b"]);
-        assert_eq!((pods.live_of_controller("rs"), pods.count_of_controller("rs")), (1, 2));
+        assert_eq!(
+            (
+                pods.live_of_controller("rs"),
+                pods.count_of_controller("rs")
+            ),
+            (1, 2)
+        );
         assert_eq!(names(pods.for_owner("rs", "d")), ["a", "b", "c"]);
         assert_eq!(names(pods.for_owner("other", "d")), ["c"]);
         assert_eq!(names(pods.of_namespace("d")), ["a", "b", "c"]);
         assert_eq!(names(pods.on_node("n1")), ["a", "c"]);
         assert_eq!(names(pods.ended()), ["b"]);
         all.iter().for_each(|pod| pods.remove(pod));
-        let groups = [&pods.by_controller, &pods.free, &pods.by_namespace, &pods.by_node];
+        let groups = [
+            &pods.by_controller,
+            &pods.free,
+            &pods.by_namespace,
+            &pods.by_node,
+        ];
         assert!(groups.iter().all(|group| group.is_empty()) && pods.ended_count() == 0);
     }
 }

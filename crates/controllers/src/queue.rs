@@ -45,7 +45,11 @@ struct Entry {
 
 impl Entry {
     fn is_idle(&self) -> bool {
-        !self.queued && !self.busy && self.failures == 0 && self.wake_at.is_none() && self.hold_until.is_none()
+        !self.queued
+            && !self.busy
+            && self.failures == 0
+            && self.wake_at.is_none()
+            && self.hold_until.is_none()
     }
 }
 
@@ -65,10 +69,15 @@ impl Queue {
         if !self.entries.contains_key(key) {
             self.entries.insert(key.into(), Entry::default());
         }
-        let Some((key, entry)) = self.entries.get_key_value(key).map(|(key, _)| key.clone()).and_then(|key| {
-            let entry = self.entries.get_mut(&key)?;
-            Some((key, entry))
-        }) else {
+        let Some((key, entry)) = self
+            .entries
+            .get_key_value(key)
+            .map(|(key, _)| key.clone())
+            .and_then(|key| {
+                let entry = self.entries.get_mut(&key)?;
+                Some((key, entry))
+            })
+        else {
             return;
         };
         if entry.busy {
@@ -111,7 +120,9 @@ impl Queue {
             && first.key().0 <= now
         {
             let key = first.remove();
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
             entry.hold_until = entry.hold_until.filter(|until| *until > now);
             if entry.wake_at.is_some_and(|at| at <= now) {
                 entry.wake_at = None;
@@ -135,7 +146,9 @@ impl Queue {
 
     /// Work on a taken key has ended.
     pub(crate) fn done(&mut self, key: &str, verdict: Verdict, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
         entry.busy = false;
         let again = std::mem::take(&mut entry.again);
         match verdict {
@@ -158,8 +171,12 @@ impl Queue {
         if !self.entries.contains_key(key) {
             self.entries.insert(key.into(), Entry::default());
         }
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let pause = BACKOFF_MIN.saturating_mul(1 << entry.failures.min(20)).min(BACKOFF_MAX);
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let pause = BACKOFF_MIN
+            .saturating_mul(1 << entry.failures.min(20))
+            .min(BACKOFF_MAX);
         entry.failures = entry.failures.saturating_add(1);
         self.add_at(key, now + pause);
     }

@@ -40,7 +40,9 @@ impl Plane {
             }
             action::DEPLOYMENTS => self.add(Controller::Deployment, &event.key, now),
             action::REPLICA_SETS => self.wake_by_set(&event, now),
-            action::REPLICATION_CONTROLLERS => self.add(Controller::ReplicationController, &event.key, now),
+            action::REPLICATION_CONTROLLERS => {
+                self.add(Controller::ReplicationController, &event.key, now)
+            }
             action::JOBS => self.wake_by_job(&event, now),
             action::SERVICES => self.add(Controller::EndpointSlice, &event.key, now),
             action::ENDPOINT_SLICES => self.wake_by_slice(&event, now),
@@ -50,7 +52,10 @@ impl Plane {
     }
 
     fn feed_graph(&mut self, event: &Event) {
-        let now = self.cluster.get(event.resource, &event.key).map(|kept| &kept.uid);
+        let now = self
+            .cluster
+            .get(event.resource, &event.key)
+            .map(|kept| &kept.uid);
         if let Some(old) = event.old.as_ref().filter(|old| now != Some(&old.uid)) {
             self.graph.forget(&old.uid);
         }
@@ -70,7 +75,11 @@ impl Plane {
             action::DEPLOYMENTS => Controller::Deployment,
             _ => return,
         };
-        if self.cluster.get(event.resource, &event.key).is_none_or(|new| new.uid != old.uid) {
+        if self
+            .cluster
+            .get(event.resource, &event.key)
+            .is_none_or(|new| new.uid != old.uid)
+        {
             self.lane(controller).forget(&event.key);
         }
     }
@@ -78,8 +87,14 @@ impl Plane {
     fn wake_by_pod(&mut self, event: &Event, now: Instant) {
         let old = event.old.as_ref().and_then(Kept::pod);
         let new = self.cluster.pod(&event.key).cloned();
-        let replaced = old.zip(new.as_ref()).is_some_and(|(old, new)| old.uid != new.uid);
-        self.note_pod(old.filter(|_| replaced || new.is_none()), new.as_ref(), old.is_none() || replaced);
+        let replaced = old
+            .zip(new.as_ref())
+            .is_some_and(|(old, new)| old.uid != new.uid);
+        self.note_pod(
+            old.filter(|_| replaced || new.is_none()),
+            new.as_ref(),
+            old.is_none() || replaced,
+        );
         if let Some(pod) = &new {
             let mut actions = Vec::new();
             self.eviction.pod_observed(pod, now_micros(), &mut actions);
@@ -88,7 +103,8 @@ impl Plane {
         if let Some(old) = old.filter(|_| replaced || new.is_none()) {
             self.eviction.pod_deleted(&old.uid);
         }
-        let owners = [old, new.as_ref()].map(|pod| pod.and_then(|pod| pod.controller_uid.as_deref()));
+        let owners =
+            [old, new.as_ref()].map(|pod| pod.and_then(|pod| pod.controller_uid.as_deref()));
         if let Some(uid) = owners[0].filter(|_| owners[0] != owners[1]) {
             self.wake_owner(uid, now);
         }
@@ -114,15 +130,28 @@ impl Plane {
             self.add(Controller::StrayPod, &event.key, now);
         }
         if self.cluster.pods.ended_count() > self.config.ended_pods_max {
-            self.lane(Controller::EndedPods).queue.add_at("ended", now + crate::plane::ENDED_PODS_INTERVAL);
+            self.lane(Controller::EndedPods)
+                .queue
+                .add_at("ended", now + crate::plane::ENDED_PODS_INTERVAL);
         }
     }
 
     /// Tells expectations what was seen.
     fn note_pod(&mut self, gone: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>, appeared: bool) {
-        for (pod, is_gone) in gone.map(|pod| (pod, true)).into_iter().chain(new.map(|pod| (pod, false))) {
-            let owner = pod.controller_uid.as_deref().and_then(|uid| self.cluster.owner(uid));
-            let Some((controller, key)) = owner.map(|(controller, key)| (controller, key.to_owned())) else { continue };
+        for (pod, is_gone) in gone
+            .map(|pod| (pod, true))
+            .into_iter()
+            .chain(new.map(|pod| (pod, false)))
+        {
+            let owner = pod
+                .controller_uid
+                .as_deref()
+                .and_then(|uid| self.cluster.owner(uid));
+            let Some((controller, key)) =
+                owner.map(|(controller, key)| (controller, key.to_owned()))
+            else {
+                continue;
+            };
             let expectations = &mut self.lane(controller).expectations;
             if is_gone || pod.deletion_micros.is_some() {
                 expectations.saw_deleted(&key, &pod.uid);
@@ -133,7 +162,11 @@ impl Plane {
     }
 
     fn wake_owner(&mut self, uid: &str, now: Instant) {
-        if let Some((controller, key)) = self.cluster.owner(uid).map(|(controller, key)| (controller, key.to_owned())) {
+        if let Some((controller, key)) = self
+            .cluster
+            .owner(uid)
+            .map(|(controller, key)| (controller, key.to_owned()))
+        {
             self.add(controller, &key, now);
         }
     }
@@ -142,7 +175,10 @@ impl Plane {
     fn wake_adopters(&mut self, pod: &Pod, now: Instant) {
         for (controller, resource) in [
             (Controller::ReplicaSet, action::REPLICA_SETS),
-            (Controller::ReplicationController, action::REPLICATION_CONTROLLERS),
+            (
+                Controller::ReplicationController,
+                action::REPLICATION_CONTROLLERS,
+            ),
             (Controller::Job, action::JOBS),
         ] {
             for key in self.selecting(resource, &pod.namespace, &pod.labels) {
@@ -159,16 +195,23 @@ impl Plane {
             if plain {
                 return selects_plainly(selector, labels);
             }
-            LabelSelector::from_object(selector).is_ok_and(|selector| !selector.is_empty() && selector.matches(labels))
+            LabelSelector::from_object(selector)
+                .is_ok_and(|selector| !selector.is_empty() && selector.matches(labels))
         };
         let all = self.cluster.in_namespace(resource, namespace);
-        all.filter(|(_, object)| selects(object)).map(|(key, _)| key.to_owned()).collect()
+        all.filter(|(_, object)| selects(object))
+            .map(|(key, _)| key.to_owned())
+            .collect()
     }
 
     /// A Deployment that recreates waits for the last pod of an emptied ReplicaSet.
     fn wake_recreating(&mut self, set_uid: &str, now: Instant) {
-        let Some((Controller::ReplicaSet, key)) = self.cluster.owner(set_uid) else { return };
-        let Some(set) = self.cluster.whole(action::REPLICA_SETS, key) else { return };
+        let Some((Controller::ReplicaSet, key)) = self.cluster.owner(set_uid) else {
+            return;
+        };
+        let Some(set) = self.cluster.whole(action::REPLICA_SETS, key) else {
+            return;
+        };
         if object::i64_at(set, &["spec", "replicas"]).unwrap_or(0) == 0
             && let Some(uid) = controller_uid(set).map(str::to_owned)
         {
@@ -179,16 +222,23 @@ impl Plane {
     fn wake_services(&mut self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>, now: Instant) {
         // Until a pod has an address no slice holds it.
         let nowhere = |pod: Option<&Arc<Pod>>| pod.is_none_or(|pod| pod.ip.is_empty());
-        let unchanged = old.zip(new).is_some_and(|(old, new)| is_same_endpoint(old, new));
+        let unchanged = old
+            .zip(new)
+            .is_some_and(|(old, new)| is_same_endpoint(old, new));
         if unchanged || (nowhere(old) && nowhere(new)) {
             return;
         }
-        let Some(namespace) = new.or(old).map(|pod| pod.namespace.clone()) else { return };
+        let Some(namespace) = new.or(old).map(|pod| pod.namespace.clone()) else {
+            return;
+        };
         let services = self.cluster.in_namespace(action::SERVICES, &namespace);
         let concerned: Vec<String> = services
             .filter(|(_, service)| {
                 let selector = object::at(service, &["spec", "selector"]);
-                [old, new].into_iter().flatten().any(|pod| selects_plainly(selector, &pod.labels))
+                [old, new]
+                    .into_iter()
+                    .flatten()
+                    .any(|pod| selects_plainly(selector, &pod.labels))
             })
             .map(|(key, _)| key.to_owned())
             .collect();
@@ -203,7 +253,8 @@ impl Plane {
             Some(view) => {
                 let mut actions = Vec::new();
                 let pods = || self.cluster.pods.on_node(&event.key);
-                self.eviction.node_observed(&event.key, &view.taints, pods, micros, &mut actions);
+                self.eviction
+                    .node_observed(&event.key, &view.taints, pods, micros, &mut actions);
                 self.lifecycle.node_observed(*view, micros);
                 self.vanished.remove(event.key.as_str());
                 self.evict(actions);
@@ -228,7 +279,9 @@ impl Plane {
 
     /// The hot path: every node's Lease is renewed every ten seconds.
     fn wake_by_lease(&mut self, event: &Event) {
-        let Some(node) = event.key.strip_prefix(NODE_LEASES) else { return };
+        let Some(node) = event.key.strip_prefix(NODE_LEASES) else {
+            return;
+        };
         let renewed = |kept: &Kept| match kept.body {
             Body::Renewed { micros } => micros,
             _ => 0,
@@ -242,7 +295,10 @@ impl Plane {
     fn wake_by_set(&mut self, event: &Event, now: Instant) {
         self.add(Controller::ReplicaSet, &event.key, now);
         let old = event.old.as_ref().and_then(Kept::whole);
-        let new = self.cluster.whole(action::REPLICA_SETS, &event.key).cloned();
+        let new = self
+            .cluster
+            .whole(action::REPLICA_SETS, &event.key)
+            .cloned();
         for set in old.into_iter().chain(&new) {
             if let Some(uid) = controller_uid(set) {
                 self.wake_owner(uid, now);
@@ -258,11 +314,18 @@ impl Plane {
 
     fn wake_by_job(&mut self, event: &Event, now: Instant) {
         self.add(Controller::Job, &event.key, now);
-        let new = self.cluster.get(action::JOBS, &event.key).map(|job| &job.uid);
+        let new = self
+            .cluster
+            .get(action::JOBS, &event.key)
+            .map(|job| &job.uid);
         if let Some(old) = event.old.as_ref().filter(|old| new != Some(&old.uid)) {
             // Nobody counts these any more: they lose the finalizer that waits for it.
             for pod in self.cluster.pods.of_controller(&old.uid) {
-                self.add(Controller::StrayPod, &format!("{}/{}", pod.namespace, pod.name), now);
+                self.add(
+                    Controller::StrayPod,
+                    &format!("{}/{}", pod.namespace, pod.name),
+                    now,
+                );
             }
         }
     }
@@ -270,28 +333,40 @@ impl Plane {
     fn wake_by_slice(&mut self, event: &Event, now: Instant) {
         let new = self.cluster.get(action::ENDPOINT_SLICES, &event.key);
         let service = |kept: &Kept| kept.whole().and_then(|slice| service_of(slice));
-        let (appeared, gone) = (new.map(|new| (new.uid.clone(), service(new))), event.old.as_ref());
+        let (appeared, gone) = (
+            new.map(|new| (new.uid.clone(), service(new))),
+            event.old.as_ref(),
+        );
         let gone = gone.map(|old| (old.uid.clone(), service(old)));
         let replaced = appeared.as_ref().map(|(uid, _)| uid) != gone.as_ref().map(|(uid, _)| uid);
         if let Some((uid, Some(service))) = gone {
             if replaced {
-                self.lane(Controller::EndpointSlice).expectations.saw_deleted(&service, &uid);
+                self.lane(Controller::EndpointSlice)
+                    .expectations
+                    .saw_deleted(&service, &uid);
             }
             self.add(Controller::EndpointSlice, &service, now);
         }
         if let Some((uid, Some(service))) = appeared {
-            self.lane(Controller::EndpointSlice).expectations.saw_created(&service, &uid);
+            self.lane(Controller::EndpointSlice)
+                .expectations
+                .saw_created(&service, &uid);
             self.add(Controller::EndpointSlice, &service, now);
         }
     }
 
     /// The last object of a resource in a namespace that is going away brings the namespace's end nearer.
     fn wake_emptied_namespace(&mut self, event: &Event, now: Instant) {
-        let Some((namespace, _)) = event.key.split_once('/') else { return };
+        let Some((namespace, _)) = event.key.split_once('/') else {
+            return;
+        };
         if self.cluster.get(event.resource, &event.key).is_some() {
             return;
         }
-        let going = self.cluster.get(action::NAMESPACES, namespace).is_some_and(|namespace| namespace.deleting);
+        let going = self
+            .cluster
+            .get(action::NAMESPACES, namespace)
+            .is_some_and(|namespace| namespace.deleting);
         if going && self.cluster.is_empty_of(namespace, event.resource) {
             self.add(Controller::Namespace, namespace, now);
         }
@@ -300,7 +375,13 @@ impl Plane {
 
 /// Whether a pod is still the same to those who look for endpoints.
 fn is_same_endpoint(old: &Pod, new: &Pod) -> bool {
-    let flags = |pod: &Pod| (pod.is_ready(), pod.deletion_micros.is_some(), pod.has_ended());
+    let flags = |pod: &Pod| {
+        (
+            pod.is_ready(),
+            pod.deletion_micros.is_some(),
+            pod.has_ended(),
+        )
+    };
     (&old.uid, &old.ip, &old.node_name) == (&new.uid, &new.ip, &new.node_name)
         && flags(old) == flags(new)
         && old.labels == new.labels
@@ -308,8 +389,12 @@ fn is_same_endpoint(old: &Pod, new: &Pod) -> bool {
 
 /// Whether a plain map of labels, as Services have it, selects these labels. An empty one selects nothing.
 fn selects_plainly(selector: &Value, labels: &Value) -> bool {
-    let Some(pairs) = selector.as_object().filter(|pairs| !pairs.is_empty()) else { return false };
-    pairs.iter().all(|(key, value)| labels.get(key) == Some(value))
+    let Some(pairs) = selector.as_object().filter(|pairs| !pairs.is_empty()) else {
+        return false;
+    };
+    pairs
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 #[cfg(test)]
@@ -321,7 +406,10 @@ mod tests {
     fn a_plain_selector_selects_what_has_all_its_pairs() {
         let labels = json!({"app": "web", "tier": "front"});
         assert!(selects_plainly(&json!({"app": "web"}), &labels));
-        assert!(!selects_plainly(&json!({"app": "web", "tier": "back"}), &labels));
+        assert!(!selects_plainly(
+            &json!({"app": "web", "tier": "back"}),
+            &labels
+        ));
         assert!(!selects_plainly(&json!({}), &labels));
         assert!(!selects_plainly(&Value::Null, &labels));
         assert!(!selects_plainly(&json!({"app": "web"}), &Value::Null));

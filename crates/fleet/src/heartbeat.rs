@@ -20,20 +20,34 @@ use crate::{FleetConfig, FleetProgress, REQUESTS_IN_FLIGHT_MAX, resource};
 const TICK: Duration = Duration::from_millis(20);
 
 pub(crate) fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Renews Leases for ever.
-pub(crate) async fn run(client: &Client, config: &FleetConfig, nodes: &Arc<Nodes>, progress: &Arc<FleetProgress>) {
+pub(crate) async fn run(
+    client: &Client,
+    config: &FleetConfig,
+    nodes: &Arc<Nodes>,
+    progress: &Arc<FleetProgress>,
+) {
     let slots = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
     let start = Instant::now();
     each_due(config.nodes, config.lease_interval, async |index, due| {
         if nodes.lease_version(index).is_none() {
             return;
         }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         progress.late(start.elapsed().saturating_sub(due));
-        let (client, config, nodes, progress) = (client.clone(), config.clone(), nodes.clone(), progress.clone());
+        let (client, config, nodes, progress) = (
+            client.clone(),
+            config.clone(),
+            nodes.clone(),
+            progress.clone(),
+        );
         tokio::spawn(async move {
             let _slot = slot;
             match renew(&client, &config, &nodes, index).await {
@@ -57,14 +71,23 @@ pub(crate) async fn post_statuses(client: &Client, config: &FleetConfig, nodes: 
         if nodes.lease_version(index).is_none() {
             return;
         }
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         let client = client.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let patch = json!({"status": {"conditions": conditions_heartbeat()}});
             let name = node_name(index);
             let result = client
-                .patch(resource("", "nodes"), "", &name, "status", PatchType::StrategicMerge, &patch)
+                .patch(
+                    resource("", "nodes"),
+                    "",
+                    &name,
+                    "status",
+                    PatchType::StrategicMerge,
+                    &patch,
+                )
                 .await;
             if let Err(error) = result {
                 tracing::debug!(node = name, %error, "node status failed");
@@ -101,14 +124,25 @@ async fn each_due(count: usize, interval: Duration, mut work: impl AsyncFnMut(us
         while done < due {
             let due_nanos = done * interval.as_nanos() / count as u128;
             let index = usize::try_from(done % count as u128).unwrap_or(0);
-            work(index, Duration::from_nanos(u64::try_from(due_nanos).unwrap_or(u64::MAX))).await;
+            work(
+                index,
+                Duration::from_nanos(u64::try_from(due_nanos).unwrap_or(u64::MAX)),
+            )
+            .await;
             done += 1;
         }
     }
 }
 
-async fn renew(client: &Client, config: &FleetConfig, nodes: &Nodes, index: usize) -> Result<(), ClientError> {
-    let Some(version) = nodes.lease_version(index) else { return Ok(()) };
+async fn renew(
+    client: &Client,
+    config: &FleetConfig,
+    nodes: &Nodes,
+    index: usize,
+) -> Result<(), ClientError> {
+    let Some(version) = nodes.lease_version(index) else {
+        return Ok(());
+    };
     let lease = lease_object(
         index,
         &nodes.uid(index),
@@ -119,7 +153,10 @@ async fn renew(client: &Client, config: &FleetConfig, nodes: &Nodes, index: usiz
     let leases = resource("coordination.k8s.io", "leases");
     let body = encode(leases, &lease)?;
     let name = node_name(index);
-    match client.update_encoded(leases, "kube-node-lease", &name, "", body).await {
+    match client
+        .update_encoded(leases, "kube-node-lease", &name, "", body)
+        .await
+    {
         Ok(reply) => {
             if let Some(version) = version_of(leases, &reply) {
                 nodes.set_lease_version(index, &version);
@@ -129,7 +166,9 @@ async fn renew(client: &Client, config: &FleetConfig, nodes: &Nodes, index: usiz
         // Somebody wrote it, or it was lost in a crash: find out, and renew in the next round or by the creation.
         Err(error) if error.is_conflict() || error.is_not_found() => {
             let lease = match client.get(leases, "kube-node-lease", &name).await {
-                Err(error) if error.is_not_found() => ensure_lease(client, config, nodes, index).await?,
+                Err(error) if error.is_not_found() => {
+                    ensure_lease(client, config, nodes, index).await?
+                }
                 result => result?,
             };
             nodes.set_lease_version(index, meta::object::resource_version(&lease));
@@ -151,9 +190,13 @@ fn encode(leases: &schema::Resource, lease: &meta::Value) -> Result<Bytes, Clien
 /// The version in a reply, read without decoding the rest.
 fn version_of(leases: &schema::Resource, reply: &[u8]) -> Option<String> {
     static READER: std::sync::OnceLock<Option<schema::FieldReader>> = std::sync::OnceLock::new();
-    let reader = READER.get_or_init(|| schema::FieldReader::compile(leases.type_id, "metadata.resourceVersion"));
+    let reader = READER
+        .get_or_init(|| schema::FieldReader::compile(leases.type_id, "metadata.resourceVersion"));
     let unknown = schema::envelope::unwrap(reply).ok()?;
-    reader.as_ref()?.read_str(unknown.raw).map(std::borrow::Cow::into_owned)
+    reader
+        .as_ref()?
+        .read_str(unknown.raw)
+        .map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -162,13 +205,23 @@ mod tests {
 
     #[test]
     fn every_node_is_due_once_an_interval() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         let mut seen = Vec::new();
         runtime.block_on(async {
-            let rounds = each_due(5, Duration::from_millis(100), async |index, _| seen.push(index));
+            let rounds = each_due(5, Duration::from_millis(100), async |index, _| {
+                seen.push(index)
+            });
             let _ = tokio::time::timeout(Duration::from_millis(260), rounds).await;
         });
         assert!(seen.len() >= 5, "{seen:?}");
-        assert!(seen.iter().enumerate().all(|(place, index)| *index == place % 5), "{seen:?}");
+        assert!(
+            seen.iter()
+                .enumerate()
+                .all(|(place, index)| *index == place % 5),
+            "{seen:?}"
+        );
     }
 }

@@ -78,7 +78,8 @@ pub struct FleetProgress {
 impl FleetProgress {
     fn late(&self, late: Duration) {
         let millis = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
-        self.renewal_late_max_millis.fetch_max(millis, Ordering::Relaxed);
+        self.renewal_late_max_millis
+            .fetch_max(millis, Ordering::Relaxed);
     }
 }
 

@@ -18,7 +18,12 @@ pub struct NodeShape {
 
 impl Default for NodeShape {
     fn default() -> NodeShape {
-        NodeShape { cpu_cores: 32, memory_gib: 256, pods: 110, zones: 3 }
+        NodeShape {
+            cpu_cores: 32,
+            memory_gib: 256,
+            pods: 110,
+            zones: 3,
+        }
     }
 }
 
@@ -44,7 +49,10 @@ pub(crate) fn node_address(index: usize) -> String {
 #[must_use]
 pub fn node_object(index: usize, shape: &NodeShape, now_micros: i64) -> Value {
     let name = node_name(index);
-    let zone = format!("zone-{}", char::from(b'a' + u8::try_from(index % shape.zones.clamp(1, 26)).unwrap_or(0)));
+    let zone = format!(
+        "zone-{}",
+        char::from(b'a' + u8::try_from(index % shape.zones.clamp(1, 26)).unwrap_or(0))
+    );
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -109,10 +117,30 @@ pub(crate) fn conditions(now_micros: i64) -> Value {
                "lastHeartbeatTime": now, "lastTransitionTime": now})
     };
     json!([
-        condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        condition(
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available"
+        ),
+        condition(
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure"
+        ),
+        condition(
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available"
+        ),
+        condition(
+            "Ready",
+            "True",
+            "KubeletReady",
+            "kubelet is posting ready status"
+        ),
     ])
 }
 

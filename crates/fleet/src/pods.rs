@@ -74,7 +74,8 @@ pub(crate) async fn run(client: &Client, config: &FleetConfig, progress: &Arc<Fl
         .spawn(move |object| read(&object, nodes, job_run_time));
     let slots = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
     let mut queue = Queue::default();
-    let (retry_sender, mut retries) = tokio::sync::mpsc::channel::<(String, Step)>(REQUESTS_IN_FLIGHT_MAX);
+    let (retry_sender, mut retries) =
+        tokio::sync::mpsc::channel::<(String, Step)>(REQUESTS_IN_FLIGHT_MAX);
     loop {
         let next = queue.next_due();
         tokio::select! {
@@ -115,7 +116,11 @@ struct Queue {
 
 impl Queue {
     fn observe(&mut self, key: String, pod: Pod, config: &FleetConfig, now: Instant) {
-        let before = self.pods.get(&key).filter(|old| old.uid == pod.uid).map(|old| old.stage);
+        let before = self
+            .pods
+            .get(&key)
+            .filter(|old| old.uid == pod.uid)
+            .map(|old| old.stage);
         if before == Some(pod.stage) {
             return;
         }
@@ -146,7 +151,10 @@ impl Queue {
     }
 
     fn next_due(&self) -> Instant {
-        self.due.peek().map_or_else(|| Instant::now() + Duration::from_secs(3600), |Reverse((at, ..))| *at)
+        self.due.peek().map_or_else(
+            || Instant::now() + Duration::from_secs(3600),
+            |Reverse((at, ..))| *at,
+        )
     }
 
     fn pop_due(&mut self, now: Instant) -> Option<(String, Step, Pod)> {
@@ -186,8 +194,14 @@ fn read(object: &Value, nodes: usize, job_run_time: Duration) -> Option<Pod> {
         Some("Running") => Stage::Running,
         _ => Stage::Bound,
     };
-    let job = meta::object::owner_references(object).iter().any(|owner| owner["kind"] == "Job");
-    let sleep = spec["containers"].as_array().into_iter().flatten().find_map(sleep_time);
+    let job = meta::object::owner_references(object)
+        .iter()
+        .any(|owner| owner["kind"] == "Job");
+    let sleep = spec["containers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find_map(sleep_time);
     Some(Pod {
         namespace: meta::object::namespace(object).to_owned(),
         name: meta::object::name(object).to_owned(),
@@ -204,39 +218,70 @@ fn read(object: &Value, nodes: usize, job_run_time: Duration) -> Option<Pod> {
 
 fn containers(list: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    list.as_array().into_iter().flatten().map(|c| (text(&c["name"]), text(&c["image"]))).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| (text(&c["name"]), text(&c["image"])))
+        .collect()
 }
 
 /// The longest initial delay of the readiness probes.
 fn ready_delay(spec: &Value) -> Duration {
     let delays = spec["containers"].as_array().into_iter().flatten();
-    let seconds = delays.filter_map(|c| c["readinessProbe"]["initialDelaySeconds"].as_u64()).max();
+    let seconds = delays
+        .filter_map(|c| c["readinessProbe"]["initialDelaySeconds"].as_u64())
+        .max();
     Duration::from_secs(seconds.unwrap_or(0)).min(DELAY_MAX)
 }
 
 /// `sleep N` as a container's command, straight or in a shell's `-c`.
 fn sleep_time(container: &Value) -> Option<Duration> {
-    let words = ["command", "args"].into_iter().flat_map(|key| container[key].as_array().into_iter().flatten());
+    let words = ["command", "args"]
+        .into_iter()
+        .flat_map(|key| container[key].as_array().into_iter().flatten());
     let line: Vec<&str> = words.filter_map(Value::as_str).collect();
     let line = line.join(" ");
     let mut words = line.split_whitespace().skip_while(|word| *word != "sleep");
     words.next()?;
-    let seconds: u64 = words.next()?.trim_end_matches([';', 's', '&']).parse().ok()?;
+    let seconds: u64 = words
+        .next()?
+        .trim_end_matches([';', 's', '&'])
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds).min(DELAY_MAX))
 }
 
-async fn act(client: &Client, progress: &FleetProgress, pod: &Pod, step: Step) -> Result<(), ClientError> {
+async fn act(
+    client: &Client,
+    progress: &FleetProgress,
+    pod: &Pod,
+    step: Step,
+) -> Result<(), ClientError> {
     let pods = resource("", "pods");
     if step == Step::Stop {
-        let options =
-            DeleteOptions { uid: pod.uid.clone(), grace_period_seconds: Some(0), ..DeleteOptions::default() };
-        client.delete(pods, &pod.namespace, &pod.name, &options).await?;
+        let options = DeleteOptions {
+            uid: pod.uid.clone(),
+            grace_period_seconds: Some(0),
+            ..DeleteOptions::default()
+        };
+        client
+            .delete(pods, &pod.namespace, &pod.name, &options)
+            .await?;
         progress.pods_stopped.fetch_add(1, Ordering::Relaxed);
         return Ok(());
     }
     let status = status(pod, step);
     let patch = json!({"metadata": {"uid": pod.uid}, "status": status});
-    client.patch(pods, &pod.namespace, &pod.name, "status", PatchType::StrategicMerge, &patch).await?;
+    client
+        .patch(
+            pods,
+            &pod.namespace,
+            &pod.name,
+            "status",
+            PatchType::StrategicMerge,
+            &patch,
+        )
+        .await?;
     if step == Step::Start {
         progress.pods_started.fetch_add(1, Ordering::Relaxed);
     }
@@ -257,8 +302,17 @@ fn status(pod: &Pod, step: Step) -> Value {
         }
         condition
     };
-    let why = if finished { "PodCompleted" } else if ready { "" } else { "ContainersNotReady" };
-    let mut conditions = vec![condition("Ready", ready, why), condition("ContainersReady", ready, why)];
+    let why = if finished {
+        "PodCompleted"
+    } else if ready {
+        ""
+    } else {
+        "ContainersNotReady"
+    };
+    let mut conditions = vec![
+        condition("Ready", ready, why),
+        condition("ContainersReady", ready, why),
+    ];
     let host_address = node_address(pod.node);
     let container = |(name, image): &(String, String), ended: bool| {
         let state = if ended {
@@ -271,20 +325,32 @@ fn status(pod: &Pod, step: Step) -> Value {
                "containerID": format!("simulated://{}/{name}", pod.uid), "ready": ready && !ended,
                "started": !ended, "restartCount": 0, "state": state})
     };
-    let statuses: Vec<Value> = pod.containers.iter().map(|c| container(c, finished)).collect();
+    let statuses: Vec<Value> = pod
+        .containers
+        .iter()
+        .map(|c| container(c, finished))
+        .collect();
     let mut status = json!({"phase": if finished { "Succeeded" } else { "Running" },
                             "containerStatuses": statuses});
     if step == Step::Start {
         conditions.push(condition("Initialized", true, ""));
         conditions.push(condition("PodReadyToStartContainers", true, ""));
-        let address = if pod.host_network { host_address.clone() } else { next_pod_address() };
+        let address = if pod.host_network {
+            host_address.clone()
+        } else {
+            next_pod_address()
+        };
         status["hostIP"] = host_address.as_str().into();
         status["hostIPs"] = json!([{"ip": host_address}]);
         status["podIP"] = address.as_str().into();
         status["podIPs"] = json!([{"ip": address}]);
         status["startTime"] = now.as_str().into();
         if !pod.init_containers.is_empty() {
-            let statuses: Vec<Value> = pod.init_containers.iter().map(|c| container(c, true)).collect();
+            let statuses: Vec<Value> = pod
+                .init_containers
+                .iter()
+                .map(|c| container(c, true))
+                .collect();
             status["initContainerStatuses"] = statuses.into();
         }
     }
@@ -318,19 +384,39 @@ mod tests {
         let config = FleetConfig::new(10);
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.observe("d/p".into(), read_pod(&pod("Pending"), 10).unwrap(), &config, now);
+        queue.observe(
+            "d/p".into(),
+            read_pod(&pod("Pending"), 10).unwrap(),
+            &config,
+            now,
+        );
         // Seen twice in one stage: one step.
-        queue.observe("d/p".into(), read_pod(&pod("Pending"), 10).unwrap(), &config, now);
+        queue.observe(
+            "d/p".into(),
+            read_pod(&pod("Pending"), 10).unwrap(),
+            &config,
+            now,
+        );
         assert!(queue.pop_due(now).is_none());
         let later = now + config.pod_start_delay;
         let (_, step, _) = queue.pop_due(later).unwrap();
         assert_eq!(step, Step::Start);
         assert!(queue.pop_due(later).is_none());
         // Deleted before it became ready: only the stop is left.
-        queue.observe("d/p".into(), read_pod(&pod("Running"), 10).unwrap(), &config, later);
+        queue.observe(
+            "d/p".into(),
+            read_pod(&pod("Running"), 10).unwrap(),
+            &config,
+            later,
+        );
         let mut deleted = pod("Running");
         deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-        queue.observe("d/p".into(), read_pod(&deleted, 10).unwrap(), &config, later);
+        queue.observe(
+            "d/p".into(),
+            read_pod(&deleted, 10).unwrap(),
+            &config,
+            later,
+        );
         let end = later + config.pod_stop_delay;
         assert_eq!(queue.pop_due(end).unwrap().1, Step::Stop);
         assert!(queue.pop_due(end).is_none());
@@ -348,7 +434,10 @@ mod tests {
     fn sleep_commands_say_how_long_a_job_runs() {
         let seconds = |container: Value| sleep_time(&container).map(|time| time.as_secs());
         assert_eq!(seconds(json!({"command": ["sleep", "5"]})), Some(5));
-        assert_eq!(seconds(json!({"command": ["sh", "-c", "echo hi; sleep 12; true"]})), Some(12));
+        assert_eq!(
+            seconds(json!({"command": ["sh", "-c", "echo hi; sleep 12; true"]})),
+            Some(12)
+        );
         assert_eq!(seconds(json!({"command": ["true"]})), None);
         assert_eq!(seconds(json!({})), None);
     }

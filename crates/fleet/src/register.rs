@@ -45,7 +45,14 @@ impl Nodes {
     pub(crate) fn uid(&self, index: usize) -> String {
         let uid = self.uids.lock().unwrap_or_else(PoisonError::into_inner)[index];
         let hex = format!("{uid:032x}");
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
     }
 
     fn set_uid(&self, index: usize, uid: &str) {
@@ -56,12 +63,22 @@ impl Nodes {
 }
 
 /// Registers all nodes, many at a time; each is tried until it succeeds.
-pub(crate) async fn run(client: &Client, config: &FleetConfig, nodes: &Arc<Nodes>, progress: &Arc<FleetProgress>) {
+pub(crate) async fn run(
+    client: &Client,
+    config: &FleetConfig,
+    nodes: &Arc<Nodes>,
+    progress: &Arc<FleetProgress>,
+) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..REQUESTS_IN_FLIGHT_MAX.min(config.nodes) {
-        let (client, config, nodes, progress, next) =
-            (client.clone(), config.clone(), nodes.clone(), progress.clone(), next.clone());
+        let (client, config, nodes, progress, next) = (
+            client.clone(),
+            config.clone(),
+            nodes.clone(),
+            progress.clone(),
+            next.clone(),
+        );
         workers.spawn(async move {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
@@ -79,17 +96,37 @@ pub(crate) async fn run(client: &Client, config: &FleetConfig, nodes: &Arc<Nodes
     while workers.join_next().await.is_some() {}
 }
 
-async fn register(client: &Client, config: &FleetConfig, nodes: &Nodes, index: usize) -> Result<(), ClientError> {
+async fn register(
+    client: &Client,
+    config: &FleetConfig,
+    nodes: &Nodes,
+    index: usize,
+) -> Result<(), ClientError> {
     let now_micros = crate::heartbeat::now_micros();
     let node_resource = resource("", "nodes");
-    let created = client.create(node_resource, "", &node_object(index, &config.shape, now_micros)).await;
+    let created = client
+        .create(
+            node_resource,
+            "",
+            &node_object(index, &config.shape, now_micros),
+        )
+        .await;
     let node = match created {
         Ok(node) => node,
         // A node of an earlier run: say that it is alive again, as a kubelet does.
         Err(error) if error.is_already_exists() => {
             let patch = json!({"status": node_status(index, &config.shape, now_micros)});
             let name = node_name(index);
-            client.patch(node_resource, "", &name, "status", PatchType::StrategicMerge, &patch).await?
+            client
+                .patch(
+                    node_resource,
+                    "",
+                    &name,
+                    "status",
+                    PatchType::StrategicMerge,
+                    &patch,
+                )
+                .await?
         }
         Err(error) => return Err(error),
     };
@@ -108,10 +145,18 @@ pub(crate) async fn ensure_lease(
 ) -> Result<Value, ClientError> {
     let leases = resource("coordination.k8s.io", "leases");
     let now_micros = crate::heartbeat::now_micros();
-    let lease = lease_object(index, &nodes.uid(index), config.lease_duration_seconds, now_micros, "");
+    let lease = lease_object(
+        index,
+        &nodes.uid(index),
+        config.lease_duration_seconds,
+        now_micros,
+        "",
+    );
     match client.create(leases, "kube-node-lease", &lease).await {
         Err(error) if error.is_already_exists() => {
-            client.get(leases, "kube-node-lease", &node_name(index)).await
+            client
+                .get(leases, "kube-node-lease", &node_name(index))
+                .await
         }
         result => result,
     }

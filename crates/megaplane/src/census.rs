@@ -8,7 +8,9 @@ use meta::Value;
 
 /// Counts Ready nodes for ever.
 pub async fn run(client: Client, ready: Arc<AtomicUsize>) {
-    let Some(nodes) = schema::resource("", "v1", "nodes") else { return };
+    let Some(nodes) = schema::resource("", "v1", "nodes") else {
+        return;
+    };
     let mut changes = Reflector::new(client, nodes).spawn(|node| is_ready(&node));
     let mut mirror = Mirror::default();
     let mut count = 0usize;
@@ -31,5 +33,8 @@ pub async fn run(client: Client, ready: Arc<AtomicUsize>) {
 
 fn is_ready(node: &Value) -> bool {
     let conditions = node["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }

@@ -8,6 +8,16 @@ use clap::{Args, Parser, Subcommand};
 /// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
 const NODES_MAX: i64 = 4_000_000;
 
+/// Bounds of a benchmark: its pods have names of seven digits, and a day has an end.
+const PODS_MAX: i64 = 9_000_000;
+const OPERATIONS_MAX: i64 = 1_000_000_000;
+const RUNS_MAX: i64 = 1_000;
+
+/// A number from 1 to `max`.
+fn amount(max: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=max)
+}
+
 /// A Kubernetes control plane for one million nodes, in one binary.
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, max_term_width = 100)]
@@ -34,7 +44,9 @@ Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Eve
 Examples:
   megaplane bench list
   megaplane bench store-put --json
-  megaplane bench schedule --nodes 100000 --pods 100000 --core-only")]
+  megaplane bench schedule --nodes 100000 --pods 100000 --core-only
+
+Everything runs in this process and in memory; nothing on disk is touched. Figures are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
     Version {
@@ -66,7 +78,12 @@ pub struct UpOptions {
     #[arg(long, value_name = "PATH")]
     pub kubeconfig: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, or per module (for example `warn,apiserver=debug`)
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "MEGAPLANE_LOG")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "MEGAPLANE_LOG"
+    )]
     pub log: String,
 }
 
@@ -76,15 +93,18 @@ pub struct BenchOptions {
     /// Which benchmark; `list` names them
     #[arg(value_name = "NAME", default_value = "list")]
     pub name: String,
-    /// Nodes in the cluster
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub nodes: usize,
+    /// Nodes in the cluster; Leases of lease-renewal
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(NODES_MAX))]
+    pub nodes: u32,
     /// Pods to schedule
-    #[arg(long, value_name = "M", default_value_t = 10_000)]
-    pub pods: usize,
+    #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = amount(PODS_MAX))]
+    pub pods: u32,
     /// Operations to make, for benchmarks that count operations
-    #[arg(long, value_name = "N", default_value_t = 200_000)]
-    pub operations: usize,
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
+    pub operations: u32,
+    /// Repetitions of which the median counts; long ones are repeated less
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = amount(RUNS_MAX))]
+    pub runs: u32,
     /// The decision alone, without API and binding (schedule)
     #[arg(long)]
     pub core_only: bool,
@@ -97,9 +117,10 @@ impl From<BenchOptions> for bench::Options {
     fn from(options: BenchOptions) -> bench::Options {
         bench::Options {
             name: options.name,
-            nodes: options.nodes,
-            pods: options.pods,
-            operations: options.operations,
+            nodes: options.nodes as usize,
+            pods: options.pods as usize,
+            operations: options.operations as usize,
+            runs: options.runs as usize,
             core_only: options.core_only,
             json: options.json,
         }
@@ -124,6 +145,8 @@ mod tests {
             &["megaplane", "up", "--secure-port", "70000"],
             &["megaplane", "up", "--bind-address", "nowhere"],
             &["megaplane", "up", "--ephemeral", "--data-dir", "x"],
+            &["megaplane", "bench", "schedule", "--nodes", "0"],
+            &["megaplane", "bench", "schedule", "--runs", "many"],
             &["megaplane", "fly"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

@@ -39,9 +39,15 @@ fn main() -> ExitCode {
 fn version(json: bool) {
     let kubernetes = apiserver::version_info();
     if json {
-        println!("{}", serde_json::json!({"megaplane": env!("CARGO_PKG_VERSION"), "kubernetes": kubernetes}));
+        println!(
+            "{}",
+            serde_json::json!({"megaplane": env!("CARGO_PKG_VERSION"), "kubernetes": kubernetes})
+        );
     } else {
         let served = kubernetes["gitVersion"].as_str().unwrap_or_default();
-        println!("megaplane {} (Kubernetes API {served})", env!("CARGO_PKG_VERSION"));
+        println!(
+            "megaplane {} (Kubernetes API {served})",
+            env!("CARGO_PKG_VERSION")
+        );
     }
 }

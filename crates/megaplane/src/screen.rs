@@ -90,12 +90,17 @@ impl Screen {
         if self.terminal {
             let bar = self.bar.get_or_insert_with(|| {
                 let bar = bars().add(ProgressBar::new_spinner());
-                bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| plain()));
+                bar.set_style(
+                    ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| plain()),
+                );
                 bar
             });
             bar.set_message(line);
             bar.tick();
-        } else if self.printed.is_none_or(|at| now.duration_since(at) >= PRINT_INTERVAL) {
+        } else if self
+            .printed
+            .is_none_or(|at| now.duration_since(at) >= PRINT_INTERVAL)
+        {
             self.printed = Some(now);
             say(&line);
         }
@@ -113,7 +118,10 @@ impl Screen {
             let due = self.printed.is_none_or(|at| at.elapsed() >= PRINT_INTERVAL);
             if due {
                 self.printed = Some(Instant::now());
-                say(&format!("registering nodes: {} of {}", figures.registered, figures.nodes_wanted));
+                say(&format!(
+                    "registering nodes: {} of {}",
+                    figures.registered, figures.nodes_wanted
+                ));
             }
             return;
         }
@@ -124,13 +132,20 @@ impl Screen {
             bar
         });
         bar.set_position(figures.registered as u64);
-        bar.set_message(format!("({rate:.0} writes/s, {})", mebibytes(figures.resident_bytes)));
+        bar.set_message(format!(
+            "({rate:.0} writes/s, {})",
+            mebibytes(figures.resident_bytes)
+        ));
     }
 
     fn rate(&mut self, now: Instant, writes: u64) -> f64 {
         let (at, before) = self.last.replace((now, writes)).unwrap_or((now, writes));
         let seconds = now.duration_since(at).as_secs_f64();
-        if seconds > 0.0 { writes.saturating_sub(before) as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 {
+            writes.saturating_sub(before) as f64 / seconds
+        } else {
+            0.0
+        }
     }
 }
 
@@ -140,7 +155,10 @@ fn plain() -> ProgressStyle {
 
 fn status_line(figures: &Figures, rate: f64) -> String {
     let late = if figures.nodes_wanted > 0 {
-        format!(" | leases at most {:.1} s late", figures.late_max_millis as f64 / 1000.0)
+        format!(
+            " | leases at most {:.1} s late",
+            figures.late_max_millis as f64 / 1000.0
+        )
     } else {
         String::new()
     };
@@ -186,7 +204,6 @@ impl Write for LogWriter {
         Ok(())
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -69,14 +69,19 @@ pub fn run(options: &UpOptions) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let files = threads::raise_file_limit();
     if files < OPEN_FILES_MIN {
-        tracing::warn!(files, "this process may open few files: many clients will be refused");
+        tracing::warn!(
+            files,
+            "this process may open few files: many clients will be refused"
+        );
     }
     let places = Places::of(options).map_err(UpError::Usage)?;
     let plane = Plane::start(options, &places)?;
     say(&format!(
         "Megaplane {} serves Kubernetes {} on https://{} ({} ms after start)",
         env!("CARGO_PKG_VERSION"),
-        apiserver::version_info()["gitVersion"].as_str().unwrap_or_default(),
+        apiserver::version_info()["gitVersion"]
+            .as_str()
+            .unwrap_or_default(),
         plane.address,
         begun.elapsed().as_millis()
     ));
@@ -84,7 +89,10 @@ pub fn run(options: &UpOptions) -> Result<(), Box<dyn std::error::Error>> {
         Some(data) => say(&format!("data in {}", data.display())),
         None => say("nothing is kept (--ephemeral)"),
     }
-    say(&format!("  export KUBECONFIG={}", places.kubeconfig.display()));
+    say(&format!(
+        "  export KUBECONFIG={}",
+        places.kubeconfig.display()
+    ));
     let result = plane.watch_over();
     plane.stop(&places)?;
     result.map_err(Into::into)
@@ -107,17 +115,31 @@ impl Plane {
     fn start(options: &UpOptions, places: &Places) -> Result<Plane, UpError> {
         // The port first: two planes on one port would otherwise fight over the data directory's error.
         let runtimes = std::thread::available_parallelism().map_or(1, usize::from);
-        let sockets = listen::bind(SocketAddr::new(options.bind_address, options.secure_port), runtimes)?;
+        let sockets = listen::bind(
+            SocketAddr::new(options.bind_address, options.secure_port),
+            runtimes,
+        )?;
         let address = match sockets.first() {
             Some(socket) => socket.local_addr()?,
             None => SocketAddr::new(options.bind_address, options.secure_port),
         };
         let seed = u64::try_from(apiserver::now_micros()).unwrap_or(1);
         let (store, disk) = match &places.data {
-            None => (Arc::new(Store::new(StoreConfig { seed, ..StoreConfig::default() })), None),
+            None => (
+                Arc::new(Store::new(StoreConfig {
+                    seed,
+                    ..StoreConfig::default()
+                })),
+                None,
+            ),
             Some(data) => {
-                let store = Arc::new(Store::new(StoreConfig { log: true, seed, ..StoreConfig::default() }));
-                let disk = wal::Disk::open(&data.join("store"), store.clone(), wal::Options::default())?;
+                let store = Arc::new(Store::new(StoreConfig {
+                    log: true,
+                    seed,
+                    ..StoreConfig::default()
+                }));
+                let disk =
+                    wal::Disk::open(&data.join("store"), store.clone(), wal::Options::default())?;
                 (store, Some(disk))
             }
         };
@@ -144,24 +166,27 @@ impl Plane {
         plane.bootstrap()?;
         plane.start_listeners(sockets, &pki, &stop)?;
         write_kubeconfig(places, &pki, reachable(address))?;
-        plane.start_rooms(&stop)?;
+        plane.start_rooms(&pki, &stop)?;
         Ok(plane)
     }
 
     fn start_steps(&mut self, stop: &watch::Receiver<bool>) -> Result<(), UpError> {
         let (store, stop) = (self.store.clone(), stop.clone());
-        self.rooms.push(threads::spawn("store-steps", move || async move {
-            let mut ticks = tokio::time::interval(STEP_INTERVAL);
-            while !*stop.borrow() {
-                ticks.tick().await;
-                store.step(apiserver::now_micros(), STEP_ENTRIES_MAX);
-            }
-        })?);
+        self.rooms
+            .push(threads::spawn("store-steps", move || async move {
+                let mut ticks = tokio::time::interval(STEP_INTERVAL);
+                while !*stop.borrow() {
+                    ticks.tick().await;
+                    store.step(apiserver::now_micros(), STEP_ENTRIES_MAX);
+                }
+            })?);
         Ok(())
     }
 
     fn bootstrap(&self) -> Result<(), UpError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(self.api.bootstrap(self.address))?;
         Ok(())
     }
@@ -185,7 +210,7 @@ impl Plane {
         Ok(())
     }
 
-    fn start_rooms(&mut self, stop: &watch::Receiver<bool>) -> Result<(), UpError> {
+    fn start_rooms(&mut self, pki: &Pki, stop: &watch::Receiver<bool>) -> Result<(), UpError> {
         let client = self.client("megaplane");
         let scheduler = Arc::new(SchedulerProgress::default());
         let controllers = Arc::new(ControllersProgress::default());
@@ -193,29 +218,37 @@ impl Plane {
         {
             let (client, stop) = (client.clone(), stop.clone());
             let config = SchedulerConfig::default();
-            self.rooms
-                .push(threads::spawn("scheduler", move || scheduler::run(client, config, scheduler, stop))?);
+            self.rooms.push(threads::spawn("scheduler", move || {
+                scheduler::run(client, config, scheduler, stop)
+            })?);
         }
         {
             let (client, stop) = (client.clone(), stop.clone());
-            let config = ControllersConfig::default();
+            let config = ControllersConfig {
+                ca_certificate_pem: Some(pki.ca_pem.clone()),
+                ..ControllersConfig::default()
+            };
             self.rooms.push(threads::spawn("controllers", move || {
                 controllers::run(client, config, controllers, stop)
             })?);
         }
         {
-            let (client, ready, mut stop) = (client.clone(), self.nodes_ready.clone(), stop.clone());
-            self.rooms.push(threads::spawn("census", move || async move {
-                tokio::select! {
-                    () = census::run(client, ready) => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-            })?);
+            let (client, ready, mut stop) =
+                (client.clone(), self.nodes_ready.clone(), stop.clone());
+            self.rooms
+                .push(threads::spawn("census", move || async move {
+                    tokio::select! {
+                        () = census::run(client, ready) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
+                })?);
         }
         if self.nodes_wanted > 0 {
             let (progress, stop) = (self.fleet.clone(), stop.clone());
             let config = FleetConfig::new(self.nodes_wanted);
-            self.rooms.push(threads::spawn("fleet", move || fleet::run(client, config, progress, stop))?);
+            self.rooms.push(threads::spawn("fleet", move || {
+                fleet::run(client, config, progress, stop)
+            })?);
         }
         Ok(())
     }
@@ -225,26 +258,57 @@ impl Plane {
     }
 
     fn add_metrics(&self, scheduler: &Arc<SchedulerProgress>) {
-        let (fleet, scheduler, ready) = (self.fleet.clone(), scheduler.clone(), self.nodes_ready.clone());
+        let (fleet, scheduler, ready) = (
+            self.fleet.clone(),
+            scheduler.clone(),
+            self.nodes_ready.clone(),
+        );
         self.api.metrics().add_source(Box::new(move |text| {
             use apiserver::metrics::{counter, gauge};
-            gauge(text, "megaplane_nodes_ready", "Nodes whose Ready condition is True.", ready.load(Relaxed));
+            gauge(
+                text,
+                "megaplane_nodes_ready",
+                "Nodes whose Ready condition is True.",
+                ready.load(Relaxed),
+            );
             let registered = fleet.registered.load(Relaxed);
-            gauge(text, "megaplane_fleet_nodes_registered", "Simulated nodes that are registered.", registered);
+            gauge(
+                text,
+                "megaplane_fleet_nodes_registered",
+                "Simulated nodes that are registered.",
+                registered,
+            );
             let renewals = fleet.renewals.load(Relaxed);
-            counter(text, "megaplane_fleet_lease_renewals_total", "Lease renewals that succeeded.", renewals);
+            counter(
+                text,
+                "megaplane_fleet_lease_renewals_total",
+                "Lease renewals that succeeded.",
+                renewals,
+            );
             let failures = fleet.renewal_failures.load(Relaxed);
-            counter(text, "megaplane_fleet_lease_renewal_failures_total", "Lease renewals that failed.", failures);
+            counter(
+                text,
+                "megaplane_fleet_lease_renewal_failures_total",
+                "Lease renewals that failed.",
+                failures,
+            );
             let late = fleet.renewal_late_max_millis.load(Relaxed);
             let help = "The latest a renewal ever was behind its time.";
-            gauge(text, "megaplane_fleet_lease_renewal_late_max_milliseconds", help, late);
+            gauge(
+                text,
+                "megaplane_fleet_lease_renewal_late_max_milliseconds",
+                help,
+                late,
+            );
             scheduler_metrics(&scheduler, text);
         }));
     }
 
     /// Shows progress until a signal comes or the log fails.
     fn watch_over(&self) -> Result<(), UpError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -311,7 +375,11 @@ fn scheduler_metrics(progress: &SchedulerProgress, text: &mut String) {
         ("unschedulable", &progress.parked),
         ("gated", &progress.gated),
     ] {
-        let _ = writeln!(text, "scheduler_pending_pods{{queue=\"{queue}\"}} {}", count.load(Relaxed));
+        let _ = writeln!(
+            text,
+            "scheduler_pending_pods{{queue=\"{queue}\"}} {}",
+            count.load(Relaxed)
+        );
     }
     text.push_str("# HELP scheduler_schedule_attempts_total Attempts by result.\n# TYPE scheduler_schedule_attempts_total counter\n");
     for (result, count) in [
@@ -331,7 +399,11 @@ fn scheduler_metrics(progress: &SchedulerProgress, text: &mut String) {
 fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     address
 }
@@ -339,7 +411,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn write_kubeconfig(places: &Places, pki: &Pki, server: SocketAddr) -> Result<(), UpError> {
     let path = &places.kubeconfig;
     let fail = |error| UpError::Kubeconfig(path.clone(), error);
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).map_err(fail)?;
     }
     let config = Kubeconfig {

@@ -29,17 +29,28 @@ struct Acknowledged {
 
 #[test]
 fn everything_acknowledged_survives_kill_9_and_the_rollout_goes_on() {
-    let mut plane = Plane::start(PlaneOptions { nodes: NODES, persistent: true });
+    let mut plane = Plane::start(PlaneOptions {
+        nodes: NODES,
+        persistent: true,
+    });
     plane.kubectl("create namespace crash").ok();
     plane
-        .kubectl(&format!("create deployment web -n crash --image=nginx:1.0 --replicas={REPLICAS}"))
+        .kubectl(&format!(
+            "create deployment web -n crash --image=nginx:1.0 --replicas={REPLICAS}"
+        ))
         .ok();
-    plane.kubectl("rollout status deployment/web -n crash --timeout=60s").ok();
+    plane
+        .kubectl("rollout status deployment/web -n crash --timeout=60s")
+        .ok();
     let identity = identity_of(&plane);
     let mut known = Acknowledged::default();
     for kill in 1..=KILLS {
         // A rollout begins, a writer writes, and in the middle of both the power goes.
-        plane.kubectl(&format!("set image deployment/web nginx=nginx:1.{kill} -n crash")).ok();
+        plane
+            .kubectl(&format!(
+                "set image deployment/web nginx=nginx:1.{kill} -n crash"
+            ))
+            .ok();
         let writes_before = known.writes;
         let writer = Writer::start(plane.client(), known, kill);
         std::thread::sleep(Duration::from_millis(400 * kill as u64));
@@ -48,8 +59,14 @@ fn everything_acknowledged_survives_kill_9_and_the_rollout_goes_on() {
         assert!(known.writes > writes_before, "the writer got nothing done");
         plane.start_again();
         everything_is_there(&plane, &mut known);
-        assert_eq!(identity_of(&plane), identity, "the same objects, not new ones of the same names");
-        let status = plane.kubectl("rollout status deployment/web -n crash --timeout=90s").ok();
+        assert_eq!(
+            identity_of(&plane),
+            identity,
+            "the same objects, not new ones of the same names"
+        );
+        let status = plane
+            .kubectl("rollout status deployment/web -n crash --timeout=90s")
+            .ok();
         assert_has(&status, &["successfully rolled out"]);
         only_the_new_image_runs(&plane, kill);
     }
@@ -58,7 +75,13 @@ fn everything_acknowledged_survives_kill_9_and_the_rollout_goes_on() {
 
     // A clean end, with a watch open, is quick and loses nothing either, not even what is only kept in memory.
     let watch = plane.kubectl("get cm -n crash --watch").spawn();
-    eventually("the watch is open", || if watch.output().is_empty() { Err(String::new()) } else { Ok(()) });
+    eventually("the watch is open", || {
+        if watch.output().is_empty() {
+            Err(String::new())
+        } else {
+            Ok(())
+        }
+    });
     let begun = Instant::now();
     let status = plane.stop();
     assert_eq!(status.code(), Some(0), "{}", plane.log());
@@ -66,18 +89,43 @@ fn everything_acknowledged_survives_kill_9_and_the_rollout_goes_on() {
     plane.start_again();
     everything_is_there(&plane, &mut known);
     nodes_are_ready(&plane);
-    assert_eq!(plane.kubectl("get pods -n crash --field-selector status.phase=Running -o name").ok().lines().count(), REPLICAS);
+    assert_eq!(
+        plane
+            .kubectl("get pods -n crash --field-selector status.phase=Running -o name")
+            .ok()
+            .lines()
+            .count(),
+        REPLICAS
+    );
     // And it still does its work.
-    plane.kubectl("scale deployment/web -n crash --replicas=3").ok();
-    plane.kubectl("rollout status deployment/web -n crash --timeout=60s").ok();
+    plane
+        .kubectl("scale deployment/web -n crash --replicas=3")
+        .ok();
+    plane
+        .kubectl("rollout status deployment/web -n crash --timeout=60s")
+        .ok();
     assert_eq!(plane.stop().code(), Some(0));
 }
 
 /// Identities that must outlive a crash.
 fn identity_of(plane: &Plane) -> String {
-    let ids = ["namespace/crash", "deployment/web", "node/node-0000007", "service/kubernetes"].map(|what| {
-        let namespace = if what.starts_with("service") { "default" } else { "crash" };
-        plane.kubectl(&format!("get {what} -n {namespace} -o jsonpath={{.metadata.uid}}")).ok()
+    let ids = [
+        "namespace/crash",
+        "deployment/web",
+        "node/node-0000007",
+        "service/kubernetes",
+    ]
+    .map(|what| {
+        let namespace = if what.starts_with("service") {
+            "default"
+        } else {
+            "crash"
+        };
+        plane
+            .kubectl(&format!(
+                "get {what} -n {namespace} -o jsonpath={{.metadata.uid}}"
+            ))
+            .ok()
     });
     ids.join(" ")
 }
@@ -85,7 +133,10 @@ fn identity_of(plane: &Plane) -> String {
 fn nodes_are_ready(plane: &Plane) {
     eventually("all nodes are Ready", || {
         let nodes = plane.kubectl("get nodes --no-headers").ok();
-        let ready = nodes.lines().filter(|row| row.split_whitespace().nth(1) == Some("Ready")).count();
+        let ready = nodes
+            .lines()
+            .filter(|row| row.split_whitespace().nth(1) == Some("Ready"))
+            .count();
         if ready == NODES { Ok(()) } else { Err(nodes) }
     });
 }
@@ -95,18 +146,34 @@ fn only_the_new_image_runs(plane: &Plane, kill: usize) {
         let pods = plane.kubectl("get pods -n crash -o json").json();
         let pods = pods["items"].as_array().unwrap();
         let right = pods.iter().filter(|pod| {
-            pod["spec"]["containers"][0]["image"] == format!("nginx:1.{kill}") && pod["status"]["phase"] == "Running"
+            pod["spec"]["containers"][0]["image"] == format!("nginx:1.{kill}")
+                && pod["status"]["phase"] == "Running"
         });
         let (right, all) = (right.count(), pods.len());
-        if (right, all) == (REPLICAS, REPLICAS) { Ok(()) } else { Err(format!("{right} of {all}")) }
+        if (right, all) == (REPLICAS, REPLICAS) {
+            Ok(())
+        } else {
+            Err(format!("{right} of {all}"))
+        }
     });
 }
 
 /// Compares with what was acknowledged, and learns how the write in doubt went.
 fn everything_is_there(plane: &Plane, known: &mut Acknowledged) {
-    let list = plane.get("/api/v1/namespaces/crash/configmaps?labelSelector=by%3Dwriter").is_ok().json();
-    let version: u64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-    assert!(version >= known.version_max, "version {version} after {} was acknowledged", known.version_max);
+    let list = plane
+        .get("/api/v1/namespaces/crash/configmaps?labelSelector=by%3Dwriter")
+        .succeeded()
+        .json();
+    let version: u64 = list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        version >= known.version_max,
+        "version {version} after {} was acknowledged",
+        known.version_max
+    );
     let items = list["items"].as_array().unwrap();
     let found: BTreeMap<String, Value> = items
         .iter()
@@ -120,9 +187,16 @@ fn everything_is_there(plane: &Plane, known: &mut Acknowledged) {
     if let Some(name) = known.in_doubt.take() {
         known.maps.insert(name.clone(), found.get(&name).cloned());
     }
-    let wanted: BTreeMap<&String, &Value> =
-        known.maps.iter().filter_map(|(name, map)| Some((name, map.as_ref()?))).collect();
-    assert_eq!(wanted, found.iter().collect(), "acknowledged and found differ");
+    let wanted: BTreeMap<&String, &Value> = known
+        .maps
+        .iter()
+        .filter_map(|(name, map)| Some((name, map.as_ref()?)))
+        .collect();
+    assert_eq!(
+        wanted,
+        found.iter().collect(),
+        "acknowledged and found differ"
+    );
 }
 
 /// Writes ConfigMaps one after the other until it is told to stop or the plane is gone.
@@ -136,7 +210,10 @@ impl Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = stop.clone();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(write_until(client, known, round, &seen))
         });
         Writer { thread, stop }
@@ -148,13 +225,18 @@ impl Writer {
     }
 }
 
-async fn write_until(client: Client, mut known: Acknowledged, round: usize, stop: &AtomicBool) -> Acknowledged {
+async fn write_until(
+    client: Client,
+    mut known: Acknowledged,
+    round: usize,
+    stop: &AtomicBool,
+) -> Acknowledged {
     for index in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let name = format!("map-{round}-{index:05}");
-        if let Err(name) = create_change_delete(&client, &mut known, name, index).await {
+        if let Err(name) = create_change_delete(&client, &mut known, &name, index).await {
             known.in_doubt = Some(name);
             break;
         }
@@ -166,24 +248,42 @@ async fn write_until(client: Client, mut known: Acknowledged, round: usize, stop
 async fn create_change_delete(
     client: &Client,
     known: &mut Acknowledged,
-    name: String,
+    name: &str,
     index: usize,
 ) -> Result<(), String> {
     let maps = schema::resource("", "v1", "configmaps").unwrap();
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap",
                         "metadata": {"name": name, "labels": {"by": "writer"}},
                         "data": {"index": index.to_string(), "filler": "x".repeat(500)}});
-    let created = sure(client.create(maps, "crash", &object).await, &name)?;
-    note(known, &name, Some(created));
-    let Some((other, _)) = known.maps.iter().nth(index / 2).filter(|(_, map)| map.is_some()) else { return Ok(()) };
+    let created = sure(client.create(maps, "crash", &object).await, name)?;
+    note(known, name, Some(created));
+    let Some((other, _)) = known
+        .maps
+        .iter()
+        .nth(index / 2)
+        .filter(|(_, map)| map.is_some())
+    else {
+        return Ok(());
+    };
     let other = other.clone();
-    if index % 3 == 0 {
-        let patch = json!({"data": {"changed": index.to_string()}});
-        let changed = client.patch(maps, "crash", &other, "", PatchType::Merge, &patch).await;
-        note(known, &other, Some(sure(changed, &other)?));
-    } else if index % 3 == 1 {
-        sure(client.delete(maps, "crash", &other, &DeleteOptions::default()).await.map(|_| ()), &other)?;
-        note(known, &other, None);
+    match index % 3 {
+        0 => {
+            let patch = json!({"data": {"changed": format!("with {name}")}});
+            let changed = client
+                .patch(maps, "crash", &other, "", PatchType::Merge, &patch)
+                .await;
+            note(known, &other, Some(sure(changed, &other)?));
+        }
+        1 => {
+            sure(
+                client
+                    .delete(maps, "crash", &other, &DeleteOptions::default())
+                    .await,
+                &other,
+            )?;
+            note(known, &other, None);
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -199,8 +299,16 @@ fn sure<T>(result: Result<T, ClientError>, name: &str) -> Result<T, String> {
 
 fn note(known: &mut Acknowledged, name: &str, map: Option<Value>) {
     if let Some(map) = &map {
-        let version: u64 = map["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
-        assert!(version > known.version_max, "{name}: version {version} after {}", known.version_max);
+        let version: u64 = map["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            version > known.version_max,
+            "{name}: version {version} after {}",
+            known.version_max
+        );
         known.version_max = version;
     }
     known.writes += 1;

@@ -41,7 +41,10 @@ pub struct SchedulerConfig {
 
 impl Default for SchedulerConfig {
     fn default() -> SchedulerConfig {
-        SchedulerConfig { scheduler_name: "default-scheduler".into(), seed: 0x9e37_79b9_7f4a_7c15 }
+        SchedulerConfig {
+            scheduler_name: "default-scheduler".into(),
+            seed: 0x9e37_79b9_7f4a_7c15,
+        }
     }
 }
 
@@ -99,8 +102,14 @@ impl Scheduler {
         Scheduler {
             client,
             progress,
-            cluster: Cluster::new(Config { hash_seed: seed, ..Config::default() }),
-            queue: Queue::new(QueueConfig { hash_seed: seed, ..QueueConfig::default() }),
+            cluster: Cluster::new(Config {
+                hash_seed: seed,
+                ..Config::default()
+            }),
+            queue: Queue::new(QueueConfig {
+                hash_seed: seed,
+                ..QueueConfig::default()
+            }),
             pending: Pending::default(),
             nodes: Mirror::default(),
             pods: Mirror::default(),
@@ -111,14 +120,16 @@ impl Scheduler {
 
     async fn run(mut self) {
         let (nodes, pods) = (work::resource("nodes"), work::resource("pods"));
-        let mut node_changes =
-            Reflector::new(self.client.clone(), nodes).spawn(|object| NodeInfo::from_object(&object));
+        let mut node_changes = Reflector::new(self.client.clone(), nodes)
+            .spawn(|object| NodeInfo::from_object(&object));
         let mut pod_changes =
             Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
         let (worker, mut done) = Worker::new(self.client.clone());
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
+        let mut cut_short = false;
         loop {
-            let backoff = self.until_backoff();
+            // Pods beyond the last turn's share wait for nothing but their turn.
+            let pause = if cut_short { Duration::ZERO } else { self.until_backoff() };
             tokio::select! {
                 change = node_changes.recv() => {
                     let Some(change) = change else { return };
@@ -135,15 +146,17 @@ impl Scheduler {
                     self.done(result);
                     drain(&mut done, |result| self.done(result));
                 }
-                () = tokio::time::sleep(backoff) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = flush.tick() => self.queue.flush(now_micros()),
             }
-            // Choosing among half a cluster would be choosing wrongly.
-            if self.nodes.is_synced() && self.pods.is_synced() {
-                self.place(&worker);
-            }
+            cut_short = self.is_synced() && self.place(&worker);
             self.report();
         }
+    }
+
+    /// Choosing among half a cluster would be choosing wrongly.
+    fn is_synced(&self) -> bool {
+        self.nodes.is_synced() && self.pods.is_synced()
     }
 
     fn node(&mut self, change: Change<Result<NodeInfo, String>>) {
@@ -196,7 +209,9 @@ impl Scheduler {
         match self.pods.take(change) {
             Some(client::Delta::Removed(_, pod)) => self.gone(pod, now),
             // Another pod of the same name took its place.
-            Some(client::Delta::Changed(key, old)) if self.pods.get(&key) != Some(&old) => self.gone(old, now),
+            Some(client::Delta::Changed(key, old)) if self.pods.get(&key) != Some(&old) => {
+                self.gone(old, now)
+            }
             Some(client::Delta::Synced(gone)) => {
                 for (_, pod) in gone {
                     self.gone(pod, now);
@@ -227,8 +242,12 @@ impl Scheduler {
         if let Some(old) = self.pending.insert(pod, info, class) {
             self.cluster.release_class(old);
         }
-        let entry =
-            placement::queue::Pending { pod, class, priority: info.priority, gated: info.gated };
+        let entry = placement::queue::Pending {
+            pod,
+            class,
+            priority: info.priority,
+            gated: info.gated,
+        };
         if self.queue.add(entry, now).is_err() {
             tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
             self.drop_pending(pod, now);
@@ -249,20 +268,28 @@ impl Scheduler {
         }
     }
 
-    fn place(&mut self, worker: &Worker) {
+    /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
+    fn place(&mut self, worker: &Worker) -> bool {
         let begun = std::time::Instant::now();
+        let mut cut_short = true;
         for _ in 0..PODS_AT_ONCE {
-            if !worker.has_room() {
-                break;
-            }
             let now = now_micros();
-            let Some(turn) = self.queue.pop(now) else { break };
+            // A binding that ends makes room, and wakes the loop.
+            let turn = if worker.has_room() { self.queue.pop(now) } else { None };
+            let Some(turn) = turn else {
+                cut_short = false;
+                break;
+            };
             let Some(waiting) = self.pending.get(turn.pod) else {
                 self.queue.remove(turn.pod, now);
                 continue;
             };
             let mut random = self.random;
-            let picked = self.cluster.pick(turn.class, waiting.pin.as_deref(), &mut || next_random(&mut random));
+            let picked = self
+                .cluster
+                .pick(turn.class, waiting.pin.as_deref(), &mut || {
+                    next_random(&mut random)
+                });
             self.random = random;
             match picked {
                 Ok(node) => {
@@ -287,7 +314,10 @@ impl Scheduler {
             }
         }
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.progress.decision_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.progress
+            .decision_nanos
+            .fetch_add(nanos, Ordering::Relaxed);
+        cut_short
     }
 
     fn done(&mut self, done: Done) {
@@ -317,7 +347,9 @@ impl Scheduler {
 
     /// Time until the next pod leaves its back-off.
     fn until_backoff(&mut self) -> Duration {
-        let Some(at) = self.queue.next_backoff_micros() else { return FLUSH_INTERVAL };
+        let Some(at) = self.queue.next_backoff_micros() else {
+            return FLUSH_INTERVAL;
+        };
         let micros = at.saturating_sub(now_micros()).max(1_000);
         Duration::from_micros(micros.unsigned_abs())
     }
@@ -325,7 +357,9 @@ impl Scheduler {
     fn report(&self) {
         let counts = self.queue.counts();
         self.progress.active.store(counts.active, Ordering::Relaxed);
-        self.progress.backoff.store(counts.backoff, Ordering::Relaxed);
+        self.progress
+            .backoff
+            .store(counts.backoff, Ordering::Relaxed);
         self.progress.parked.store(counts.parked, Ordering::Relaxed);
         self.progress.gated.store(counts.gated, Ordering::Relaxed);
     }
@@ -349,5 +383,7 @@ fn next_random(state: &mut u64) -> u64 {
 }
 
 fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }

@@ -29,7 +29,11 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     pub(crate) fn address(&self) -> Address {
-        Address { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
+        Address {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
     }
 }
 
@@ -41,7 +45,12 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Notes a pod; gives the class it had before.
-    pub(crate) fn insert(&mut self, pod: PodKey, info: &PodInfo, class: ClassId) -> Option<ClassId> {
+    pub(crate) fn insert(
+        &mut self,
+        pod: PodKey,
+        info: &PodInfo,
+        class: ClassId,
+    ) -> Option<ClassId> {
         let message = self.pods.get(&pod).map_or(0, |old| old.message);
         let waiting = Waiting {
             namespace: info.namespace.clone(),

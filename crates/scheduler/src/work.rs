@@ -34,7 +34,7 @@ impl Worker {
         let (done, receiver) = mpsc::channel(BINDINGS_MAX);
         let worker = Worker {
             client,
-            
+
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
             statuses: Arc::new(Semaphore::new(STATUSES_MAX)),
             done,
@@ -49,17 +49,25 @@ impl Worker {
 
     /// Binds a pod; the result comes over the channel.
     pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String) {
-        let (client, done, bindings) = (self.client.clone(), self.done.clone(), self.bindings.clone());
+        let (client, done, bindings) = (
+            self.client.clone(),
+            self.done.clone(),
+            self.bindings.clone(),
+        );
         tokio::spawn(async move {
             let _slot = bindings.acquire_owned().await;
-            let result = client.bind(&address.namespace, &address.name, &address.uid, &node).await;
+            let result = client
+                .bind(&address.namespace, &address.name, &address.uid, &node)
+                .await;
             let _ = done.send(Done { pod, result }).await;
         });
     }
 
     /// Writes into a pod's status why it has no node.
     pub(crate) fn tell_unschedulable(&self, address: Address, message: String) {
-        let Ok(slot) = self.statuses.clone().try_acquire_owned() else { return };
+        let Ok(slot) = self.statuses.clone().try_acquire_owned() else {
+            return;
+        };
         let client = self.client.clone();
         tokio::spawn(async move {
             let _slot = slot;

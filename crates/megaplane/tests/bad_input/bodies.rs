@@ -11,7 +11,10 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// Nothing in here was stored: asked at the end of each story.
 fn is_absent(plane: &Plane, what: &str) {
-    assert_has(&plane.kubectl(&format!("get {what} -n default")).fails(), &["not found"]);
+    assert_has(
+        &plane.kubectl(&format!("get {what} -n default")).fails(),
+        &["not found"],
+    );
 }
 
 pub(crate) fn malformed(plane: &Plane) {
@@ -35,14 +38,28 @@ pub(crate) fn malformed(plane: &Plane) {
         assert_eq!(answer.status, 400, "{start}: {}", answer.text());
         answer.is_error(400, "BadRequest", &[]);
     }
-    // Bytes that are no UTF-8.
-    let answer = plane.post(MAPS, b"{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"data\":{\"a\":\"\xff\xfe\"}}".to_vec());
-    assert_eq!(answer.status, 400, "{}", answer.text());
     plane.post(MAPS, "").is_error(400, "BadRequest", &[]);
+    // Bytes that are no UTF-8 become the replacement character, as Go's decoder has it: what is stored is text.
+    let body = b"{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"bytes\"},\"data\":{\"a\":\"\xff\"}}";
+    let stored = plane.post(MAPS, body.to_vec()).succeeded().json();
+    assert_eq!(stored["data"]["a"], "\u{fffd}");
 
     let bomb = yaml_bomb();
-    for body in ["a: [", "kind: ConfigMap\n\tapiVersion: v1", "- 1\n- 2\n", "kind: &x [*x]", "%YAML 9.9\n---\n\u{1}", bomb.as_str()] {
-        let answer = plane.send(Method::Post, MAPS, "application/json", "application/yaml", body);
+    for body in [
+        "a: [",
+        "kind: ConfigMap\n\tapiVersion: v1",
+        "- 1\n- 2\n",
+        "kind: &x [*x]",
+        "%YAML 9.9\n---\n\u{1}",
+        bomb.as_str(),
+    ] {
+        let answer = plane.send(
+            Method::Post,
+            MAPS,
+            "application/json",
+            "application/yaml",
+            body,
+        );
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
     }
     for body in [
@@ -59,7 +76,10 @@ pub(crate) fn malformed(plane: &Plane) {
         let answer = plane.send(Method::Post, MAPS, "application/json", PROTOBUF, body);
         assert_eq!(answer.status, 400, "{body:?}: {}", answer.text());
     }
-    assert_has(&plane.kubectl("create -f -").stdin("{\"kind\": ").fails(), &["error"]);
+    assert_has(
+        &plane.kubectl("create -f -").stdin("{\"kind\": ").fails(),
+        &["error"],
+    );
     is_absent(plane, "configmap/bad");
 }
 
@@ -68,7 +88,10 @@ fn yaml_bomb() -> String {
     let mut text = "kind: ConfigMap\napiVersion: v1\na0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
     for level in 1..10 {
         let below = format!("*a{}", level - 1);
-        text += &format!("a{level}: &a{level} [{}]\n", vec![below.as_str(); 10].join(", "));
+        text += &format!(
+            "a{level}: &a{level} [{}]\n",
+            [below.as_str(); 10].join(", ")
+        );
     }
     text
 }
@@ -94,7 +117,10 @@ spec:
         )
     };
     // Strict is kubectl's default: both at once, by path.
-    let refused = plane.kubectl("create -f -").stdin(deployment("strict")).fails();
+    let refused = plane
+        .kubectl("create -f -")
+        .stdin(deployment("strict"))
+        .fails();
     assert_has(
         &refused,
         &[
@@ -104,22 +130,40 @@ spec:
         ],
     );
     is_absent(plane, "deployment/strict");
-    let warned = plane.kubectl("create --validate=warn -f -").stdin(deployment("warn")).run();
+    let warned = plane
+        .kubectl("create --validate=warn -f -")
+        .stdin(deployment("warn"))
+        .run();
     assert_eq!(warned.code, 0, "{}", warned.stderr);
     assert_has(&warned.stderr, &["Warning: unknown field \"spec.replica\""]);
-    let ignored = plane.kubectl("create --validate=ignore -f -").stdin(deployment("ignore")).run();
+    let ignored = plane
+        .kubectl("create --validate=ignore -f -")
+        .stdin(deployment("ignore"))
+        .run();
     assert_eq!((ignored.code, ignored.stderr.as_str()), (0, ""));
     for name in ["warn", "ignore"] {
-        let stored = plane.kubectl(&format!("get deploy {name} -n default -o json")).json();
+        let stored = plane
+            .kubectl(&format!("get deploy {name} -n default -o json"))
+            .json();
         assert!(stored["spec"]["replica"].is_null(), "{stored}");
-        plane.kubectl(&format!("delete deploy {name} -n default")).ok();
+        plane
+            .kubectl(&format!("delete deploy {name} -n default"))
+            .ok();
     }
     let twice = "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"twice\"},\"immutable\":true,\"immutable\":false}";
     let answer = plane.post(&format!("{MAPS}?fieldValidation=Strict"), twice);
-    answer.is_error(400, "BadRequest", &["strict decoding error", "duplicate field \"immutable\""]);
+    answer.is_error(
+        400,
+        "BadRequest",
+        &["strict decoding error", "duplicate field \"immutable\""],
+    );
     is_absent(plane, "configmap/twice");
     let answer = plane.post(&format!("{MAPS}?fieldValidation=Sometimes"), twice);
-    assert!(answer.status == 400 || answer.status == 422, "{}", answer.text());
+    assert!(
+        answer.status == 400 || answer.status == 422,
+        "{}",
+        answer.text()
+    );
     // The same in a patch.
     plane.kubectl("create configmap patched -n default").ok();
     let answer = plane.send(
@@ -129,7 +173,11 @@ spec:
         "application/merge-patch+json",
         "{\"dta\":{\"a\":\"b\"}}",
     );
-    assert!(answer.status == 400 || answer.status == 422, "{}", answer.text());
+    assert!(
+        answer.status == 400 || answer.status == 422,
+        "{}",
+        answer.text()
+    );
     assert_has(&answer.text(), &["unknown field \\\"dta\\\""]);
 }
 
@@ -149,7 +197,10 @@ pub(crate) fn wrong_types(plane: &Plane) {
         ("/spec/terminationGracePeriodSeconds", json!(1e300)),
         ("/spec/hostNetwork", json!("yes")),
         ("/metadata/creationTimestamp", json!("yesterday")),
-        ("/spec/containers/0/ports", json!([{"containerPort": 99_999_999_999_u64}])),
+        (
+            "/spec/containers/0/ports",
+            json!([{"containerPort": 99_999_999_999_u64}]),
+        ),
         ("/metadata", json!("text")),
         ("/spec", json!([])),
     ] {
@@ -161,9 +212,17 @@ pub(crate) fn wrong_types(plane: &Plane) {
     }
     // Quantities are text or numbers, but not any text.
     let mut pod = base.clone();
-    set(&mut pod, "/spec/containers/0/resources", json!({"requests": {"cpu": "a lot"}}));
+    set(
+        &mut pod,
+        "/spec/containers/0/resources",
+        json!({"requests": {"cpu": "a lot"}}),
+    );
     let answer = plane.post(PODS, pod.to_string());
-    assert!(answer.status == 400 || answer.status == 422, "{}", answer.text());
+    assert!(
+        answer.status == 400 || answer.status == 422,
+        "{}",
+        answer.text()
+    );
     is_absent(plane, "pod/wrong");
 }
 
@@ -188,7 +247,9 @@ pub(crate) fn too_large(plane: &Plane) {
     plane.kubectl("delete cm large -n default").ok();
     let annotations = json!({"apiVersion": "v1", "kind": "ConfigMap",
                              "metadata": {"name": "large", "annotations": {"a": "x".repeat(256 * 1024 + 1)}}});
-    plane.post(MAPS, annotations.to_string()).is_error(422, "Invalid", &["metadata.annotations"]);
+    plane
+        .post(MAPS, annotations.to_string())
+        .is_error(422, "Invalid", &["metadata.annotations"]);
 }
 
 pub(crate) fn of_another_object(plane: &Plane) {
@@ -196,22 +257,50 @@ pub(crate) fn of_another_object(plane: &Plane) {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}}).to_string()
     };
     let elsewhere = plane.post(MAPS, map("there", "kube-system"));
-    elsewhere.is_error(400, "BadRequest", &["the namespace of the provided object does not match the namespace sent on the request"]);
+    elsewhere.is_error(
+        400,
+        "BadRequest",
+        &["the namespace of the provided object does not match the namespace sent on the request"],
+    );
     plane.kubectl("create configmap here -n default").ok();
     let one = format!("{MAPS}/here");
-    let answer = plane.send(Method::Put, &one, "application/json", "application/json", map("other", "default"));
-    answer.is_error(400, "BadRequest", &["the name of the object (other", "does not match the name on the URL (here)"]);
+    let answer = plane.send(
+        Method::Put,
+        &one,
+        "application/json",
+        "application/json",
+        map("other", "default"),
+    );
+    answer.is_error(
+        400,
+        "BadRequest",
+        &[
+            "the name of the object (other",
+            "does not match the name on the URL (here)",
+        ],
+    );
     let kind = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "there"}});
-    plane.post(MAPS, kind.to_string()).is_error(400, "BadRequest", &["Secret"]);
+    plane
+        .post(MAPS, kind.to_string())
+        .is_error(400, "BadRequest", &["Secret"]);
     let version = json!({"apiVersion": "v7", "kind": "ConfigMap", "metadata": {"name": "there"}});
-    plane.post(MAPS, version.to_string()).is_error(400, "BadRequest", &["v7"]);
-    let nowhere = plane.post("/api/v1/namespaces/nowhere/configmaps", map("there", "nowhere"));
+    plane
+        .post(MAPS, version.to_string())
+        .is_error(400, "BadRequest", &["v7"]);
+    let nowhere = plane.post(
+        "/api/v1/namespaces/nowhere/configmaps",
+        map("there", "nowhere"),
+    );
     nowhere.is_error(404, "NotFound", &["namespaces \"nowhere\" not found"]);
     // A uid or version that belongs to nobody yet.
     let versioned = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "there", "resourceVersion": "5"}});
     let answer = plane.post(MAPS, versioned.to_string());
-    assert_eq!(answer.status, 400, "{}", answer.text());
-    assert_has(&answer.text(), &["resourceVersion should not be set on objects to be created"]);
+    // Upstream has no code of its own for this one: 500 without a reason.
+    assert!(matches!(answer.status, 400 | 500), "{}", answer.text());
+    assert_has(
+        &answer.text(),
+        &["resourceVersion should not be set on objects to be created"],
+    );
     is_absent(plane, "configmap/there");
 }
 
@@ -224,10 +313,14 @@ pub(crate) fn values_that_validation_refuses(plane: &Plane) {
         (&"x".repeat(254), "must be no more than 253"),
     ] {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
-        plane.post(MAPS, map.to_string()).is_error(422, "Invalid", &[why]);
+        plane
+            .post(MAPS, map.to_string())
+            .is_error(422, "Invalid", &[why]);
     }
     let spaces = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "dot.ted"}});
-    plane.post("/api/v1/namespaces", spaces.to_string()).is_error(422, "Invalid", &["RFC 1123 label"]);
+    plane
+        .post("/api/v1/namespaces", spaces.to_string())
+        .is_error(422, "Invalid", &["must not contain dots"]);
 
     // Several mistakes come in one answer, each with its field.
     let pod = json!({
@@ -246,7 +339,10 @@ pub(crate) fn values_that_validation_refuses(plane: &Plane) {
     answer.is_error(422, "Invalid", &["Pod \"invalid\" is invalid"]);
     let status = answer.json();
     let causes = status["details"]["causes"].as_array().unwrap();
-    let fields: Vec<&str> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    let fields: Vec<&str> = causes
+        .iter()
+        .map(|cause| cause["field"].as_str().unwrap())
+        .collect();
     for field in [
         "metadata.labels",
         "spec.restartPolicy",
@@ -280,19 +376,35 @@ pub(crate) fn values_that_validation_refuses(plane: &Plane) {
             "data[tls.crt]: Required value",
         ),
     ] {
-        let refused = plane.kubectl("create -n default -f -").stdin(manifest.to_string()).fails();
+        let refused = plane
+            .kubectl("create -n default -f -")
+            .stdin(manifest.to_string())
+            .fails();
         assert_has(&refused, &["is invalid", why]);
     }
     is_absent(plane, "pod/invalid");
 
     // What may not change.
-    plane.kubectl("run fixed -n default --image=nginx:1.27").ok();
-    let changed = plane.kubectl("patch pod fixed -n default -p '{\"spec\":{\"hostNetwork\":true}}'").fails();
-    assert_has(&changed, &["Forbidden: pod updates may not change fields other than"]);
-    plane.kubectl("delete pod fixed -n default --wait=false").ok();
-    plane.kubectl("create deployment fixed -n default --image=nginx:1.27 --replicas=0").ok();
+    plane
+        .kubectl("run fixed -n default --image=nginx:1.27")
+        .ok();
+    let changed = plane
+        .kubectl("patch pod fixed -n default -p '{\"spec\":{\"hostNetwork\":true}}'")
+        .fails();
+    assert_has(
+        &changed,
+        &["Forbidden: pod updates may not change fields other than"],
+    );
+    plane
+        .kubectl("delete pod fixed -n default --wait=false")
+        .ok();
+    plane
+        .kubectl("create deployment fixed -n default --image=nginx:1.27 --replicas=0")
+        .ok();
     let selector = "{\"spec\":{\"selector\":{\"matchLabels\":{\"app\":\"other\"}},\"template\":{\"metadata\":{\"labels\":{\"app\":\"other\"}}}}}";
-    let changed = plane.kubectl(&format!("patch deploy fixed -n default -p '{selector}'")).fails();
+    let changed = plane
+        .kubectl(&format!("patch deploy fixed -n default -p '{selector}'"))
+        .fails();
     assert_has(&changed, &["spec.selector", "field is immutable"]);
     plane.kubectl("delete deploy fixed -n default").ok();
 }

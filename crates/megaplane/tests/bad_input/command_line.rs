@@ -26,7 +26,14 @@ pub(crate) fn impossible_flags() {
     assert!(help.status.success());
     crate::support::assert_has(
         &help.stdout,
-        &["--nodes", "--data-dir", "--ephemeral", "--secure-port", "--bind-address", "--kubeconfig"],
+        &[
+            "--nodes",
+            "--data-dir",
+            "--ephemeral",
+            "--secure-port",
+            "--bind-address",
+            "--kubeconfig",
+        ],
     );
     assert!(run_to_end(&folder, &["--version"]).status.success());
 }
@@ -35,18 +42,47 @@ pub(crate) fn a_port_in_use() {
     let folder = Folder::new("port");
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let arguments = ["up", "--ephemeral", "--kubeconfig", "kubeconfig", "--secure-port", &port];
+    let arguments = [
+        "up",
+        "--ephemeral",
+        "--kubeconfig",
+        "kubeconfig",
+        "--secure-port",
+        &port,
+    ];
     run_to_end(&folder, &arguments).is_refusal(&[&port, "in use", "--secure-port"]);
     // A plane does not share its port with another plane either.
-    let plane = Plane::start(PlaneOptions { nodes: 0, persistent: false });
+    let plane = Plane::start(PlaneOptions {
+        nodes: 0,
+        persistent: false,
+    });
     let port = plane.port().to_string();
-    let arguments = ["up", "--ephemeral", "--kubeconfig", "kubeconfig", "--secure-port", &port];
+    let arguments = [
+        "up",
+        "--ephemeral",
+        "--kubeconfig",
+        "kubeconfig",
+        "--secure-port",
+        &port,
+    ];
     run_to_end(&folder, &arguments).is_refusal(&[&port, "in use"]);
-    assert!(!folder.join("kubeconfig").exists(), "a refused start writes no kubeconfig");
+    assert!(
+        !folder.join("kubeconfig").exists(),
+        "a refused start writes no kubeconfig"
+    );
     assert_eq!(plane.get("/livez").status, 200);
     // An address that is not ours.
     let port = free_port().to_string();
-    let arguments = ["up", "--ephemeral", "--kubeconfig", "kubeconfig", "--bind-address", "192.0.2.1", "--secure-port", &port];
+    let arguments = [
+        "up",
+        "--ephemeral",
+        "--kubeconfig",
+        "kubeconfig",
+        "--bind-address",
+        "192.0.2.1",
+        "--secure-port",
+        &port,
+    ];
     run_to_end(&folder, &arguments).is_refusal(&["192.0.2.1"]);
 }
 

@@ -3,16 +3,30 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Folder, Plane, PlaneOptions, free_port, run_to_end, Exit};
+use crate::support::{Exit, Folder, Plane, PlaneOptions, free_port, run_to_end};
 
 fn persistent() -> Plane {
-    Plane::start(PlaneOptions { nodes: 0, persistent: true })
+    Plane::start(PlaneOptions {
+        nodes: 0,
+        persistent: true,
+    })
 }
 
 /// A start in a data directory, that should not succeed.
 fn start_in(folder: &Folder, data: &Path) -> Exit {
     let (port, data) = (free_port().to_string(), data.to_str().unwrap());
-    run_to_end(folder, &["up", "--secure-port", &port, "--kubeconfig", "kubeconfig", "--data-dir", data])
+    run_to_end(
+        folder,
+        &[
+            "up",
+            "--secure-port",
+            &port,
+            "--kubeconfig",
+            "kubeconfig",
+            "--data-dir",
+            data,
+        ],
+    )
 }
 
 pub(crate) fn locked_by_another() {
@@ -21,13 +35,20 @@ pub(crate) fn locked_by_another() {
     let data = plane.data_dir();
     start_in(&folder, &data).is_refusal(&[data.to_str().unwrap(), "in use by another process"]);
     assert_eq!(plane.get("/livez").status, 200);
-    plane.kubectl("create configmap still-writable -n default").ok();
+    plane
+        .kubectl("create configmap still-writable -n default")
+        .ok();
 }
 
 pub(crate) fn of_another_format_or_damaged() {
     let mut plane = persistent();
     for name in ["one", "two", "three", "four"] {
-        plane.kubectl(&format!("create configmap {name} -n default --from-literal=a={}", "x".repeat(2000))).ok();
+        plane
+            .kubectl(&format!(
+                "create configmap {name} -n default --from-literal=a={}",
+                "x".repeat(2000)
+            ))
+            .ok();
     }
     // Killed: what it wrote is in the log, and the log is what a start has to read.
     plane.kill();
@@ -62,7 +83,15 @@ fn a_flipped_byte(folder: &Folder, whole: &BTreeMap<PathBuf, Vec<u8>>) {
         let at = if place == "front" { 5 } else { used / 2 };
         bytes[at] ^= 0x40;
         std::fs::write(&path, bytes).unwrap();
-        refused_without_a_change(folder, &data, &[path.to_str().unwrap(), "is damaged at byte", "nothing was changed"]);
+        refused_without_a_change(
+            folder,
+            &data,
+            &[
+                path.to_str().unwrap(),
+                "is damaged at byte",
+                "nothing was changed",
+            ],
+        );
     }
 }
 
@@ -85,14 +114,20 @@ fn a_torn_end(plane: &mut Plane, whole: &BTreeMap<PathBuf, Vec<u8>>) {
     std::fs::write(&path, bytes).unwrap();
     plane.start_again();
     for name in ["one", "two", "three"] {
-        plane.kubectl(&format!("get configmap {name} -n default")).ok();
+        plane
+            .kubectl(&format!("get configmap {name} -n default"))
+            .ok();
     }
 }
 
 fn refused_without_a_change(folder: &Folder, data: &Path, says: &[&str]) {
     let before = folder_content(data);
     start_in(folder, data).is_refusal(says);
-    assert_eq!(before, folder_content(data), "a refused start changes nothing");
+    assert_eq!(
+        before,
+        folder_content(data),
+        "a refused start changes nothing"
+    );
 }
 
 /// All files below a folder, except what is made anew at each start.
@@ -104,8 +139,13 @@ fn folder_content(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("LOCK") && !path.components().any(|part| part.as_os_str() == "pki") {
-                content.insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            } else if !path.ends_with("LOCK")
+                && !path.components().any(|part| part.as_os_str() == "pki")
+            {
+                content.insert(
+                    path.strip_prefix(root).unwrap().to_owned(),
+                    std::fs::read(&path).unwrap(),
+                );
             }
         }
     }
@@ -125,7 +165,13 @@ fn lay_out(root: &Path, content: &BTreeMap<PathBuf, Vec<u8>>) {
 /// The largest file whose name ends so.
 fn file_ending(root: &Path, end: &str) -> PathBuf {
     let content = folder_content(root);
-    let named = content.iter().filter(|(path, _)| path.to_str().unwrap().ends_with(end));
+    let named = content
+        .iter()
+        .filter(|(path, _)| path.to_str().unwrap().ends_with(end));
     let largest = named.max_by_key(|(_, bytes)| bytes.len());
-    root.join(largest.unwrap_or_else(|| panic!("no {end} in {:?}", content.keys())).0)
+    root.join(
+        largest
+            .unwrap_or_else(|| panic!("no {end} in {:?}", content.keys()))
+            .0,
+    )
 }

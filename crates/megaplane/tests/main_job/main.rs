@@ -25,37 +25,82 @@ use support::{Plane, PlaneOptions, eventually_within, number_from_env, run_stage
 #[test]
 fn main_job() {
     let nodes = number_from_env("MEGAPLANE_TEST_NODES", 200);
-    let plane = Plane::start(PlaneOptions { nodes, persistent: false });
+    let plane = Plane::start(PlaneOptions {
+        nodes,
+        persistent: false,
+    });
     all_nodes_become_ready(&plane);
     run_stages(
         &plane,
         &[
             // The longest first, so that the lanes end together.
-            ("scale: many replicas come and go", scale::many_replicas_come_and_go),
+            (
+                "scale: many replicas come and go",
+                scale::many_replicas_come_and_go,
+            ),
             ("nodes: taints and drain", nodes::taints_and_drain_move_pods),
-            ("rollouts: a new image, and back", rollouts::a_new_image_and_back),
-            ("rollouts: pause, scale, restart", rollouts::pause_scale_restart),
+            (
+                "rollouts: a new image, and back",
+                rollouts::a_new_image_and_back,
+            ),
+            (
+                "rollouts: pause, scale, restart",
+                rollouts::pause_scale_restart,
+            ),
             ("manifests: the shop", manifests::the_shop),
             ("manifests: the platform", manifests::the_platform),
-            ("changing: label, annotate, edit, patch", changing::label_annotate_edit_patch),
-            ("changing: replace and generate names", changing::replace_and_generate_names),
+            (
+                "changing: label, annotate, edit, patch",
+                changing::label_annotate_edit_patch,
+            ),
+            (
+                "changing: replace and generate names",
+                changing::replace_and_generate_names,
+            ),
             ("changing: dry run and diff", changing::dry_run_and_diff),
-            ("changing: apply merges three ways", changing::apply_merges_three_ways),
-            ("deleting: three kinds of propagation", deleting::three_kinds_of_propagation),
+            (
+                "changing: apply merges three ways",
+                changing::apply_merges_three_ways,
+            ),
+            (
+                "deleting: three kinds of propagation",
+                deleting::three_kinds_of_propagation,
+            ),
             ("deleting: finalizers hold", deleting::finalizers_hold),
-            ("deleting: a namespace takes all with it", deleting::a_namespace_takes_all_with_it),
-            ("deleting: a terminating namespace takes nothing new", deleting::a_terminating_namespace_takes_nothing_new),
+            (
+                "deleting: a namespace takes all with it",
+                deleting::a_namespace_takes_all_with_it,
+            ),
+            (
+                "deleting: a terminating namespace takes nothing new",
+                deleting::a_terminating_namespace_takes_nothing_new,
+            ),
             ("reading: selectors", reading::selectors),
             ("reading: lists in pieces", reading::lists_in_pieces),
             ("reading: watch", reading::watch_tells_every_change),
-            ("reading: watches with a list in front", reading::a_watch_can_begin_with_a_list),
+            (
+                "reading: watches with a list in front",
+                reading::a_watch_can_begin_with_a_list,
+            ),
             ("reading: tables", reading::tables_have_upstreams_columns),
-            ("waiting: conditions, values, deletion", waiting::conditions_values_and_deletion),
-            ("formats: protobuf, JSON and YAML agree", formats::protobuf_json_and_yaml_agree),
+            (
+                "waiting: conditions, values, deletion",
+                waiting::conditions_values_and_deletion,
+            ),
+            (
+                "formats: protobuf, JSON and YAML agree",
+                formats::protobuf_json_and_yaml_agree,
+            ),
             ("surface: discovery", surface::discovery),
             ("surface: explain", surface::explain),
-            ("surface: health, metrics, version", surface::health_metrics_version),
-            ("surface: shortcuts of kubectl", surface::shortcuts_of_kubectl),
+            (
+                "surface: health, metrics, version",
+                surface::health_metrics_version,
+            ),
+            (
+                "surface: shortcuts of kubectl",
+                surface::shortcuts_of_kubectl,
+            ),
             ("nodes: cordon", nodes::a_cordoned_node_gets_no_pods),
             ("nodes: describe and leases", nodes::describe_and_leases),
         ],
@@ -69,10 +114,17 @@ fn all_nodes_become_ready(plane: &Plane) {
     let patience = Duration::from_secs(60 + plane.nodes() as u64 / 50);
     eventually_within(patience, "all nodes are Ready", || {
         let table = plane.kubectl("get nodes --no-headers").ok();
-        let ready = table.lines().filter(|row| row.split_whitespace().nth(1) == Some("Ready")).count();
+        let ready = table
+            .lines()
+            .filter(|row| row.split_whitespace().nth(1) == Some("Ready"))
+            .count();
         if (ready, table.lines().count()) == (plane.nodes(), plane.nodes()) {
             return Ok(());
         }
-        Err(format!("{ready} of {} rows, wanted {}", table.lines().count(), plane.nodes()))
+        Err(format!(
+            "{ready} of {} rows, wanted {}",
+            table.lines().count(),
+            plane.nodes()
+        ))
     });
 }

@@ -27,7 +27,10 @@ spec:
 "
     ));
     let status = format!("rollout status deployment/crowd -n crowd --timeout={seconds}s");
-    assert_has(&plane.kubectl(&status).timeout(patience).ok(), &["successfully rolled out"]);
+    assert_has(
+        &plane.kubectl(&status).timeout(patience).ok(),
+        &["successfully rolled out"],
+    );
     let running = "get pods -n crowd --field-selector status.phase=Running --no-headers -o custom-columns=N:.spec.nodeName";
     let nodes = plane.kubectl(running).timeout(patience).ok();
     assert_eq!(nodes.lines().count(), replicas);
@@ -37,14 +40,30 @@ spec:
         *load.entry(node).or_default() += 1;
     }
     let most = load.values().max().copied().unwrap_or_default();
-    assert!(most <= replicas.div_ceil(plane.nodes()) + 8, "{most} on one node: {load:?}");
+    assert!(
+        most <= replicas.div_ceil(plane.nodes()) + 8,
+        "{most} on one node: {load:?}"
+    );
 
-    plane.kubectl("scale deployment/crowd -n crowd --replicas=0").ok();
+    plane
+        .kubectl("scale deployment/crowd -n crowd --replicas=0")
+        .ok();
     eventually_within(patience, "all are gone", || {
-        let left = plane.kubectl("get pods -n crowd -o name").timeout(patience).ok().lines().count();
-        if left == 0 { Ok(()) } else { Err(format!("{left} pods")) }
+        let left = plane
+            .kubectl("get pods -n crowd -o name")
+            .timeout(patience)
+            .ok()
+            .lines()
+            .count();
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(format!("{left} pods"))
+        }
     });
-    let deployment = plane.kubectl("get deployment crowd -n crowd --no-headers").ok();
+    let deployment = plane
+        .kubectl("get deployment crowd -n crowd --no-headers")
+        .ok();
     assert_has(&deployment, &["0/0"]);
     plane.kubectl("delete namespace crowd --wait=false").ok();
 }

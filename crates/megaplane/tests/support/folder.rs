@@ -10,7 +10,8 @@ impl Folder {
     pub(crate) fn new(what: &str) -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("megaplane-{what}-{}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("megaplane-{what}-{}-{number}", std::process::id()));
         // One of an earlier process with the same number has no claim any more.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();

@@ -22,7 +22,8 @@ impl Answer {
 
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in:\n{}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in:\n{}", self.text()))
     }
 
     /// Asserts an error answer: a `Status` with this code and reason, and these parts in its message.
@@ -30,15 +31,25 @@ impl Answer {
     pub(crate) fn is_error(&self, code: u16, reason: &str, parts: &[&str]) {
         assert_eq!(self.status, code, "{}", self.text());
         let status = self.json();
-        let seen = [&status["kind"], &status["apiVersion"], &status["status"], &status["reason"]];
+        let seen = [
+            &status["kind"],
+            &status["apiVersion"],
+            &status["status"],
+            &status["reason"],
+        ];
         assert_eq!(seen, ["Status", "v1", "Failure", reason], "{}", self.text());
         assert_eq!(status["code"], code, "{}", self.text());
         super::assert_has(status["message"].as_str().unwrap_or_default(), parts);
     }
 
     #[track_caller]
-    pub(crate) fn is_ok(self) -> Answer {
-        assert!((200..300).contains(&self.status), "HTTP {}: {}", self.status, self.text());
+    pub(crate) fn succeeded(self) -> Answer {
+        assert!(
+            (200..300).contains(&self.status),
+            "HTTP {}: {}",
+            self.status,
+            self.text()
+        );
         self
     }
 }
@@ -66,7 +77,10 @@ pub(crate) fn send(
         user: None,
     };
     let transport = HttpsTransport::new(config).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let reply = transport.call(request).await;
         let body = match reply.body {
@@ -79,11 +93,19 @@ pub(crate) fn send(
                 body
             }
         };
-        Answer { status: reply.status, content_type: reply.content_type, body }
+        Answer {
+            status: reply.status,
+            content_type: reply.content_type,
+            body,
+        }
     })
 }
 
 /// Our own client with these settings.
 pub(crate) fn client(config: &Kubeconfig) -> client::Client {
-    client::Client::new(Arc::new(HttpsTransport::new(config).unwrap()), None, "megaplane-tests")
+    client::Client::new(
+        Arc::new(HttpsTransport::new(config).unwrap()),
+        None,
+        "megaplane-tests",
+    )
 }

@@ -47,11 +47,17 @@ impl Kubectl {
             .env("KUBECONFIG", kubeconfig)
             .env("HOME", home)
             .env("KUBECACHEDIR", home.join("cache"))
+            .env("TMPDIR", home)
             .env_remove("KUBECTL_EXTERNAL_DIFF")
             .env_remove("EDITOR")
             .env("NO_PROXY", "*")
             .current_dir(home);
-        Kubectl { line: format!("kubectl {line}"), command, stdin: None, timeout: CALL_TIMEOUT }
+        Kubectl {
+            line: format!("kubectl {line}"),
+            command,
+            stdin: None,
+            timeout: CALL_TIMEOUT,
+        }
     }
 
     /// What comes on standard input, for `-f -`.
@@ -124,9 +130,18 @@ impl Kubectl {
 
     /// Starts and returns at once, for watches.
     pub(crate) fn spawn(mut self) -> Background {
-        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        let mut child =
-            self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = if self.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let mut child = self
+            .command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         if let (Some(text), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
             // A kubectl that refuses its arguments does not read its input.
             std::thread::spawn(move || drop(pipe.write_all(&text)));
@@ -136,7 +151,13 @@ impl Kubectl {
             gather(child.stdout.take().unwrap(), stdout.clone()),
             gather(child.stderr.take().unwrap(), stderr.clone()),
         ];
-        Background { line: self.line, child, stdout, stderr, readers }
+        Background {
+            line: self.line,
+            child,
+            stdout,
+            stderr,
+            readers,
+        }
     }
 }
 
@@ -208,7 +229,13 @@ impl Run {
 
     #[track_caller]
     pub(crate) fn fails(self) -> String {
-        assert!(self.code != 0, "{}\nsucceeded, but should not:\n{}{}", self.line, self.stdout, self.stderr);
+        assert!(
+            self.code != 0,
+            "{}\nsucceeded, but should not:\n{}{}",
+            self.line,
+            self.stdout,
+            self.stderr
+        );
         self.stderr
     }
 }

@@ -42,7 +42,10 @@ pub(crate) fn eventually_within<T>(
         match look() {
             Ok(value) => return value,
             Err(complaint) if Instant::now() > deadline => {
-                panic!("{what}: not within {} s; last seen: {complaint}", patience.as_secs())
+                panic!(
+                    "{what}: not within {} s; last seen: {complaint}",
+                    patience.as_secs()
+                )
             }
             Err(_) => std::thread::sleep(LOOK_AGAIN),
         }
@@ -52,7 +55,9 @@ pub(crate) fn eventually_within<T>(
 /// A number from the environment, or the default.
 pub(crate) fn number_from_env(name: &str, default: usize) -> usize {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
         Err(_) => default,
     }
 }
@@ -73,6 +78,11 @@ pub(crate) fn assert_has(text: &str, parts: &[&str]) {
 /// Asserts that the rows of a table have these column headings.
 #[track_caller]
 pub(crate) fn assert_columns(table: &str, columns: &str) {
-    let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+    let header: Vec<&str> = table
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     assert_eq!(header.join(" "), columns, "columns of:\n{table}");
 }

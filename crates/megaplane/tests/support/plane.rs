@@ -51,7 +51,12 @@ impl Plane {
         assert!(self.process.is_none(), "it is still running");
         self.starts += 1;
         let output = |kind| File::create(self.log_path(kind)).unwrap();
-        let child = self.command().stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
+        let child = self
+            .command()
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .unwrap();
         self.process = Some(child);
         eventually("the plane is ready", || {
             let process = self.process.as_mut().unwrap();
@@ -62,7 +67,11 @@ impl Plane {
                 return Err(format!("no kubeconfig; its log:\n{}", self.log()));
             }
             let answer = self.get("/readyz");
-            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text())
+            }
         });
     }
 
@@ -129,7 +138,13 @@ impl Plane {
 
     /// A POST of JSON.
     pub(crate) fn post(&self, target: &str, body: impl Into<Vec<u8>>) -> Answer {
-        self.send(Method::Post, target, "application/json", "application/json", body)
+        self.send(
+            Method::Post,
+            target,
+            "application/json",
+            "application/json",
+            body,
+        )
     }
 
     /// Any request.
@@ -171,7 +186,11 @@ impl Plane {
             None => {
                 let _ = process.kill();
                 let _ = process.wait();
-                panic!("still running {} s after SIGTERM\n{}", SOON.as_secs(), self.log());
+                panic!(
+                    "still running {} s after SIGTERM\n{}",
+                    SOON.as_secs(),
+                    self.log()
+                );
             }
         }
     }
@@ -234,7 +253,11 @@ impl Exit {
     #[track_caller]
     pub(crate) fn is_refusal(&self, parts: &[&str]) {
         let code = self.status.code();
-        assert!(matches!(code, Some(1..=100)), "exit status {:?}\n{self:?}", self.status);
+        assert!(
+            matches!(code, Some(1..=100)),
+            "exit status {:?}\n{self:?}",
+            self.status
+        );
         assert!(!self.stderr.contains("panicked at"), "{}", self.stderr);
         super::assert_has(&self.stderr, parts);
     }
@@ -243,8 +266,12 @@ impl Exit {
 /// Runs the binary with these arguments; panics if it does not end by itself.
 pub(crate) fn run_to_end(home: &Folder, arguments: &[&str]) -> Exit {
     let log = |kind| File::create(home.join(kind)).unwrap();
-    let mut child =
-        megaplane(home.path()).args(arguments).stdout(log("out")).stderr(log("err")).spawn().unwrap();
+    let mut child = megaplane(home.path())
+        .args(arguments)
+        .stdout(log("out"))
+        .stderr(log("err"))
+        .spawn()
+        .unwrap();
     let status = wait(&mut child, Duration::from_secs(20));
     if status.is_none() {
         let _ = child.kill();
@@ -255,8 +282,15 @@ pub(crate) fn run_to_end(home: &Folder, arguments: &[&str]) -> Exit {
     };
     let (stdout, stderr) = (text("out"), text("err"));
     match status {
-        Some(status) => Exit { status, stdout, stderr },
-        None => panic!("megaplane {} keeps running:\n{stdout}{stderr}", arguments.join(" ")),
+        Some(status) => Exit {
+            status,
+            stdout,
+            stderr,
+        },
+        None => panic!(
+            "megaplane {} keeps running:\n{stdout}{stderr}",
+            arguments.join(" ")
+        ),
     }
 }
 
@@ -274,7 +308,11 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
 /// Sends SIGTERM to a child of ours.
 pub(crate) fn terminate(pid: u32) {
     // The shell's own `kill`: the program of that name is not everywhere.
-    let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status().unwrap();
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(format!("kill -TERM {pid}"))
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 

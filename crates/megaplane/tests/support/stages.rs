@@ -17,8 +17,10 @@ const LANES: usize = 4;
 /// any failed.
 pub(crate) fn run_stages(plane: &Plane, stages: &[Stage]) {
     let wanted = std::env::var("MEGAPLANE_TEST_STAGES").unwrap_or_default();
-    let stages: Vec<&Stage> =
-        stages.iter().filter(|(name, _)| wanted.split(',').any(|part| name.contains(part))).collect();
+    let stages: Vec<&Stage> = stages
+        .iter()
+        .filter(|(name, _)| wanted.split(',').any(|part| name.contains(part)))
+        .collect();
     assert!(!stages.is_empty(), "no stage is called {wanted:?}");
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());

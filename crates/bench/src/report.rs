@@ -1,0 +1,164 @@
+//! A report: figures in order, as a table for people or as one JSON object.
+//!
+//! The unit of a figure is in its name, in both forms.
+
+use serde_json::{Map, Value, json};
+
+use crate::measure::{Samples, load_average, machine};
+
+/// Figures of one benchmark.
+#[derive(Debug, Default)]
+pub struct Report {
+    figures: Vec<(&'static str, Value)>,
+}
+
+impl Report {
+    /// A report whose writes went to memory only, as in all benchmarks that run in one process.
+    pub fn in_memory() -> Report {
+        Report::default().text("durability", "memory")
+    }
+
+    /// A whole number.
+    pub fn count(mut self, name: &'static str, count: usize) -> Report {
+        self.figures.push((name, count.into()));
+        self
+    }
+
+    /// A measured number, to about four digits: more would pretend.
+    pub fn number(mut self, name: &'static str, number: f64) -> Report {
+        self.figures.push((name, rounded(number)));
+        self
+    }
+
+    /// A word.
+    pub fn text(mut self, name: &'static str, text: &str) -> Report {
+        self.figures.push((name, text.into()));
+        self
+    }
+
+    /// The median of some runs.
+    pub fn median(self, name: &'static str, samples: &Samples) -> Report {
+        self.number(name, samples.median())
+    }
+
+    /// The median of some runs, and how far they lay apart: the figure that the benchmark is about.
+    pub fn main(self, name: &'static str, samples: &Samples) -> Report {
+        let (low, high) = samples.range();
+        let mut report = self.number(name, samples.median());
+        report
+            .figures
+            .push(("range", json!([rounded(low), rounded(high)])));
+        report
+    }
+
+    /// Completes it with what is the same in all reports.
+    pub fn of_benchmark(mut self, name: &str, load_before: &[f64; 3]) -> Report {
+        self.figures.insert(0, ("benchmark", name.into()));
+        self.figures
+            .push(("load_average_before", json!(load_before)));
+        self.figures
+            .push(("load_average_after", json!(load_average())));
+        self.figures.push(("machine", machine()));
+        self
+    }
+
+    /// The object of `--json`.
+    pub fn to_json(&self) -> Value {
+        let figures = self
+            .figures
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
+        Value::Object(figures.collect::<Map<_, _>>())
+    }
+
+    /// The table for people.
+    pub fn to_table(&self) -> String {
+        let width = self
+            .figures
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or(0);
+        let mut text = String::new();
+        for (name, value) in &self.figures {
+            let name = name.replace('_', " ");
+            text.push_str(&format!("{name:<width$}  {}\n", readable(value)));
+        }
+        text
+    }
+}
+
+fn rounded(number: f64) -> Value {
+    if !number.is_finite() {
+        return Value::Null;
+    }
+    if number.abs() >= 1000.0 {
+        return json!(number.round() as i64);
+    }
+    let digits = if number.abs() >= 100.0 { 10.0 } else { 1000.0 };
+    json!((number * digits).round() / digits)
+}
+
+fn readable(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(readable).collect::<Vec<_>>().join(" … "),
+        Value::Object(map) => {
+            let part = |(name, value): (&String, &Value)| {
+                format!("{} {}", name.replace('_', " "), readable(value))
+            };
+            map.iter().map(part).collect::<Vec<_>>().join(", ")
+        }
+        Value::Number(number) if number.is_i64() || number.is_u64() => grouped(&number.to_string()),
+        other => other.to_string(),
+    }
+}
+
+/// A whole number with its thousands apart.
+fn grouped(digits: &str) -> String {
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.char_indices() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_and_grouped_for_people() {
+        assert_eq!(rounded(1234567.8), json!(1234568));
+        assert_eq!(rounded(123.456), json!(123.5));
+        assert_eq!(rounded(1.23456), json!(1.235));
+        assert_eq!(rounded(f64::NAN), Value::Null);
+        for (number, text) in [
+            ("1", "1"),
+            ("123", "123"),
+            ("1234", "1,234"),
+            ("1234567", "1,234,567"),
+            ("-123", "-123"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_table_and_the_object_say_the_same() {
+        let report = Report::in_memory()
+            .count("nodes", 12345)
+            .number("us_per_pod", 1.5);
+        assert_eq!(
+            report.to_json(),
+            json!({"durability": "memory", "nodes": 12345, "us_per_pod": 1.5})
+        );
+        assert_eq!(
+            report.to_table(),
+            "durability  memory\nnodes       12,345\nus per pod  1.5\n"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! Every benchmark runs with tiny numbers and gives the figures it promises. How large they are is not tested.
+
+use bench::Options;
+use serde_json::Value;
+
+fn options(name: &str) -> Options {
+    Options {
+        name: name.into(),
+        nodes: 40,
+        pods: 60,
+        operations: 300,
+        runs: 2,
+        core_only: false,
+        json: true,
+    }
+}
+
+fn measured(options: &Options, keys: &[&str]) -> Value {
+    let report = bench::measure(options).unwrap();
+    for key in keys {
+        assert!(report[key].is_number(), "{key} in {report}");
+    }
+    assert_eq!(report["benchmark"], options.name.as_str());
+    assert_eq!(report["durability"], "memory");
+    assert!(report["machine"]["cores"].as_u64() >= Some(1));
+    assert!(report["machine"]["cpu_model"].is_string() && report["machine"]["version"].is_string());
+    report
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_known_ones() {
+    let error = bench::run(&options("fly")).unwrap_err();
+    let expected = "there is no benchmark \"fly\"; there are: store-put, lease-renewal, schedule, register, \
+                    list-nodes, and list";
+    assert_eq!(error, expected);
+    assert!(
+        bench::measure(&Options {
+            operations: 0,
+            ..options("store-put")
+        })
+        .is_err()
+    );
+}
+
+#[test]
+fn store_put() {
+    let keys = [
+        "put_cpu_ns",
+        "put_5_watchers_cpu_ns",
+        "put_5_watchers_batched_cpu_ns",
+        "overhead_bytes_per_key",
+    ];
+    let report = measured(&options("store-put"), &keys);
+    // Two rounds of two runs, 300 puts, five watchers.
+    assert_eq!(report["events_delivered"], 2 * 2 * 300 * 5);
+}
+
+#[test]
+fn lease_renewal() {
+    let keys = ["cpu_us_per_op", "per_cpu_second", "per_second", "rss_bytes"];
+    let report = measured(&options("lease-renewal"), &keys);
+    assert_eq!(
+        (&report["leases"], &report["operations"]),
+        (&40.into(), &300.into())
+    );
+}
+
+const SCHEDULE: [&str; 9] = [
+    "nodes",
+    "pods",
+    "seconds",
+    "pods_per_second",
+    "us_per_pod",
+    "cpu_us_per_pod",
+    "rss_bytes",
+    "mismatches",
+    "picks_audited",
+];
+
+#[test]
+fn schedule_through_the_api() {
+    let report = measured(&options("schedule"), &SCHEDULE);
+    assert_eq!(report["mode"], "api");
+    assert_eq!(
+        (&report["mismatches"], &report["binding_errors"]),
+        (&0.into(), &0.into())
+    );
+    assert!(report["picks_audited"].as_u64() >= Some(10));
+}
+
+#[test]
+fn schedule_without_the_api() {
+    let report = measured(
+        &Options {
+            core_only: true,
+            ..options("schedule")
+        },
+        &SCHEDULE,
+    );
+    assert_eq!(report["mode"], "core-only");
+    assert_eq!(
+        (&report["mismatches"], &report["unscheduled"]),
+        (&0.into(), &0.into())
+    );
+    assert!(report["picks_audited"].as_u64() >= Some(10));
+}
+
+#[test]
+fn more_pods_than_there_is_room_for_are_refused_at_once() {
+    let crowded = Options {
+        nodes: 1,
+        pods: 15,
+        ..options("schedule")
+    };
+    assert!(
+        bench::measure(&crowded)
+            .unwrap_err()
+            .contains("may not fit")
+    );
+}
+
+#[test]
+fn register() {
+    measured(
+        &options("register"),
+        &["nodes", "seconds", "cpu_us_per_node", "rss_bytes"],
+    );
+}
+
+#[test]
+fn list_nodes() {
+    let keys = [
+        "protobuf_ms",
+        "protobuf_mb_per_second",
+        "json_ms",
+        "json_mb_per_second",
+        "json_extra_memory_bytes",
+    ];
+    let report = measured(&options("list-nodes"), &keys);
+    assert!(report["json_bytes"].as_u64() > report["protobuf_bytes"].as_u64());
+}
