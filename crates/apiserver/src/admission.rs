@@ -13,25 +13,40 @@ use crate::state::{Served, State, visible};
 const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// Nothing is created in a namespace that is not there or on its way out (k8s NamespaceLifecycle).
-pub async fn namespace_accepts(state: &State, served: &Served, namespace: &str) -> Result<(), ApiError> {
+pub async fn namespace_accepts(
+    state: &State,
+    served: &Served,
+    namespace: &str,
+) -> Result<(), ApiError> {
     if !served.resource.namespaced {
         return Ok(());
     }
-    let Some(namespaces) = state.core("namespaces") else { return Ok(()) };
+    let Some(namespaces) = state.core("namespaces") else {
+        return Ok(());
+    };
     let Some(record) = namespaces.collection.get(namespace.as_bytes()) else {
         visible(&namespaces.collection, namespaces.collection.revision()).await;
-        return Err(ApiError::not_found(&GroupResource::new("", "namespaces"), namespace));
+        return Err(ApiError::not_found(
+            &GroupResource::new("", "namespaces"),
+            namespace,
+        ));
     };
-    let phase = namespaces.field_readers.iter().find(|(name, _)| *name == "status.phase");
+    let phase = namespaces
+        .field_readers
+        .iter()
+        .find(|(name, _)| *name == "status.phase");
     let terminating = match phase {
-        Some((_, reader)) => reader.read_str(&record.value).is_some_and(|phase| phase == "Terminating"),
+        Some((_, reader)) => reader
+            .read_str(&record.value)
+            .is_some_and(|phase| phase == "Terminating"),
         None => meta::object::is_deleting(&namespaces.decode(&record.value, record.mod_revision)?),
     };
     // What is made in a namespace must not outlive a crash that the namespace does not.
     visible(&namespaces.collection, record.mod_revision).await;
     if terminating {
-        let detail =
-            format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let detail = format!(
+            "unable to create new content in namespace {namespace} because it is being terminated"
+        );
         let error = ApiError::forbidden(&served.group_resource(), "", &detail);
         return Err(error.with_cause(meta::Cause {
             reason: "NamespaceTerminating".into(),
@@ -45,7 +60,11 @@ pub async fn namespace_accepts(state: &State, served: &Served, namespace: &str) 
 /// Some namespaces are for ever.
 pub fn may_delete(served: &Served, name: &str) -> Result<(), ApiError> {
     if served.resource.resource == "namespaces" && PERMANENT_NAMESPACES.contains(&name) {
-        return Err(ApiError::forbidden(&served.group_resource(), name, "this namespace may not be deleted"));
+        return Err(ApiError::forbidden(
+            &served.group_resource(),
+            name,
+            "this namespace may not be deleted",
+        ));
     }
     Ok(())
 }
@@ -60,7 +79,10 @@ pub async fn admit_created(
     let result = mutate_created(state, served, namespace, object);
     if result.is_err() {
         // A refusal rests on what was, or was not, found there.
-        let others = [state.core("serviceaccounts"), state.served("scheduling.k8s.io", "v1", "priorityclasses")];
+        let others = [
+            state.core("serviceaccounts"),
+            state.served("scheduling.k8s.io", "v1", "priorityclasses"),
+        ];
         for other in others.into_iter().flatten() {
             visible(&other.collection, other.collection.revision()).await;
         }
@@ -68,7 +90,12 @@ pub async fn admit_created(
     result
 }
 
-fn mutate_created(state: &State, served: &Served, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
+fn mutate_created(
+    state: &State,
+    served: &Served,
+    namespace: &str,
+    object: &mut Value,
+) -> Result<(), ApiError> {
     let mut found = LookedUp::default();
     if (served.resource.group, served.resource.resource) == ("", "pods") {
         check_service_account(state, namespace, object)?;
@@ -78,14 +105,25 @@ fn mutate_created(state: &State, served: &Served, namespace: &str, object: &mut 
 }
 
 /// Hook for rules on updates that look at other objects; today a PriorityClass value only.
-pub fn validate_updated(_state: &State, served: &Served, old: &Value, update: &Update) -> Result<(), ApiError> {
+pub fn validate_updated(
+    _state: &State,
+    served: &Served,
+    old: &Value,
+    update: &Update,
+) -> Result<(), ApiError> {
     if served.resource.resource == "priorityclasses"
         && let Update::Store(new) = update
         && new["value"] != old["value"]
     {
         let name = meta::object::name(old);
-        let error = FieldError::forbidden(&FieldPath::new("value"), "may not be changed in an update.");
-        return Err(ApiError::invalid(served.resource.group, served.resource.kind, name, vec![error]));
+        let error =
+            FieldError::forbidden(&FieldPath::new("value"), "may not be changed in an update.");
+        return Err(ApiError::invalid(
+            served.resource.group,
+            served.resource.kind,
+            name,
+            vec![error],
+        ));
     }
     Ok(())
 }
@@ -93,39 +131,66 @@ pub fn validate_updated(_state: &State, served: &Served, old: &Value, update: &U
 /// A service account that a pod names must exist (k8s ServiceAccount plugin). The namespace's `default` is made within
 /// a moment of the namespace, and is not waited for.
 fn check_service_account(state: &State, namespace: &str, pod: &Value) -> Result<(), ApiError> {
-    let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+    let name = pod["spec"]["serviceAccountName"]
+        .as_str()
+        .unwrap_or_default();
     if name.is_empty() || name == "default" {
         return Ok(());
     }
-    let Some(accounts) = state.core("serviceaccounts") else { return Ok(()) };
-    if accounts.collection.get(&accounts.key(namespace, name)).is_some() {
+    let Some(accounts) = state.core("serviceaccounts") else {
+        return Ok(());
+    };
+    if accounts
+        .collection
+        .get(&accounts.key(namespace, name))
+        .is_some()
+    {
         return Ok(());
     }
-    let detail =
-        format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
-    Err(ApiError::forbidden(&GroupResource::new("", "pods"), meta::object::name(pod), &detail))
+    let detail = format!(
+        "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
+    );
+    Err(ApiError::forbidden(
+        &GroupResource::new("", "pods"),
+        meta::object::name(pod),
+        &detail,
+    ))
 }
 
 /// The priority class that a pod names, or the one that is the default for all.
 fn priority_class(state: &State, pod: &Value) -> Result<Option<Value>, ApiError> {
-    let Some(classes) = state.served("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
-    let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default();
+    let Some(classes) = state.served("scheduling.k8s.io", "v1", "priorityclasses") else {
+        return Ok(None);
+    };
+    let name = pod["spec"]["priorityClassName"]
+        .as_str()
+        .unwrap_or_default();
     if !name.is_empty() {
         let Some(record) = classes.collection.get(name.as_bytes()) else {
             let detail = format!("no PriorityClass with name {name} was found");
-            return Err(ApiError::forbidden(&GroupResource::new("", "pods"), meta::object::name(pod), &detail));
+            return Err(ApiError::forbidden(
+                &GroupResource::new("", "pods"),
+                meta::object::name(pod),
+                &detail,
+            ));
         };
         return classes.decode(&record.value, record.mod_revision).map(Some);
     }
     // Classes are a handful; the lowest global default wins, as upstream decides.
     let mut found: Option<Value> = None;
     let mut page = Vec::new();
-    if classes.collection.list(b"", None, classes.collection.revision(), 64, &mut page).is_err() {
+    if classes
+        .collection
+        .list(b"", None, classes.collection.revision(), 64, &mut page)
+        .is_err()
+    {
         return Ok(None);
     }
     for (_, record) in page {
         let class = classes.decode(&record.value, record.mod_revision)?;
-        let lower = found.as_ref().is_none_or(|other| class["value"].as_i64() < other["value"].as_i64());
+        let lower = found
+            .as_ref()
+            .is_none_or(|other| class["value"].as_i64() < other["value"].as_i64());
         if class["globalDefault"] == true && lower {
             found = Some(class);
         }

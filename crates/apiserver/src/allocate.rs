@@ -22,7 +22,10 @@ pub struct ServiceRange {
 
 impl Default for ServiceRange {
     fn default() -> ServiceRange {
-        ServiceRange { first: u32::from(Ipv4Addr::new(10, 96, 0, 0)), count: 1 << 20 }
+        ServiceRange {
+            first: u32::from(Ipv4Addr::new(10, 96, 0, 0)),
+            count: 1 << 20,
+        }
     }
 }
 
@@ -77,7 +80,8 @@ impl Holding {
     /// What `self` has and `other` has not.
     #[must_use]
     pub fn without(mut self, other: &Holding) -> Holding {
-        self.addresses.retain(|address| !other.addresses.contains(address));
+        self.addresses
+            .retain(|address| !other.addresses.contains(address));
         self.ports.retain(|port| !other.ports.contains(port));
         self
     }
@@ -155,7 +159,10 @@ impl Allocator {
         if spec["type"] == "ExternalName" {
             return Ok(());
         }
-        let asked = spec["clusterIP"].as_str().or_else(|| spec["clusterIPs"][0].as_str()).unwrap_or_default();
+        let asked = spec["clusterIP"]
+            .as_str()
+            .or_else(|| spec["clusterIPs"][0].as_str())
+            .unwrap_or_default();
         if asked == "None" {
             spec["clusterIPs"] = json!(["None"]);
             spec["clusterIP"] = "None".into();
@@ -164,7 +171,11 @@ impl Allocator {
         let path = FieldPath::new("spec").child("clusterIPs");
         let address = if asked.is_empty() {
             let Some(address) = self.free_address(taken) else {
-                return Err(FieldError::invalid(&path, json!([]), "failed to allocate a serviceIP: range is full"));
+                return Err(FieldError::invalid(
+                    &path,
+                    json!([]),
+                    "failed to allocate a serviceIP: range is full",
+                ));
             };
             address
         } else {
@@ -172,12 +183,16 @@ impl Allocator {
                 let detail = format!("failed to allocate IP {asked}: {detail}");
                 FieldError::invalid(&path, json!([asked]), detail)
             };
-            let address: Ipv4Addr = asked.parse().map_err(|_| invalid("not a valid IPv4 address"))?;
+            let address: Ipv4Addr = asked
+                .parse()
+                .map_err(|_| invalid("not a valid IPv4 address"))?;
             if !before.addresses.contains(&address) {
                 if !self.range.contains(address) {
                     let low = Ipv4Addr::from(self.range.first);
                     let bits = 32 - self.range.count.trailing_zeros();
-                    return Err(invalid(&format!("the provided IP ({asked}) is not in the valid range. The range of valid IPs is {low}/{bits}")));
+                    return Err(invalid(&format!(
+                        "the provided IP ({asked}) is not in the valid range. The range of valid IPs is {low}/{bits}"
+                    )));
                 }
                 if taken.addresses.contains(&address) {
                     return Err(invalid("provided IP is already allocated"));
@@ -204,13 +219,19 @@ impl Allocator {
         // Offsets 0 and the last are the network's own; the low ones are left to those who ask by name.
         let usable = self.range.count - 2;
         for _ in 0..usable {
-            taken.next_address = if taken.next_address >= usable { 1 } else { taken.next_address + 1 };
+            taken.next_address = if taken.next_address >= usable {
+                1
+            } else {
+                taken.next_address + 1
+            };
             let address = Ipv4Addr::from(self.range.first + taken.next_address);
             if taken.next_address > 256.min(usable / 2) && !taken.addresses.contains(&address) {
                 return Some(address);
             }
         }
-        (1..=usable).map(|offset| Ipv4Addr::from(self.range.first + offset)).find(|a| !taken.addresses.contains(a))
+        (1..=usable)
+            .map(|offset| Ipv4Addr::from(self.range.first + offset))
+            .find(|a| !taken.addresses.contains(a))
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -226,17 +247,30 @@ fn assign_ports(
 ) -> Result<(), FieldError> {
     let spec = &mut service["spec"];
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
-    let wanted = kind == "NodePort" || kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false;
+    let wanted = kind == "NodePort"
+        || kind == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != false;
     // A load balancer that keeps client addresses asks the nodes which of them has a backend.
     if kind == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local" {
         let path = FieldPath::new("spec").child("healthCheckNodePort");
-        if let Some(port) = assign_port(taken, &spec["healthCheckNodePort"], true, &path, before, new)? {
+        if let Some(port) = assign_port(
+            taken,
+            &spec["healthCheckNodePort"],
+            true,
+            &path,
+            before,
+            new,
+        )? {
             spec["healthCheckNodePort"] = port.into();
         }
     }
-    let Some(ports) = spec["ports"].as_array_mut() else { return Ok(()) };
+    let Some(ports) = spec["ports"].as_array_mut() else {
+        return Ok(());
+    };
     for (index, port) in ports.iter_mut().enumerate() {
-        let path = FieldPath::new("spec").child("ports").index(index).child("nodePort");
+        let path = FieldPath::new("spec")
+            .child("ports")
+            .index(index)
+            .child("nodePort");
         if let Some(free) = assign_port(taken, &port["nodePort"], wanted, &path, before, new)? {
             port["nodePort"] = free.into();
         }
@@ -259,16 +293,24 @@ fn assign_port(
             return Ok(None);
         }
         let Some(free) = free_port(taken) else {
-            return Err(FieldError::invalid(path, json!(0), "failed to allocate a nodePort: range is full"));
+            return Err(FieldError::invalid(
+                path,
+                json!(0),
+                "failed to allocate a nodePort: range is full",
+            ));
         };
         taken.ports.insert(free);
         new.ports.push(free);
         return Ok(Some(free));
     }
-    let Some(number) = u16::try_from(asked).ok().filter(|number| NODE_PORTS.contains(number)) else {
+    let Some(number) = u16::try_from(asked)
+        .ok()
+        .filter(|number| NODE_PORTS.contains(number))
+    else {
         let (low, high) = (NODE_PORTS.start(), NODE_PORTS.end());
-        let detail =
-            format!("provided port is not in the valid range. The range of valid ports is {low}-{high}");
+        let detail = format!(
+            "provided port is not in the valid range. The range of valid ports is {low}-{high}"
+        );
         return Err(FieldError::invalid(path, json!(asked), detail));
     };
     // One number may serve several protocols of one Service.
@@ -276,7 +318,11 @@ fn assign_port(
         return Ok(None);
     }
     if !taken.ports.insert(number) {
-        return Err(FieldError::invalid(path, json!(asked), "provided port is already allocated"));
+        return Err(FieldError::invalid(
+            path,
+            json!(asked),
+            "provided port is already allocated",
+        ));
     }
     new.ports.push(number);
     Ok(None)
@@ -310,7 +356,9 @@ mod tests {
         let address = first["spec"]["clusterIP"].as_str().unwrap().to_owned();
         assert!(address.starts_with("10.96."));
         let mut second = service(json!({"type": "ClusterIP", "clusterIP": address}));
-        let error = allocator.assign(&mut second, &Holding::default()).unwrap_err();
+        let error = allocator
+            .assign(&mut second, &Holding::default())
+            .unwrap_err();
         assert_eq!(
             error.message,
             format!(
@@ -321,17 +369,33 @@ mod tests {
         allocator.release(&held);
         allocator.assign(&mut second, &Holding::default()).unwrap();
         let mut outside = service(json!({"clusterIP": "192.0.2.1"}));
-        assert_eq!(allocator.assign(&mut outside, &Holding::default()).unwrap_err().code, 422);
+        assert_eq!(
+            allocator
+                .assign(&mut outside, &Holding::default())
+                .unwrap_err()
+                .code,
+            422
+        );
     }
 
     #[test]
     fn headless_and_external_services_get_no_address() {
         let allocator = Allocator::default();
         let mut headless = service(json!({"clusterIP": "None"}));
-        assert_eq!(allocator.assign(&mut headless, &Holding::default()).unwrap(), Holding::default());
+        assert_eq!(
+            allocator
+                .assign(&mut headless, &Holding::default())
+                .unwrap(),
+            Holding::default()
+        );
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let mut external = service(json!({"type": "ExternalName"}));
-        assert_eq!(allocator.assign(&mut external, &Holding::default()).unwrap(), Holding::default());
+        assert_eq!(
+            allocator
+                .assign(&mut external, &Holding::default())
+                .unwrap(),
+            Holding::default()
+        );
     }
 
     #[test]
@@ -344,22 +408,46 @@ mod tests {
         assert_ne!(first["spec"]["ports"][0]["nodePort"], port);
         let mut second = service(local);
         second["spec"]["healthCheckNodePort"] = port.into();
-        let error = allocator.assign(&mut second, &Holding::default()).unwrap_err();
-        assert!(error.message.contains("provided port is already allocated"), "{}", error.message);
+        let error = allocator
+            .assign(&mut second, &Holding::default())
+            .unwrap_err();
+        assert!(
+            error.message.contains("provided port is already allocated"),
+            "{}",
+            error.message
+        );
         // What was refused gives nothing of the first one back.
-        assert!(allocator.lock().ports.contains(&u16::try_from(port).unwrap()));
+        assert!(
+            allocator
+                .lock()
+                .ports
+                .contains(&u16::try_from(port).unwrap())
+        );
     }
 
     #[test]
     fn node_ports_stay_in_range_and_a_refused_service_keeps_nothing() {
         let allocator = Allocator::default();
-        let mut wrong = service(json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2, "nodePort": 80}]}));
-        assert_eq!(allocator.assign(&mut wrong, &Holding::default()).unwrap_err().code, 422);
+        let mut wrong = service(
+            json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2, "nodePort": 80}]}),
+        );
+        assert_eq!(
+            allocator
+                .assign(&mut wrong, &Holding::default())
+                .unwrap_err()
+                .code,
+            422
+        );
         assert!(allocator.lock().ports.is_empty() && allocator.lock().addresses.is_empty());
-        let mut right = service(json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2, "nodePort": 30080}]}));
+        let mut right = service(
+            json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 2, "nodePort": 30080}]}),
+        );
         let held = allocator.assign(&mut right, &Holding::default()).unwrap();
         assert_eq!(held.ports.len(), 2);
         let before = Holding::of(&right);
-        assert_eq!(allocator.assign(&mut right, &before).unwrap(), Holding::default());
+        assert_eq!(
+            allocator.assign(&mut right, &before).unwrap(),
+            Holding::default()
+        );
     }
 }

@@ -12,10 +12,10 @@ use serde_json::json;
 use store::Store;
 
 use crate::bootstrap::{self, BootstrapError};
+use crate::probes::{self, version_info};
 use crate::select::Selection;
 use crate::state::{Served, State};
 use crate::write::{Address, Mode};
-use crate::probes::{self, version_info};
 use crate::{body, encode, metrics, patch, read, reviews, subresource, watching, write};
 
 /// Who our own components are: in process there is no certificate to read it from.
@@ -31,7 +31,9 @@ impl Api {
     /// Opens every resource of the store. `stopping` turns true when open watches are to end.
     #[must_use]
     pub fn new(store: Arc<Store>, stopping: tokio::sync::watch::Receiver<bool>) -> Api {
-        Api { state: Arc::new(State::new(store, stopping)) }
+        Api {
+            state: Arc::new(State::new(store, stopping)),
+        }
     }
 
     /// Creates what every cluster has (namespaces, priority classes, the `kubernetes` service) and opens for requests.
@@ -44,7 +46,10 @@ impl Api {
     /// The identity of our own components.
     #[must_use]
     pub fn system_user() -> Arc<User> {
-        Arc::new(User { name: SYSTEM_USER.into(), groups: vec!["system:masters".into(), "system:authenticated".into()] })
+        Arc::new(User {
+            name: SYSTEM_USER.into(),
+            groups: vec!["system:masters".into(), "system:authenticated".into()],
+        })
     }
 
     /// The cluster address of the `kubernetes` service.
@@ -62,7 +67,9 @@ impl Api {
     /// How many objects of a resource of the core group there are.
     #[must_use]
     pub fn count(&self, resource: &str) -> usize {
-        self.state.core(resource).map_or(0, |served| served.collection.len())
+        self.state
+            .core(resource)
+            .map_or(0, |served| served.collection.len())
     }
 }
 
@@ -77,7 +84,9 @@ impl Service for Api {
                 Err(error) => Reply::error(&error),
             };
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            state.metrics.count(asked.resource, asked.verb, reply.status, micros);
+            state
+                .metrics
+                .count(asked.resource, asked.verb, reply.status, micros);
             reply
         })
     }
@@ -91,21 +100,38 @@ struct Asked {
 
 impl Default for Asked {
     fn default() -> Asked {
-        Asked { resource: None, verb: "get" }
+        Asked {
+            resource: None,
+            verb: "get",
+        }
     }
 }
 
-async fn answer(state: &Arc<State>, request: &Request, asked: &mut Asked) -> Result<Reply, ApiError> {
+async fn answer(
+    state: &Arc<State>,
+    request: &Request,
+    asked: &mut Asked,
+) -> Result<Reply, ApiError> {
     let target = RequestInfo::parse(request.method.as_str(), &request.path, &request.query)?;
     // Load balancers and probes have no certificate; health tells nothing that is secret.
     if let Target::Health { endpoint, check } = &target {
         return probes::health(state, *endpoint, check.as_deref(), &request.query);
     }
     if matches!(target, Target::Version) {
-        return Ok(Reply::full(200, negotiate::JSON, version_info().to_string()));
+        return Ok(Reply::full(
+            200,
+            negotiate::JSON,
+            version_info().to_string(),
+        ));
     }
-    let Some(user) = &request.user else { return Err(ApiError::unauthorized()) };
-    let wish = |pretty| Wish { accept: &request.accept, user_agent: &request.user_agent, pretty };
+    let Some(user) = &request.user else {
+        return Err(ApiError::unauthorized());
+    };
+    let wish = |pretty| Wish {
+        accept: &request.accept,
+        user_agent: &request.user_agent,
+        pretty,
+    };
     let none_match = request.if_none_match.as_deref();
     match target {
         Target::Resource(target) => {
@@ -116,23 +142,40 @@ async fn answer(state: &Arc<State>, request: &Request, asked: &mut Asked) -> Res
         Target::OpenApiV2 => state.openapi.reply_v2(&request.accept, none_match),
         Target::OpenApiV3Index => state.openapi.reply_v3_index(&request.accept, none_match),
         Target::OpenApiV3(document) => {
-            state.openapi.reply_v3(&document, &request.query, &request.accept, none_match)
-        },
+            state
+                .openapi
+                .reply_v3(&document, &request.query, &request.accept, none_match)
+        }
         Target::Metrics => {
             let mut text = state.metrics.render();
             probes::object_counts(state, &mut text);
-            Ok(Reply::full(200, "text/plain; version=0.0.4; charset=utf-8", text))
+            Ok(Reply::full(
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text,
+            ))
         }
         Target::NonResource(path) if path == "/" => {
             let output = negotiate::json_only(&wish(None))?;
             encode::value_reply(200, json!({"paths": ROOT_PATHS}), &output)
         }
-        Target::NonResource(_) | Target::Health { .. } | Target::Version => Err(ApiError::generic_not_found()),
+        Target::NonResource(_) | Target::Health { .. } | Target::Version => {
+            Err(ApiError::generic_not_found())
+        }
     }
 }
 
-const ROOT_PATHS: [&str; 9] =
-    ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+const ROOT_PATHS: [&str; 9] = [
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
 
 async fn resource(
     state: &Arc<State>,
@@ -142,7 +185,10 @@ async fn resource(
     asked: &mut Asked,
 ) -> Result<Reply, ApiError> {
     if !state.ready.load(Ordering::Acquire) && user.name != SYSTEM_USER {
-        return Err(ApiError::too_many_requests("the API server is starting, please try again", 1));
+        return Err(ApiError::too_many_requests(
+            "the API server is starting, please try again",
+            1,
+        ));
     }
     if let Some(reply) = reviews::answer(request, user, target)? {
         return Ok(reply);
@@ -160,9 +206,19 @@ async fn resource(
     }
     // Across all namespaces there is only reading.
     if served.resource.namespaced && target.namespace.is_none() && !target.verb.is_read() {
-        return Err(ApiError::method_not_supported(&served.group_resource(), target.verb.as_str()));
+        return Err(ApiError::method_not_supported(
+            &served.group_resource(),
+            target.verb.as_str(),
+        ));
     }
-    let call = Call { state, request, user, served, target, namespace };
+    let call = Call {
+        state,
+        request,
+        user,
+        served,
+        target,
+        namespace,
+    };
     match target.subresource.as_deref() {
         None => call.main().await,
         Some(name) => subresource::answer(&call, name).await,
@@ -189,7 +245,10 @@ impl Call<'_> {
     async fn main(&self) -> Result<Reply, ApiError> {
         let verb = self.target.verb;
         if !self.served.resource.verbs.contains(&verb.as_str()) {
-            return Err(ApiError::method_not_supported(&self.served.group_resource(), verb.as_str()));
+            return Err(ApiError::method_not_supported(
+                &self.served.group_resource(),
+                verb.as_str(),
+            ));
         }
         let query = Query::parse(verb, &self.request.query)?;
         match verb {
@@ -210,7 +269,11 @@ impl Call<'_> {
     }
 
     fn wish(&self, query: &Query) -> Wish<'_> {
-        Wish { accept: &self.request.accept, user_agent: &self.request.user_agent, pretty: query.pretty }
+        Wish {
+            accept: &self.request.accept,
+            user_agent: &self.request.user_agent,
+            pretty: query.pretty,
+        }
     }
 
     /// The name in the path.
@@ -220,27 +283,46 @@ impl Call<'_> {
 
     /// Where a write of the path's object goes.
     pub fn address<'s>(&'s self, subresource: Option<&'s str>) -> Address<'s> {
-        Address { served: self.served, subresource, namespace: self.namespace, name: self.name() }
+        Address {
+            served: self.served,
+            subresource,
+            namespace: self.namespace,
+            name: self.name(),
+        }
     }
 
     /// How it is made.
     pub fn mode(&self, query: &Query) -> Mode<'_> {
-        Mode { user: &self.user.name, dry_run: query.dry_run }
+        Mode {
+            user: &self.user.name,
+            dry_run: query.dry_run,
+        }
     }
 
     /// Decodes the body as the resource's own kind.
     pub fn sent(&self, query: &Query) -> Result<body::Sent, ApiError> {
         let api_version = self.served.api_version();
         let resource = self.served.resource;
-        let expected =
-            body::Expected { api_version: &api_version, kind: resource.kind, type_id: resource.type_id };
-        body::decode(&self.request.body, &self.request.content_type, &expected, query.field_validation)
+        let expected = body::Expected {
+            api_version: &api_version,
+            kind: resource.kind,
+            type_id: resource.type_id,
+        };
+        body::decode(
+            &self.request.body,
+            &self.request.content_type,
+            &expected,
+            query.field_validation,
+        )
     }
 
     async fn get(&self, query: &Query) -> Result<Reply, ApiError> {
         let output = self.output(query)?;
         let include = query.include_object()?;
-        let item = self.state.get(self.served, self.namespace, self.name(), query).await?;
+        let item = self
+            .state
+            .get(self.served, self.namespace, self.name(), query)
+            .await?;
         encode::object_reply(200, self.served, &item, &output, include)
     }
 
@@ -248,7 +330,10 @@ impl Call<'_> {
         let output = self.output(query)?;
         let include = query.include_object()?;
         let selection = Selection::new(self.served, query)?;
-        let page = self.state.page(self.served, self.namespace, &selection, query).await?;
+        let page = self
+            .state
+            .page(self.served, self.namespace, &selection, query)
+            .await?;
         read::list_reply(self.served.clone(), page, &output, include)
     }
 
@@ -258,19 +343,34 @@ impl Call<'_> {
         if let Some(name) = &self.target.name {
             selection = selection.named(name);
         }
-        watching::watch_reply(self.state, self.served, self.namespace, selection, query, &output).await
+        watching::watch_reply(
+            self.state,
+            self.served,
+            self.namespace,
+            selection,
+            query,
+            &output,
+        )
+        .await
     }
 
     async fn create(&self, query: &Query) -> Result<Reply, ApiError> {
         let output = self.output(query)?;
         let sent = self.sent(query)?;
-        let at = Address { name: "", ..self.address(None) };
+        let at = Address {
+            name: "",
+            ..self.address(None)
+        };
         let outcome = self.state.create(at, sent.object, self.mode(query)).await?;
         self.written(&outcome, &output, query, sent.warnings)
     }
 
     /// PUT of the object or of its status.
-    pub async fn update(&self, query: &Query, subresource: Option<&str>) -> Result<Reply, ApiError> {
+    pub async fn update(
+        &self,
+        query: &Query,
+        subresource: Option<&str>,
+    ) -> Result<Reply, ApiError> {
         let output = self.output(query)?;
         let sent = self.sent(query)?;
         let mut object = sent.object;
@@ -285,12 +385,18 @@ impl Call<'_> {
                 self.name()
             )));
         }
-        let creates = subresource.is_none() && registry::allows_create_on_update(self.served.resource);
+        let creates =
+            subresource.is_none() && registry::allows_create_on_update(self.served.resource);
         let named_version = !meta::object::resource_version(&object).is_empty();
         let create_missing = (creates && !named_version).then(|| object.clone());
         let outcome = self
             .state
-            .update(self.address(subresource), self.mode(query), |_| Ok(object.clone()), create_missing)
+            .update(
+                self.address(subresource),
+                self.mode(query),
+                |_| Ok(object.clone()),
+                create_missing,
+            )
             .await?;
         self.written(&outcome, &output, query, sent.warnings)
     }
@@ -303,11 +409,20 @@ impl Call<'_> {
         let mut warnings = Vec::new();
         let served = self.served;
         let next = |old: &Value| {
-            let sent = patch::patched(served, patch_type, &self.request.body, query.field_validation, old)?;
+            let sent = patch::patched(
+                served,
+                patch_type,
+                &self.request.body,
+                query.field_validation,
+                old,
+            )?;
             warnings = sent.warnings;
             Ok(sent.object)
         };
-        let outcome = self.state.update(self.address(subresource), self.mode(query), next, None).await?;
+        let outcome = self
+            .state
+            .update(self.address(subresource), self.mode(query), next, None)
+            .await?;
         self.written(&outcome, &output, query, warnings)
     }
 
@@ -320,8 +435,13 @@ impl Call<'_> {
         warnings: Vec<String>,
     ) -> Result<Reply, ApiError> {
         let status = if outcome.created { 201 } else { 200 };
-        let mut reply =
-            encode::object_reply(status, self.served, &outcome.item, output, query.include_object()?)?;
+        let mut reply = encode::object_reply(
+            status,
+            self.served,
+            &outcome.item,
+            output,
+            query.include_object()?,
+        )?;
         for warning in warnings {
             reply.headers.push(("warning", warning_header(&warning)));
         }
@@ -331,6 +451,15 @@ impl Call<'_> {
 
 fn warning_header(text: &str) -> String {
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-    let printable: String = quoted.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    let printable: String = quoted
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
     format!("299 - \"{printable}\"")
 }

@@ -33,15 +33,25 @@ pub fn decode(
     let decoded = match media {
         MediaType::Protobuf => return protobuf(body, expected),
         MediaType::Json => {
-            check_type_meta(schema::peek_type_meta_json(body).map_err(unreadable)?, expected)?;
+            check_type_meta(
+                schema::peek_type_meta_json(body).map_err(unreadable)?,
+                expected,
+            )?;
             schema::decode_json(expected.type_id, body)
         }
         MediaType::Yaml => {
-            check_type_meta(schema::peek_type_meta_yaml(body).map_err(unreadable)?, expected)?;
+            check_type_meta(
+                schema::peek_type_meta_yaml(body).map_err(unreadable)?,
+                expected,
+            )?;
             schema::decode_yaml(expected.type_id, body)
         }
     };
-    validated(decoded.map_err(|error| cannot_be_handled(expected, &error))?, expected, validation)
+    validated(
+        decoded.map_err(|error| cannot_be_handled(expected, &error))?,
+        expected,
+        validation,
+    )
 }
 
 /// Applies field validation to what was decoded.
@@ -67,16 +77,25 @@ pub fn validated(
 
 fn protobuf(body: &[u8], expected: &Expected<'_>) -> Result<Sent, ApiError> {
     let unknown = schema::envelope::unwrap(body).map_err(unreadable)?;
-    check_type_meta((unknown.api_version.to_string(), unknown.kind.to_string()), expected)?;
+    check_type_meta(
+        (unknown.api_version.to_string(), unknown.kind.to_string()),
+        expected,
+    )?;
     let mut object = schema::decode_protobuf(expected.type_id, unknown.raw)
         .map_err(|error| cannot_be_handled(expected, &error))?;
     object["apiVersion"] = expected.api_version.into();
     object["kind"] = expected.kind.into();
-    Ok(Sent { object, warnings: Vec::new() })
+    Ok(Sent {
+        object,
+        warnings: Vec::new(),
+    })
 }
 
 /// A body may leave kind and apiVersion out; it may not name others.
-fn check_type_meta((api_version, kind): (String, String), expected: &Expected<'_>) -> Result<(), ApiError> {
+fn check_type_meta(
+    (api_version, kind): (String, String),
+    expected: &Expected<'_>,
+) -> Result<(), ApiError> {
     let wrong_kind = !kind.is_empty() && kind != expected.kind;
     if wrong_kind {
         let (group, version) = meta::parse_api_version(&api_version).unwrap_or_default();
@@ -104,5 +123,7 @@ fn cannot_be_handled(expected: &Expected<'_>, why: &dyn std::fmt::Display) -> Ap
 }
 
 fn unreadable(error: impl std::fmt::Display) -> ApiError {
-    ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+    ApiError::bad_request(format!(
+        "couldn't get version/kind; json parse error: {error}"
+    ))
 }

@@ -25,14 +25,26 @@ pub struct BootstrapError {
 
 /// Sets the cluster up. `endpoint` is where the API server listens.
 pub async fn run(state: &Arc<State>, endpoint: SocketAddr) -> Result<(), BootstrapError> {
-    note_services(state).map_err(|error| BootstrapError { what: "service addresses".into(), error })?;
+    note_services(state).map_err(|error| BootstrapError {
+        what: "service addresses".into(),
+        error,
+    })?;
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(state, "", "namespaces", "", namespace).await?;
     }
     for (name, value, about) in [
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
     ] {
         let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
                            "metadata": {"name": name}, "value": value, "description": about});
@@ -42,7 +54,10 @@ pub async fn run(state: &Arc<State>, endpoint: SocketAddr) -> Result<(), Bootstr
 }
 
 /// The service through which pods find the API server, with its one endpoint.
-async fn kubernetes_service(state: &Arc<State>, endpoint: SocketAddr) -> Result<(), BootstrapError> {
+async fn kubernetes_service(
+    state: &Arc<State>,
+    endpoint: SocketAddr,
+) -> Result<(), BootstrapError> {
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
@@ -65,7 +80,14 @@ async fn kubernetes_service(state: &Arc<State>, endpoint: SocketAddr) -> Result<
         "endpoints": [{"addresses": [endpoint.ip().to_string()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": endpoint.port(), "protocol": "TCP"}],
     });
-    ensure(state, "discovery.k8s.io", "endpointslices", "default", slice).await
+    ensure(
+        state,
+        "discovery.k8s.io",
+        "endpointslices",
+        "default",
+        slice,
+    )
+    .await
 }
 
 async fn ensure(
@@ -77,13 +99,28 @@ async fn ensure(
 ) -> Result<(), BootstrapError> {
     let what = format!("{resource} {}", meta::object::name(&object));
     let Some(served) = state.served(group, "v1", resource) else {
-        return Err(BootstrapError { what, error: ApiError::generic_not_found() });
+        return Err(BootstrapError {
+            what,
+            error: ApiError::generic_not_found(),
+        });
     };
-    if served.collection.get(&served.key(namespace, meta::object::name(&object))).is_some() {
+    if served
+        .collection
+        .get(&served.key(namespace, meta::object::name(&object)))
+        .is_some()
+    {
         return Ok(());
     }
-    let at = Address { served, subresource: None, namespace, name: "" };
-    let mode = Mode { user: "system:apiserver", dry_run: false };
+    let at = Address {
+        served,
+        subresource: None,
+        namespace,
+        name: "",
+    };
+    let mode = Mode {
+        user: "system:apiserver",
+        dry_run: false,
+    };
     match state.create(at, object, mode).await {
         Ok(_) => Ok(()),
         Err(error) if error.reason == meta::Reason::AlreadyExists => Ok(()),
@@ -93,8 +130,12 @@ async fn ensure(
 
 /// Notes the addresses and ports of stored Services.
 fn note_services(state: &State) -> Result<(), ApiError> {
-    let Some(services) = state.core("services") else { return Ok(()) };
-    each_object(services, |service| state.allocator.note(&Holding::of(&service)))
+    let Some(services) = state.core("services") else {
+        return Ok(());
+    };
+    each_object(services, |service| {
+        state.allocator.note(&Holding::of(&service))
+    })
 }
 
 fn each_object(served: &Served, mut visit: impl FnMut(Value)) -> Result<(), ApiError> {

@@ -46,12 +46,20 @@ impl Call<'_> {
     pub async fn delete(&self, query: &Query) -> Result<Reply, ApiError> {
         let output = self.output(query)?;
         let (options, dry_run) = self.delete_options(query)?;
-        let mode = Mode { dry_run, ..self.mode(query) };
-        let (item, gone) = self.state.delete(self.address(None), &options, mode).await?;
+        let mode = Mode {
+            dry_run,
+            ..self.mode(query)
+        };
+        let (item, gone) = self
+            .state
+            .delete(self.address(None), &options, mode)
+            .await?;
         if !gone || returns_the_deleted(self.served.resource) {
             return encode::object_reply(200, self.served, &item, &output, query.include_object()?);
         }
-        let object = self.served.decode(&item.message, kv::Revision(item.revision))?;
+        let object = self
+            .served
+            .decode(&item.message, kv::Revision(item.revision))?;
         let details = meta::Details {
             name: self.name().into(),
             group: self.served.resource.group.into(),
@@ -67,15 +75,26 @@ impl Call<'_> {
         let output = self.output(query)?;
         let (options, dry_run) = self.delete_options(query)?;
         let selection = Selection::new(self.served, query)?;
-        let mode = Mode { dry_run, ..self.mode(query) };
-        let page = self.state.page(self.served, self.namespace, &selection, query).await?;
+        let mode = Mode {
+            dry_run,
+            ..self.mode(query)
+        };
+        let page = self
+            .state
+            .page(self.served, self.namespace, &selection, query)
+            .await?;
         let collection = &self.served.collection;
         let mut waited_for = 0;
         let mut newest = Revision::default();
         for (index, (key, _)) in page.items.iter().enumerate() {
             let key = String::from_utf8_lossy(key);
             let (namespace, name) = key.rsplit_once('/').unwrap_or(("", &key));
-            let at = Address { served: self.served, subresource: None, namespace, name };
+            let at = Address {
+                served: self.served,
+                subresource: None,
+                namespace,
+                name,
+            };
             let (revision, result) = self.state.delete_at_once(at, &options, mode);
             newest = newest.max(revision);
             let refused = match result {
@@ -117,7 +136,11 @@ impl Call<'_> {
         // Clients send DeleteOptions as v1 or in the group of the resource.
         let mut sent = None;
         for api_version in ["v1", "meta.k8s.io/v1", own.as_str()] {
-            let expected = body::Expected { api_version, kind: "DeleteOptions", type_id };
+            let expected = body::Expected {
+                api_version,
+                kind: "DeleteOptions",
+                type_id,
+            };
             let decoded = body::decode(
                 &self.request.body,
                 &self.request.content_type,
@@ -134,10 +157,19 @@ impl Call<'_> {
             Some(decoded) => decoded?.object,
             None => Value::Null,
         };
-        let asked = object["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let asked = object["dryRun"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         if asked.iter().any(|word| word != "All") {
-            let error = FieldError::not_supported(&FieldPath::new("dryRun"), Value::from(asked), &["All"]);
-            return Err(ApiError::invalid("meta.k8s.io", "DeleteOptions", "", vec![error]));
+            let error =
+                FieldError::not_supported(&FieldPath::new("dryRun"), Value::from(asked), &["All"]);
+            return Err(ApiError::invalid(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                vec![error],
+            ));
         }
         let dry_run = query.dry_run || !asked.is_empty();
         Ok((DeleteOptions::from_value(&object)?, dry_run))

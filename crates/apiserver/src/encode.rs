@@ -49,7 +49,14 @@ pub fn object(
         let transformed = match output.transform {
             Transform::Table => {
                 let resource = served.resource;
-                rest::table::object_table(resource.group, resource.kind, &decoded, include, true, now_micros())
+                rest::table::object_table(
+                    resource.group,
+                    resource.kind,
+                    &decoded,
+                    include,
+                    true,
+                    now_micros(),
+                )
             }
             _ => rest::table::partial_object_metadata(&decoded),
         };
@@ -82,8 +89,12 @@ pub fn json(
         type_meta: type_meta.then_some((api_version.as_str(), served.resource.kind)),
         resource_version,
     };
-    schema::protobuf_to_json(served.resource.type_id, message, options, out)
-        .map_err(|error| ApiError::internal(format!("a stored {} cannot be decoded: {error}", served.resource.kind)))
+    schema::protobuf_to_json(served.resource.type_id, message, options, out).map_err(|error| {
+        ApiError::internal(format!(
+            "a stored {} cannot be decoded: {error}",
+            served.resource.kind
+        ))
+    })
 }
 
 fn protobuf(

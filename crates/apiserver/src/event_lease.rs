@@ -27,7 +27,11 @@ impl EventLeases {
         {
             return Ok(lease);
         }
-        let granted = store.lease_grant(now_micros(), LeaseId::default(), EVENT_TTL_SECONDS + SHARED_SECONDS)?;
+        let granted = store.lease_grant(
+            now_micros(),
+            LeaseId::default(),
+            EVENT_TTL_SECONDS + SHARED_SECONDS,
+        )?;
         *current = Some((now_seconds, granted.id));
         Ok(granted.id)
     }

@@ -46,7 +46,8 @@ impl FrameCache {
         kind: &'static str,
         encode: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        let place = (revision.unsigned_abs() as usize * 2 + usize::from(media == FrameMedia::Json)) % FRAMES_MAX;
+        let place = (revision.unsigned_abs() as usize * 2 + usize::from(media == FrameMedia::Json))
+            % FRAMES_MAX;
         {
             let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(Some(slot)) = slots.get(place)
@@ -62,7 +63,13 @@ impl FrameCache {
                 // Only kinds that are watched pay for a ring.
                 slots.resize(FRAMES_MAX, None);
             }
-            slots[place] = Some(Slot { revision, key: key.clone(), media, kind, frame: frame.clone() });
+            slots[place] = Some(Slot {
+                revision,
+                key: key.clone(),
+                media,
+                kind,
+                frame: frame.clone(),
+            });
         }
         Ok(frame)
     }

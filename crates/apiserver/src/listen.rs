@@ -67,14 +67,18 @@ pub fn tls_config(pki: &Pki) -> Result<Arc<rustls::ServerConfig>, ListenError> {
         let certificate = certificate.map_err(|error| fail(&error))?;
         roots.add(certificate).map_err(|error| fail(&error))?;
     }
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| fail(&error))?;
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        provider.clone(),
+    )
+    .allow_unauthenticated()
+    .build()
+    .map_err(|error| fail(&error))?;
     let chain = CertificateDer::pem_slice_iter(pki.server.certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(pki.server.key_pem.as_bytes()).map_err(|error| fail(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(pki.server.key_pem.as_bytes())
+        .map_err(|error| fail(&error))?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| fail(&error))?
@@ -89,7 +93,10 @@ pub fn tls_config(pki: &Pki) -> Result<Arc<rustls::ServerConfig>, ListenError> {
 
 /// Opens one listening socket per runtime on the same address. The first one takes the port alone, so that a port in
 /// use by anybody else is an error and not shared.
-pub fn bind(address: SocketAddr, runtimes: usize) -> Result<Vec<std::net::TcpListener>, ListenError> {
+pub fn bind(
+    address: SocketAddr,
+    runtimes: usize,
+) -> Result<Vec<std::net::TcpListener>, ListenError> {
     let fail = |error| ListenError::Bind(address, error);
     // Without SO_REUSEPORT this fails if anybody listens there, even one that would share.
     let probe = std::net::TcpListener::bind(address).map_err(fail)?;
@@ -97,7 +104,8 @@ pub fn bind(address: SocketAddr, runtimes: usize) -> Result<Vec<std::net::TcpLis
     drop(probe);
     (0..runtimes)
         .map(|_| {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(fail)?;
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(fail)?;
             socket.set_reuse_address(true).map_err(fail)?;
             socket.set_reuse_port(true).map_err(fail)?;
             socket.set_nonblocking(true).map_err(fail)?;
@@ -120,7 +128,11 @@ pub async fn serve(
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = async {
-            let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+            let slot = slots
+                .clone()
+                .acquire_owned()
+                .await
+                .map_err(std::io::Error::other)?;
             listener.accept().await.map(|(stream, _)| (slot, stream))
         };
         let accepted = tokio::select! {
@@ -167,10 +179,19 @@ async fn connection(
         Err(_) => return tracing::debug!("TLS handshake took longer than 10 s"),
     };
     // The certificate is read once a connection, not once a request.
-    let user = stream.get_ref().1.peer_certificates().and_then(|chain| user_of(chain.first()?)).map(Arc::new);
-    let handler = hyper::service::service_fn(move |request| answer(request, service.clone(), user.clone()));
+    let user = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| user_of(chain.first()?))
+        .map(Arc::new);
+    let handler =
+        hyper::service::service_fn(move |request| answer(request, service.clone(), user.clone()));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -196,8 +217,11 @@ fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let mut groups: Vec<String> =
-        subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    let mut groups: Vec<String> = subject
+        .iter_organization()
+        .filter_map(|group| group.as_str().ok())
+        .map(str::to_owned)
+        .collect();
     groups.push("system:authenticated".into());
     Some(User { name, groups })
 }
@@ -236,7 +260,10 @@ fn audit_id(headers: &http::HeaderMap) -> http::HeaderValue {
     http::HeaderValue::try_from(id).unwrap_or_else(|_| http::HeaderValue::from_static("0"))
 }
 
-async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Result<Request, Box<Reply>> {
+async fn read(
+    request: hyper::Request<Incoming>,
+    user: Option<Arc<User>>,
+) -> Result<Request, Box<Reply>> {
     let (parts, body) = request.into_parts();
     let Some(method) = Method::parse(parts.method.as_str()) else {
         let text = "the server does not allow this method on the requested resource";
@@ -245,10 +272,16 @@ async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Res
     };
     let too_large = || {
         let limit = rest::http::REQUEST_BODY_BYTES_MAX;
-        Box::new(Reply::error(&ApiError::request_too_large(&format!("limit is {limit}"))))
+        Box::new(Reply::error(&ApiError::request_too_large(&format!(
+            "limit is {limit}"
+        ))))
     };
     // Strangers get their 401, a version or a health answer, and no memory.
-    let bytes_max = if user.is_some() { rest::http::REQUEST_BODY_BYTES_MAX } else { 0 };
+    let bytes_max = if user.is_some() {
+        rest::http::REQUEST_BODY_BYTES_MAX
+    } else {
+        0
+    };
     let body = match Limited::new(body, bytes_max).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -259,15 +292,26 @@ async fn read(request: hyper::Request<Incoming>, user: Option<Arc<User>>) -> Res
             });
         }
         Err(error) => {
-            return Err(Box::new(Reply::error(&ApiError::bad_request(&format!("cannot read the body: {error}")))));
+            return Err(Box::new(Reply::error(&ApiError::bad_request(&format!(
+                "cannot read the body: {error}"
+            )))));
         }
     };
     let header = |name: &str| {
-        parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned).unwrap_or_default()
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .unwrap_or_default()
     };
     // Accept may come as several header lines, which mean one list.
-    let accept: Vec<&str> =
-        parts.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok()).collect();
+    let accept: Vec<&str> = parts
+        .headers
+        .get_all("accept")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     Ok(Request {
         method,
         path: parts.uri.path().to_owned(),
@@ -292,7 +336,11 @@ fn write(reply: Reply, head_only: bool, audit_id: http::HeaderValue) -> hyper::R
     for (name, value) in reply.headers {
         builder = builder.header(name, value);
     }
-    let body = if head_only { ReplyBody::Full(None) } else { reply.body.into() };
+    let body = if head_only {
+        ReplyBody::Full(None)
+    } else {
+        reply.body.into()
+    };
     builder.body(body).unwrap_or_else(|error| {
         // Only a header value with control characters gets here.
         tracing::error!(%error, "a reply could not be built");
@@ -327,9 +375,9 @@ impl hyper::body::Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             ReplyBody::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ReplyBody::Stream(source) => {
-                source.poll_frame(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
-            }
+            ReplyBody::Stream(source) => source
+                .poll_frame(cx)
+                .map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -339,9 +387,9 @@ impl hyper::body::Body for ReplyBody {
 
     fn size_hint(&self) -> hyper::body::SizeHint {
         match self {
-            ReplyBody::Full(bytes) => {
-                hyper::body::SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            ReplyBody::Full(bytes) => hyper::body::SizeHint::with_exact(
+                bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            ),
             ReplyBody::Stream(_) => hyper::body::SizeHint::default(),
         }
     }

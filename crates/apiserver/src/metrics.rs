@@ -10,14 +10,26 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use schema::Resource;
 
 /// The verbs that are counted, as upstream names them.
-pub const VERBS: [&str; 9] =
-    ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "connect"];
-const CODES: [u16; 18] = [200, 201, 202, 304, 400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 429, 500, 503, 504];
+pub const VERBS: [&str; 9] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "connect",
+];
+const CODES: [u16; 18] = [
+    200, 201, 202, 304, 400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 429, 500, 503, 504,
+];
 const OTHER_CODE: usize = CODES.len();
 const CODE_SLOTS: usize = CODES.len() + 1;
 /// Upper bounds of the latency buckets, in microseconds.
 const BUCKETS_MICROS: [u64; 14] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000,
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000,
+    10_000_000,
 ];
 
 /// Adds its own lines to a scrape.
@@ -59,8 +71,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts one answered request. `resource` is its place in [`schema::resources`], `None` for anything else.
     pub fn count(&self, resource: Option<usize>, verb: &str, code: u16, micros: u64) {
-        let verb_slot = VERBS.iter().position(|known| *known == verb).unwrap_or(VERBS.len() - 1);
-        let code_slot = CODES.iter().position(|known| *known == code).unwrap_or(OTHER_CODE);
+        let verb_slot = VERBS
+            .iter()
+            .position(|known| *known == verb)
+            .unwrap_or(VERBS.len() - 1);
+        let code_slot = CODES
+            .iter()
+            .position(|known| *known == code)
+            .unwrap_or(OTHER_CODE);
         let resource_slot = resource.unwrap_or(schema::resources().len());
         let slot = (resource_slot * VERBS.len() + verb_slot) * CODE_SLOTS + code_slot;
         if let Some(counter) = self.requests.get(slot) {
@@ -86,10 +104,30 @@ impl Metrics {
         let mut text = String::with_capacity(16 * 1024);
         self.render_requests(&mut text);
         self.render_latency(&mut text);
-        gauge(&mut text, "apiserver_registered_watchers", "Watches that are open.", self.watches_open.load(Relaxed));
-        counter(&mut text, "apiserver_watch_events_total", "Watch events sent.", self.watch_events.load(Relaxed));
-        counter(&mut text, "megaplane_writes_total", "Writes that took a revision.", self.writes.load(Relaxed));
-        gauge(&mut text, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
+        gauge(
+            &mut text,
+            "apiserver_registered_watchers",
+            "Watches that are open.",
+            self.watches_open.load(Relaxed),
+        );
+        counter(
+            &mut text,
+            "apiserver_watch_events_total",
+            "Watch events sent.",
+            self.watch_events.load(Relaxed),
+        );
+        counter(
+            &mut text,
+            "megaplane_writes_total",
+            "Writes that took a revision.",
+            self.writes.load(Relaxed),
+        );
+        gauge(
+            &mut text,
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            resident_bytes(),
+        );
         for source in lock(&self.sources).iter() {
             source(&mut text);
         }
@@ -99,7 +137,9 @@ impl Metrics {
     fn render_requests(&self, text: &mut String) {
         text.push_str("# HELP apiserver_request_total Requests answered.\n# TYPE apiserver_request_total counter\n");
         let none = ("", "", "");
-        let names = schema::resources().iter().map(|r: &Resource| (r.group, r.version, r.resource));
+        let names = schema::resources()
+            .iter()
+            .map(|r: &Resource| (r.group, r.version, r.resource));
         for (resource_slot, (group, version, resource)) in names.chain([none]).enumerate() {
             for (verb_slot, verb) in VERBS.iter().enumerate() {
                 for code_slot in 0..CODE_SLOTS {
@@ -129,27 +169,41 @@ impl Metrics {
             let mut sum = 0;
             for (slot, bucket) in histogram.buckets.iter().enumerate() {
                 sum += bucket.load(Relaxed);
-                let bound = BUCKETS_MICROS.get(slot).map_or("+Inf".to_owned(), |micros| seconds(*micros));
+                let bound = BUCKETS_MICROS
+                    .get(slot)
+                    .map_or("+Inf".to_owned(), |micros| seconds(*micros));
                 let _ = writeln!(
                     text,
                     "apiserver_request_duration_seconds_bucket{{verb=\"{verb}\",le=\"{bound}\"}} {sum}"
                 );
             }
             let total = seconds(histogram.sum_micros.load(Relaxed));
-            let _ = writeln!(text, "apiserver_request_duration_seconds_sum{{verb=\"{verb}\"}} {total}");
-            let _ = writeln!(text, "apiserver_request_duration_seconds_count{{verb=\"{verb}\"}} {sum}");
+            let _ = writeln!(
+                text,
+                "apiserver_request_duration_seconds_sum{{verb=\"{verb}\"}} {total}"
+            );
+            let _ = writeln!(
+                text,
+                "apiserver_request_duration_seconds_count{{verb=\"{verb}\"}} {sum}"
+            );
         }
     }
 }
 
 /// Writes one gauge.
 pub fn gauge(text: &mut String, name: &str, help: &str, value: impl std::fmt::Display) {
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    let _ = write!(
+        text,
+        "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+    );
 }
 
 /// Writes one counter.
 pub fn counter(text: &mut String, name: &str, help: &str, value: impl std::fmt::Display) {
-    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
+    let _ = write!(
+        text,
+        "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"
+    );
 }
 
 /// Resident memory of this process in bytes; 0 where the system does not tell.
@@ -166,7 +220,9 @@ fn seconds(micros: u64) -> String {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -176,7 +232,10 @@ mod tests {
     #[test]
     fn a_counted_request_is_in_the_text() {
         let metrics = Metrics::default();
-        let pods = schema::resources().iter().position(|r| r.resource == "pods").unwrap();
+        let pods = schema::resources()
+            .iter()
+            .position(|r| r.resource == "pods")
+            .unwrap();
         metrics.count(Some(pods), "create", 201, 300);
         metrics.count(None, "get", 599, 1);
         let text = metrics.render();
@@ -186,8 +245,14 @@ mod tests {
         assert!(text.contains(
             "apiserver_request_total{code=\"0\",group=\"\",resource=\"\",verb=\"GET\",version=\"\"} 1\n"
         ));
-        assert!(text.contains("apiserver_request_duration_seconds_bucket{verb=\"CREATE\",le=\"0.000250\"} 0\n"));
-        assert!(text.contains("apiserver_request_duration_seconds_bucket{verb=\"CREATE\",le=\"0.000500\"} 1\n"));
-        assert!(text.contains("apiserver_request_duration_seconds_sum{verb=\"CREATE\"} 0.000300\n"));
+        assert!(text.contains(
+            "apiserver_request_duration_seconds_bucket{verb=\"CREATE\",le=\"0.000250\"} 0\n"
+        ));
+        assert!(text.contains(
+            "apiserver_request_duration_seconds_bucket{verb=\"CREATE\",le=\"0.000500\"} 1\n"
+        ));
+        assert!(
+            text.contains("apiserver_request_duration_seconds_sum{verb=\"CREATE\"} 0.000300\n")
+        );
     }
 }

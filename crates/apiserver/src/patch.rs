@@ -27,8 +27,11 @@ pub fn patched(
     old: &Value,
 ) -> Result<Sent, ApiError> {
     let api_version = served.api_version();
-    let expected =
-        Expected { api_version: &api_version, kind: served.resource.kind, type_id: served.resource.type_id };
+    let expected = Expected {
+        api_version: &api_version,
+        kind: served.resource.kind,
+        type_id: served.resource.type_id,
+    };
     apply(patch_type, patch, &expected, validation, old)
 }
 
@@ -77,7 +80,8 @@ fn undecodable(why: &dyn std::fmt::Display) -> ApiError {
 }
 
 fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiError> {
-    let patch: json_patch::Patch = serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
+    let patch: json_patch::Patch =
+        serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
     if patch.0.len() > JSON_PATCH_OPERATIONS_MAX {
         return Err(ApiError::request_too_large(format!(
             "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS_MAX}, got {}",
@@ -121,7 +125,8 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
                 "error decoding patch: the patched object is nested deeper than {JSON_PATCH_DEPTH_MAX} levels"
             )));
         }
-        json_patch::patch(&mut tree, std::slice::from_ref(operation)).map_err(|error| refused(&error))?;
+        json_patch::patch(&mut tree, std::slice::from_ref(operation))
+            .map_err(|error| refused(&error))?;
     }
     Ok(tree)
 }
@@ -151,10 +156,21 @@ mod tests {
 
     fn patched(patch: &Value) -> Result<Value, ApiError> {
         let type_id = schema::kind_type("v1", "ConfigMap").unwrap();
-        let expected = Expected { api_version: "v1", kind: "ConfigMap", type_id };
+        let expected = Expected {
+            api_version: "v1",
+            kind: "ConfigMap",
+            type_id,
+        };
         let old = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}});
         let validation = schema::FieldValidation::Ignore;
-        apply(PatchType::Json, patch.to_string().as_bytes(), &expected, validation, &old).map(|sent| sent.object)
+        apply(
+            PatchType::Json,
+            patch.to_string().as_bytes(),
+            &expected,
+            validation,
+            &old,
+        )
+        .map(|sent| sent.object)
     }
 
     #[test]
@@ -182,13 +198,24 @@ mod tests {
     #[test]
     fn moves_that_nest_the_object_are_refused_before_the_stack_ends() {
         let deeper = |index: usize| {
-            let (from, to) = if index % 2 == 0 { ("/s", "/t") } else { ("/t", "/s") };
-            [json!({"op": "add", "path": to, "value": {}}), json!({"op": "move", "from": from, "path": format!("{to}/n")})]
+            let (from, to) = if index % 2 == 0 {
+                ("/s", "/t")
+            } else {
+                ("/t", "/s")
+            };
+            [
+                json!({"op": "add", "path": to, "value": {}}),
+                json!({"op": "move", "from": from, "path": format!("{to}/n")}),
+            ]
         };
         let mut nest = vec![json!({"op": "add", "path": "/s", "value": {}})];
         nest.extend((0..4000).flat_map(deeper));
         let error = patched(&nest.into()).unwrap_err();
         assert_eq!(error.code, 400);
-        assert!(error.message.contains("nested deeper than 128 levels"), "{}", error.message);
+        assert!(
+            error.message.contains("nested deeper than 128 levels"),
+            "{}",
+            error.message
+        );
     }
 }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 
 /// How long certificates live: the authority ten years, what it signs one year, made anew at a start that
@@ -77,7 +77,8 @@ impl Pki {
                 ca_pem: ca.certificate_pem,
             });
         };
-        std::fs::create_dir_all(directory).map_err(|error| PkiError::File(directory.clone(), error))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| PkiError::File(directory.clone(), error))?;
         let ca = match load(directory, "ca")? {
             Some(ca) => ca,
             None => save(directory, "ca", make_ca(options.now_seconds)?)?,
@@ -88,7 +89,11 @@ impl Pki {
         };
         // The server's certificate depends on the addresses of this very start: it is cheap, and made anew.
         let server = save(directory, "apiserver", make_server(&ca, options)?)?;
-        Ok(Pki { ca_pem: ca.certificate_pem, server, admin })
+        Ok(Pki {
+            ca_pem: ca.certificate_pem,
+            server,
+            admin,
+        })
     }
 }
 
@@ -97,10 +102,16 @@ fn make_ca(now_seconds: i64) -> Result<Identity, PkiError> {
     let key = KeyPair::generate().map_err(make)?;
     let mut params = base("megaplane-ca", now_seconds, CA_LIFE_SECONDS);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let certificate = params.self_signed(&key).map_err(make)?;
-    Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(Identity {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 fn make_server(ca: &Identity, options: &PkiOptions) -> Result<Identity, PkiError> {
@@ -114,17 +125,24 @@ fn make_server(ca: &Identity, options: &PkiOptions) -> Result<Identity, PkiError
         "kubernetes.default.svc.cluster.local",
     ];
     for name in names {
-        let name = name.try_into().map_err(|error| PkiError::Make("the server", error))?;
+        let name = name
+            .try_into()
+            .map_err(|error| PkiError::Make("the server", error))?;
         params.subject_alt_names.push(SanType::DnsName(name));
     }
-    let mut addresses: Vec<IpAddr> =
-        vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into(), options.service_address];
+    let mut addresses: Vec<IpAddr> = vec![
+        [127, 0, 0, 1].into(),
+        std::net::Ipv6Addr::LOCALHOST.into(),
+        options.service_address,
+    ];
     if !options.bind_address.is_unspecified() {
         addresses.push(options.bind_address);
     }
     addresses.sort();
     addresses.dedup();
-    params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+    params
+        .subject_alt_names
+        .extend(addresses.into_iter().map(SanType::IpAddress));
     sign("the server", params, ca)
 }
 
@@ -133,10 +151,17 @@ fn make_admin(ca: &Identity, now_seconds: i64) -> Result<Identity, PkiError> {
 }
 
 /// A client certificate: the name is the user, the organisations are the groups (k8s x509 client certs).
-fn make_client(ca: &Identity, name: &str, groups: &[&str], now_seconds: i64) -> Result<Identity, PkiError> {
+fn make_client(
+    ca: &Identity,
+    name: &str,
+    groups: &[&str],
+    now_seconds: i64,
+) -> Result<Identity, PkiError> {
     let mut params = base(name, now_seconds, LEAF_LIFE_SECONDS);
     for group in groups {
-        params.distinguished_name.push(DnType::OrganizationName, *group);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, *group);
     }
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     sign("a client", params, ca)
@@ -156,17 +181,30 @@ fn date(seconds: i64) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
-fn sign(what: &'static str, mut params: CertificateParams, ca: &Identity) -> Result<Identity, PkiError> {
+fn sign(
+    what: &'static str,
+    mut params: CertificateParams,
+    ca: &Identity,
+) -> Result<Identity, PkiError> {
     let make = |error| PkiError::Make(what, error);
     let key = KeyPair::generate().map_err(make)?;
     // A serial of our own key's bytes: unique without a counter on disk.
-    let serial: Vec<u8> = key.public_key_raw().iter().skip(1).take(16).copied().collect();
+    let serial: Vec<u8> = key
+        .public_key_raw()
+        .iter()
+        .skip(1)
+        .take(16)
+        .copied()
+        .collect();
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.use_authority_key_identifier_extension = true;
     let ca_key = KeyPair::from_pem(&ca.key_pem).map_err(make)?;
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate_pem, ca_key).map_err(make)?;
     let certificate = params.signed_by(&key, &issuer).map_err(make)?;
-    Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(Identity {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 fn load(directory: &Path, name: &str) -> Result<Option<Identity>, PkiError> {
@@ -179,13 +217,21 @@ fn load(directory: &Path, name: &str) -> Result<Option<Identity>, PkiError> {
         }
     };
     Ok(match (read("crt")?, read("key")?) {
-        (Some(certificate_pem), Some(key_pem)) => Some(Identity { certificate_pem, key_pem }),
+        (Some(certificate_pem), Some(key_pem)) => Some(Identity {
+            certificate_pem,
+            key_pem,
+        }),
         _ => None,
     })
 }
 
 /// Whether a third of the certificate's life is left.
-fn lasts(directory: &Path, name: &str, identity: &Identity, options: &PkiOptions) -> Result<bool, PkiError> {
+fn lasts(
+    directory: &Path,
+    name: &str,
+    identity: &Identity,
+    options: &PkiOptions,
+) -> Result<bool, PkiError> {
     let bad = |error: String| PkiError::Content(directory.join(format!("{name}.crt")), error);
     let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate_pem.as_bytes())
         .map_err(|error| bad(error.to_string()))?;
@@ -196,12 +242,16 @@ fn lasts(directory: &Path, name: &str, identity: &Identity, options: &PkiOptions
 
 fn save(directory: &Path, name: &str, identity: Identity) -> Result<Identity, PkiError> {
     write_private(&directory.join(format!("{name}.key")), &identity.key_pem)?;
-    write_private(&directory.join(format!("{name}.crt")), &identity.certificate_pem)?;
+    write_private(
+        &directory.join(format!("{name}.crt")),
+        &identity.certificate_pem,
+    )?;
     Ok(identity)
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
-    crate::files::write_atomically(path, text.as_bytes(), 0o600).map_err(|error| PkiError::File(path.to_owned(), error))
+    crate::files::write_atomically(path, text.as_bytes(), 0o600)
+        .map_err(|error| PkiError::File(path.to_owned(), error))
 }
 
 #[cfg(test)]
@@ -220,10 +270,23 @@ mod tests {
     #[test]
     fn the_admin_certificate_says_who_it_is_and_descends_from_the_authority() {
         let pki = Pki::open(&options()).unwrap();
-        let (_, pem) = x509_parser::pem::parse_x509_pem(pki.admin.certificate_pem.as_bytes()).unwrap();
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(pki.admin.certificate_pem.as_bytes()).unwrap();
         let certificate = pem.parse_x509().unwrap();
-        let name = certificate.subject().iter_common_name().next().unwrap().as_str().unwrap();
-        let group = certificate.subject().iter_organization().next().unwrap().as_str().unwrap();
+        let name = certificate
+            .subject()
+            .iter_common_name()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap();
+        let group = certificate
+            .subject()
+            .iter_organization()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap();
         assert_eq!((name, group), ("kubernetes-admin", "system:masters"));
         let (_, ca) = x509_parser::pem::parse_x509_pem(pki.ca_pem.as_bytes()).unwrap();
         assert_eq!(certificate.issuer(), ca.parse_x509().unwrap().subject());
@@ -232,14 +295,23 @@ mod tests {
     #[test]
     fn a_second_start_keeps_the_authority_and_the_admin() {
         let directory = std::env::temp_dir().join(format!("megaplane-pki-{}", std::process::id()));
-        let options = PkiOptions { directory: Some(directory.clone()), ..options() };
+        let options = PkiOptions {
+            directory: Some(directory.clone()),
+            ..options()
+        };
         let first = Pki::open(&options).unwrap();
         let second = Pki::open(&options).unwrap();
         assert_eq!(first.ca_pem, second.ca_pem);
         assert_eq!(first.admin.certificate_pem, second.admin.certificate_pem);
         // A year later the admin's certificate is spent and made anew.
-        let later = PkiOptions { now_seconds: options.now_seconds + LEAF_LIFE_SECONDS, ..options };
-        assert_ne!(Pki::open(&later).unwrap().admin.certificate_pem, first.admin.certificate_pem);
+        let later = PkiOptions {
+            now_seconds: options.now_seconds + LEAF_LIFE_SECONDS,
+            ..options
+        };
+        assert_ne!(
+            Pki::open(&later).unwrap().admin.certificate_pem,
+            first.admin.certificate_pem
+        );
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

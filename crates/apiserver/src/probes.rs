@@ -23,7 +23,11 @@ pub fn health(
         HealthEndpoint::Readyz => "readyz",
     };
     let started = state.ready.load(Ordering::Acquire);
-    let mut checks = vec![("ping", true), ("log", true), ("etcd", state.store.failure().is_none())];
+    let mut checks = vec![
+        ("ping", true),
+        ("log", true),
+        ("etcd", state.store.failure().is_none()),
+    ];
     if endpoint != HealthEndpoint::Livez {
         checks.push(("poststarthook/bootstrap", started));
         checks.push(("shutdown", !*state.stopping.borrow()));
@@ -41,13 +45,21 @@ pub fn health(
     let mut text = String::new();
     if verbose {
         for (check, good) in &checks {
-            text.push_str(&if *good { format!("[+]{check} ok\n") } else { format!("[-]{check} failed\n") });
+            text.push_str(&if *good {
+                format!("[+]{check} ok\n")
+            } else {
+                format!("[-]{check} failed\n")
+            });
         }
-        text.push_str(&format!("{name} check {}\n", if healthy { "passed" } else { "failed" }));
+        text.push_str(&format!(
+            "{name} check {}\n",
+            if healthy { "passed" } else { "failed" }
+        ));
     } else {
         text.push_str("ok");
     }
-    Ok(Reply::text(if healthy { 200 } else { 500 }, text).with_header("x-content-type-options", "nosniff"))
+    Ok(Reply::text(if healthy { 200 } else { 500 }, text)
+        .with_header("x-content-type-options", "nosniff"))
 }
 
 /// What `/version` says: the Kubernetes release whose API is served.
@@ -62,7 +74,11 @@ pub fn version_info() -> Value {
     })
 }
 
-const ARCH: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+const ARCH: &str = if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else {
+    "arm64"
+};
 
 /// Objects and bytes of every resource, and how far the log is, for a scrape.
 pub fn object_counts(state: &State, text: &mut String) {
@@ -71,15 +87,24 @@ pub fn object_counts(state: &State, text: &mut String) {
     let mut bytes = String::from(
         "# HELP megaplane_collection_bytes Memory of a resource: objects and history.\n# TYPE megaplane_collection_bytes gauge\n",
     );
-    let mut lines: Vec<_> =
-        state.all().filter(|served| served.resource.type_id == served.storage.type_id).collect();
+    let mut lines: Vec<_> = state
+        .all()
+        .filter(|served| served.resource.type_id == served.storage.type_id)
+        .collect();
     lines.sort_by_key(|served| (served.resource.group, served.resource.resource));
     lines.dedup_by_key(|served| (served.resource.group, served.resource.resource));
     for served in lines {
         let stats = served.collection.stats();
         let (group, resource) = (served.resource.group, served.resource.resource);
-        let _ = writeln!(text, "apiserver_resource_objects{{group=\"{group}\",resource=\"{resource}\"}} {}", stats.keys);
-        for (part, size) in [("objects", stats.live_bytes), ("history", stats.history_bytes)] {
+        let _ = writeln!(
+            text,
+            "apiserver_resource_objects{{group=\"{group}\",resource=\"{resource}\"}} {}",
+            stats.keys
+        );
+        for (part, size) in [
+            ("objects", stats.live_bytes),
+            ("history", stats.history_bytes),
+        ] {
             let _ = writeln!(
                 bytes,
                 "megaplane_collection_bytes{{group=\"{group}\",resource=\"{resource}\",part=\"{part}\"}} {size}"
@@ -87,6 +112,16 @@ pub fn object_counts(state: &State, text: &mut String) {
         }
     }
     text.push_str(&bytes);
-    metrics::gauge(text, "megaplane_revision_applied", "Newest revision.", state.store.applied().0);
-    metrics::gauge(text, "megaplane_revision_durable", "Newest revision on disk.", state.store.durable().0);
+    metrics::gauge(
+        text,
+        "megaplane_revision_applied",
+        "Newest revision.",
+        state.store.applied().0,
+    );
+    metrics::gauge(
+        text,
+        "megaplane_revision_durable",
+        "Newest revision on disk.",
+        state.store.durable().0,
+    );
 }

@@ -56,7 +56,10 @@ impl State {
         match served.collection.get(&served.key(namespace, name)) {
             Some(record) => {
                 visible(&served.collection, record.mod_revision).await;
-                Ok(Item { message: record.value, revision: record.mod_revision.0 })
+                Ok(Item {
+                    message: record.value,
+                    revision: record.mod_revision.0,
+                })
             }
             None => {
                 visible(&served.collection, served.collection.revision()).await;
@@ -89,13 +92,18 @@ impl State {
                         || query.resource_version_match.is_none() && query.limit.is_some())
             }),
         };
-        self.wait_fresh(served, exact.or(query.resource_version)).await?;
+        self.wait_fresh(served, exact.or(query.resource_version))
+            .await?;
         let revision = exact.map_or_else(|| served.collection.revision(), Revision);
         visible(&served.collection, revision).await;
         if let Some(token) = &token {
             first = first.max(Bytes::from(format!("{prefix}{}", token.start)));
         }
-        let too_old = || token.as_ref().map_or_else(continue_token::expired_list, ContinueToken::expired);
+        let too_old = || {
+            token
+                .as_ref()
+                .map_or_else(continue_token::expired_list, ContinueToken::expired)
+        };
         let mut items = Vec::new();
         let mut rows = Vec::new();
         let mut next = Some(first);
@@ -111,7 +119,13 @@ impl State {
             for (key, record) in rows.drain(..) {
                 last_key.clone_from(&key);
                 if selection.is_everything() || selection.matches(served, &key, &record.value)? {
-                    items.push((key, Item { message: record.value, revision: record.mod_revision.0 }));
+                    items.push((
+                        key,
+                        Item {
+                            message: record.value,
+                            revision: record.mod_revision.0,
+                        },
+                    ));
                 }
             }
             next = more.next;
@@ -124,7 +138,9 @@ impl State {
         let mut remaining = None;
         let mut continue_token = String::new();
         if let Some(from) = &next {
-            let relative = String::from_utf8_lossy(last_key.get(prefix.len()..).unwrap_or_default()).into_owned();
+            let relative =
+                String::from_utf8_lossy(last_key.get(prefix.len()..).unwrap_or_default())
+                    .into_owned();
             continue_token = ContinueToken::after(&relative, revision.0).encode();
             if selection.is_everything() && served.collection.len() <= COUNTED_OBJECTS_MAX {
                 let count = served
@@ -134,7 +150,12 @@ impl State {
                 remaining = Some(count as u64);
             }
         }
-        Ok(Page { items, revision: revision.0, continue_token, remaining })
+        Ok(Page {
+            items,
+            revision: revision.0,
+            continue_token,
+            remaining,
+        })
     }
 
     /// A version at which the current state may be read and told, not older than what the request has seen.
@@ -147,7 +168,9 @@ impl State {
 
     /// Waits until a version is reached that the client has seen elsewhere.
     async fn wait_fresh(&self, served: &Served, version: Option<i64>) -> Result<(), ApiError> {
-        let Some(version) = version.filter(|version| *version > 0) else { return Ok(()) };
+        let Some(version) = version.filter(|version| *version > 0) else {
+            return Ok(());
+        };
         let reached = async {
             while self.store.applied().0 < version {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -155,7 +178,10 @@ impl State {
         };
         if tokio::time::timeout(FRESH_WAIT, reached).await.is_err() {
             let current = self.store.applied().0;
-            return Err(ApiError::too_large_resource_version(current.unsigned_abs(), version.unsigned_abs()));
+            return Err(ApiError::too_large_resource_version(
+                current.unsigned_abs(),
+                version.unsigned_abs(),
+            ));
         }
         visible(&served.collection, Revision(version)).await;
         Ok(())
@@ -165,9 +191,10 @@ impl State {
 fn read_error(error: &ReadError, too_old: &dyn Fn() -> ApiError) -> ApiError {
     match error {
         ReadError::Compacted(_) => too_old(),
-        ReadError::Future { requested, current } => {
-            ApiError::too_large_resource_version(current.0.unsigned_abs(), requested.0.unsigned_abs())
-        }
+        ReadError::Future { requested, current } => ApiError::too_large_resource_version(
+            current.0.unsigned_abs(),
+            requested.0.unsigned_abs(),
+        ),
     }
 }
 
@@ -185,14 +212,21 @@ pub fn list_reply(
             let resource = served.resource;
             let version = page.revision.to_string();
             let meta = table_meta(&page, &version);
-            let table =
-                table::table(resource.group, resource.kind, items.iter(), include, &meta, now_micros());
+            let table = table::table(
+                resource.group,
+                resource.kind,
+                items.iter(),
+                include,
+                &meta,
+                now_micros(),
+            );
             return encode::value_reply(200, table, output);
         }
         Transform::PartialObjectMetadata | Transform::PartialObjectMetadataList => {
             let items = decode_all(&served, &page)?;
             let version = page.revision.to_string();
-            let list = table::partial_object_metadata_list(items.iter(), &table_meta(&page, &version));
+            let list =
+                table::partial_object_metadata_list(items.iter(), &table_meta(&page, &version));
             return encode::value_reply(200, list, output);
         }
     }
@@ -213,11 +247,17 @@ pub fn list_reply(
     }
     let mut body = Vec::with_capacity(size * 2 + 256);
     while stream.piece(&mut body, usize::MAX)? {}
-    Ok(Reply { body: Body::Full(body.into()), ..Reply::full(200, content_type, Bytes::new()) })
+    Ok(Reply {
+        body: Body::Full(body.into()),
+        ..Reply::full(200, content_type, Bytes::new())
+    })
 }
 
 fn decode_all(served: &Served, page: &Page) -> Result<Vec<Value>, ApiError> {
-    page.items.iter().map(|(_, item)| served.decode(&item.message, Revision(item.revision))).collect()
+    page.items
+        .iter()
+        .map(|(_, item)| served.decode(&item.message, Revision(item.revision)))
+        .collect()
 }
 
 fn table_meta<'a>(page: &'a Page, version: &'a str) -> table::ListMeta<'a> {
@@ -244,7 +284,16 @@ struct ListStream {
 impl ListStream {
     fn new(served: Arc<Served>, page: Page, media: MediaType) -> ListStream {
         let api_version = served.api_version();
-        ListStream { served, page, media, api_version, next: 0, begun: false, ended: false, written: 0 }
+        ListStream {
+            served,
+            page,
+            media,
+            api_version,
+            next: 0,
+            begun: false,
+            ended: false,
+            written: 0,
+        }
     }
 
     /// Appends the next piece; false once the list is complete.

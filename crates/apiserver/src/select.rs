@@ -23,22 +23,36 @@ pub struct Selection {
 impl Selection {
     /// Reads the selectors; a field that the kind does not offer is a 400.
     pub fn new(served: &Served, query: &Query) -> Result<Selection, ApiError> {
-        let labels = query.label_selector.clone().filter(|selector| !selector.is_empty());
-        let fields = query.field_selector.clone().filter(|selector| !selector.requirements().is_empty());
+        let labels = query
+            .label_selector
+            .clone()
+            .filter(|selector| !selector.is_empty());
+        let fields = query
+            .field_selector
+            .clone()
+            .filter(|selector| !selector.requirements().is_empty());
         let mut name = None;
         for requirement in fields.iter().flat_map(|fields| fields.requirements()) {
             let field = requirement.field.as_str();
             let known = field == "metadata.name"
                 || field == "metadata.namespace" && served.resource.namespaced
-                || registry::selectable_fields(served.resource).iter().any(|known| known.name == field);
+                || registry::selectable_fields(served.resource)
+                    .iter()
+                    .any(|known| known.name == field);
             if !known {
-                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
+                return Err(ApiError::bad_request(format!(
+                    "field label not supported: {field}"
+                )));
             }
             if field == "metadata.name" && requirement.op == meta::FieldOperator::Eq {
                 name = Some(requirement.value.clone());
             }
         }
-        Ok(Selection { labels, fields, name })
+        Ok(Selection {
+            labels,
+            fields,
+            name,
+        })
     }
 
     /// The same, for a watch of one named object.
@@ -74,16 +88,24 @@ impl Selection {
         if let Some(key) = self.only_key(served, namespace) {
             return Interest::Key(key);
         }
-        let node = self.fields.iter().flat_map(|fields| fields.requirements()).find(|requirement| {
-            served.is_tagged_by_node()
-                && requirement.field == "spec.nodeName"
-                && requirement.op == meta::FieldOperator::Eq
-                && !requirement.value.is_empty()
-        });
+        let node = self
+            .fields
+            .iter()
+            .flat_map(|fields| fields.requirements())
+            .find(|requirement| {
+                served.is_tagged_by_node()
+                    && requirement.field == "spec.nodeName"
+                    && requirement.op == meta::FieldOperator::Eq
+                    && !requirement.value.is_empty()
+            });
         if let Some(node) = node {
             return Interest::Tag(node_tag(&node.value));
         }
-        if namespace.is_empty() { Interest::All } else { Interest::Prefix(namespace_prefix(namespace).into()) }
+        if namespace.is_empty() {
+            Interest::All
+        } else {
+            Interest::Prefix(namespace_prefix(namespace).into())
+        }
     }
 
     /// Whether the object under `key` with these stored bytes is meant.
@@ -95,14 +117,21 @@ impl Selection {
         }
         if let Some(selector) = &self.labels {
             let mut labels = serde_json::Map::new();
-            schema::read_map(served.storage.type_id, "metadata.labels", message, |key, value| {
-                labels.insert(key.to_owned(), value.into());
-            });
+            schema::read_map(
+                served.storage.type_id,
+                "metadata.labels",
+                message,
+                |key, value| {
+                    labels.insert(key.to_owned(), value.into());
+                },
+            );
             if !selector.matches(&Value::Object(labels)) {
                 return Ok(false);
             }
         }
-        let Some(selector) = &self.fields else { return Ok(true) };
+        let Some(selector) = &self.fields else {
+            return Ok(true);
+        };
         // The tree is made at most once, and only for a field that has no reader.
         let mut decoded: Option<Value> = None;
         for requirement in selector.requirements() {
@@ -110,7 +139,11 @@ impl Selection {
             let value = match field {
                 "metadata.name" => name.to_owned(),
                 "metadata.namespace" => namespace.to_owned(),
-                _ => match served.field_readers.iter().find(|(known, _)| *known == field) {
+                _ => match served
+                    .field_readers
+                    .iter()
+                    .find(|(known, _)| *known == field)
+                {
                     Some((_, reader)) => reader.read_str(message).unwrap_or_default().into_owned(),
                     None => {
                         if decoded.is_none() {
@@ -132,7 +165,11 @@ impl Selection {
 
 /// What the keys of a namespace begin with; nothing for all namespaces.
 pub fn namespace_prefix(namespace: &str) -> String {
-    if namespace.is_empty() { String::new() } else { format!("{namespace}/") }
+    if namespace.is_empty() {
+        String::new()
+    } else {
+        format!("{namespace}/")
+    }
 }
 
 /// The end of the keys that begin with a prefix; none for the empty prefix.

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use kv::Durability;
 use kv::Revision;
 use meta::{ApiError, GroupResource, Value};
 use rest::discovery::Catalog;
 use rest::openapi::OpenApi;
 use schema::{FieldReader, Resource};
-use kv::Durability;
 use store::{Collection, CollectionConfig, Store};
 
 use crate::allocate::Allocator;
@@ -49,7 +49,10 @@ pub struct Served {
 impl Served {
     /// Group and resource, as errors print them.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource { group: self.resource.group.into(), resource: self.resource.resource.into() }
+        GroupResource {
+            group: self.resource.group.into(),
+            resource: self.resource.resource.into(),
+        }
     }
 
     /// `group/version` of the served version.
@@ -64,18 +67,26 @@ impl Served {
 
     /// The key of an object in its collection: `namespace/name`, or `name`.
     pub fn key(&self, namespace: &str, name: &str) -> Bytes {
-        if self.resource.namespaced { format!("{namespace}/{name}").into() } else { name.to_owned().into() }
+        if self.resource.namespaced {
+            format!("{namespace}/{name}").into()
+        } else {
+            name.to_owned().into()
+        }
     }
 
     /// Decodes stored bytes into the served version, with kind, apiVersion and resourceVersion.
     pub fn decode(&self, message: &[u8], revision: Revision) -> Result<Value, ApiError> {
         let damaged = |error: &dyn std::fmt::Display| {
-            ApiError::internal(format!("a stored {} cannot be decoded: {error}", self.storage.kind))
+            ApiError::internal(format!(
+                "a stored {} cannot be decoded: {error}",
+                self.storage.kind
+            ))
         };
-        let mut value =
-            schema::decode_protobuf(self.storage.type_id, message).map_err(|error| damaged(&error))?;
+        let mut value = schema::decode_protobuf(self.storage.type_id, message)
+            .map_err(|error| damaged(&error))?;
         if !self.is_direct() {
-            value = schema::convert(self.storage, self.resource, value).map_err(|error| damaged(&error))?;
+            value = schema::convert(self.storage, self.resource, value)
+                .map_err(|error| damaged(&error))?;
         }
         value["apiVersion"] = self.api_version().into();
         value["kind"] = self.resource.kind.into();
@@ -119,7 +130,9 @@ impl Served {
 /// The mark of pods on one node. Equal marks of different nodes only cost a look, selectors decide.
 pub fn node_tag(node: &str) -> u64 {
     // FNV-1a: must not change from run to run, because marks are stored.
-    node.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    node.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Everything one API server holds.
@@ -157,7 +170,12 @@ impl State {
             let field_readers = registry::selectable_fields(resource)
                 .iter()
                 .filter(|_| resource.type_id == storage.type_id)
-                .filter_map(|field| Some((field.name, FieldReader::compile(resource.type_id, field.path)?)))
+                .filter_map(|field| {
+                    Some((
+                        field.name,
+                        FieldReader::compile(resource.type_id, field.path)?,
+                    ))
+                })
                 .collect();
             let entry = Served {
                 resource,
@@ -167,7 +185,10 @@ impl State {
                 frames: FrameCache::default(),
                 field_readers,
             };
-            served.insert((resource.group, resource.version, resource.resource), Arc::new(entry));
+            served.insert(
+                (resource.group, resource.version, resource.resource),
+                Arc::new(entry),
+            );
         }
         State {
             store,
@@ -186,7 +207,8 @@ impl State {
     pub fn served(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Served>> {
         // The key's lifetime is that of the table; a lookup with shorter names goes through the table's own.
         let known = schema::resource(group, version, resource)?;
-        self.served.get(&(known.group, known.version, known.resource))
+        self.served
+            .get(&(known.group, known.version, known.resource))
     }
 
     /// A resource of the core group, which is always served.
@@ -217,7 +239,11 @@ fn prefix(resource: &Resource) -> String {
 fn config(resource: &Resource) -> CollectionConfig {
     let memory = MEMORY_KINDS.contains(&(resource.group, resource.resource));
     CollectionConfig {
-        durability: if memory { Durability::Memory } else { Durability::Fsync },
+        durability: if memory {
+            Durability::Memory
+        } else {
+            Durability::Fsync
+        },
         history_bytes_max: HISTORY_BYTES_MAX,
         history_seconds_min: HISTORY_SECONDS_MIN,
         bytes_max: COLLECTION_BYTES_MAX,
@@ -233,12 +259,15 @@ pub async fn visible(collection: &Collection, revision: Revision) {
 /// Now, in microseconds since the Unix epoch.
 #[must_use]
 pub fn now_micros() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A number that cannot be guessed: the system's randomness, keyed per process, over a counter.
 pub fn random() -> u64 {
-    static KEYS: std::sync::LazyLock<std::hash::RandomState> = std::sync::LazyLock::new(Default::default);
+    static KEYS: std::sync::LazyLock<std::hash::RandomState> =
+        std::sync::LazyLock::new(Default::default);
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     KEYS.hash_one(COUNTER.fetch_add(1, Ordering::Relaxed))
 }

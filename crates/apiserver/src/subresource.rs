@@ -18,11 +18,21 @@ const BUDGETS_AT_ONCE: usize = 256;
 /// Answers a request for a subresource.
 pub async fn answer(call: &Call<'_>, name: &str) -> Result<Reply, ApiError> {
     let verb = call.target.verb;
-    let known = call.served.resource.subresources.iter().find(|known| known.name == name);
-    let Some(known) = known else { return Err(ApiError::generic_not_found()) };
+    let known = call
+        .served
+        .resource
+        .subresources
+        .iter()
+        .find(|known| known.name == name);
+    let Some(known) = known else {
+        return Err(ApiError::generic_not_found());
+    };
     // Connect subresources (log, exec, proxy …) come with any method.
     if !known.verbs.contains(&verb.as_str()) && !is_connect(name) {
-        return Err(ApiError::method_not_supported(&call.served.group_resource(), verb.as_str()));
+        return Err(ApiError::method_not_supported(
+            &call.served.group_resource(),
+            verb.as_str(),
+        ));
     }
     let query = Query::parse(verb, &call.request.query)?;
     match (name, verb) {
@@ -32,7 +42,10 @@ pub async fn answer(call: &Call<'_>, name: &str) -> Result<Reply, ApiError> {
         ("eviction", Verb::Create) => evict(call, &query).await,
         (_, Verb::Get) if !is_connect(name) => {
             let output = call.output(&query)?;
-            let item = call.state.get(call.served, call.namespace, call.name(), &query).await?;
+            let item = call
+                .state
+                .get(call.served, call.namespace, call.name(), &query)
+                .await?;
             encode::object_reply(200, call.served, &item, &output, query.include_object()?)
         }
         (_, Verb::Update) if !is_connect(name) => call.update(&query, Some(name)).await,
@@ -56,56 +69,114 @@ fn not_served(call: &Call<'_>, name: &str) -> ApiError {
 
 async fn get_scale(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
     let output = call.output(query)?;
-    let item = call.state.get(call.served, call.namespace, call.name(), query).await?;
-    let object = call.served.decode(&item.message, kv::Revision(item.revision))?;
-    encode::value_reply(200, registry::scale_of(call.served.resource, &object)?, &output)
+    let item = call
+        .state
+        .get(call.served, call.namespace, call.name(), query)
+        .await?;
+    let object = call
+        .served
+        .decode(&item.message, kv::Revision(item.revision))?;
+    encode::value_reply(
+        200,
+        registry::scale_of(call.served.resource, &object)?,
+        &output,
+    )
 }
 
 async fn put_scale(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
     let output = call.output(query)?;
     let type_id = schema::kind_type("autoscaling/v1", "Scale")
         .ok_or_else(|| ApiError::internal("the schema has no Scale"))?;
-    let expected = body::Expected { api_version: "autoscaling/v1", kind: "Scale", type_id };
+    let expected = body::Expected {
+        api_version: "autoscaling/v1",
+        kind: "Scale",
+        type_id,
+    };
     let request = call.request;
     let sent = if call.target.verb == Verb::Update {
-        Some(body::decode(&request.body, &request.content_type, &expected, query.field_validation)?.object)
+        Some(
+            body::decode(
+                &request.body,
+                &request.content_type,
+                &expected,
+                query.field_validation,
+            )?
+            .object,
+        )
     } else {
         None
     };
     let user = &call.user.name;
     let outcome = call
         .state
-        .modify(call.address(Some("scale")), call.mode(query), None, |_, old| {
-            let scale = match &sent {
-                Some(scale) => scale.clone(),
-                None => patched_scale(call, &registry::scale_of(call.served.resource, old)?, &expected)?,
-            };
-            with_context(user, |context| registry::with_scale(call.served.resource, old, &scale, context))
-        })
+        .modify(
+            call.address(Some("scale")),
+            call.mode(query),
+            None,
+            |_, old| {
+                let scale = match &sent {
+                    Some(scale) => scale.clone(),
+                    None => patched_scale(
+                        call,
+                        &registry::scale_of(call.served.resource, old)?,
+                        &expected,
+                    )?,
+                };
+                with_context(user, |context| {
+                    registry::with_scale(call.served.resource, old, &scale, context)
+                })
+            },
+        )
         .await?;
-    let object = call.served.decode(&outcome.item.message, kv::Revision(outcome.item.revision))?;
-    encode::value_reply(200, registry::scale_of(call.served.resource, &object)?, &output)
+    let object = call
+        .served
+        .decode(&outcome.item.message, kv::Revision(outcome.item.revision))?;
+    encode::value_reply(
+        200,
+        registry::scale_of(call.served.resource, &object)?,
+        &output,
+    )
 }
 
-fn patched_scale(call: &Call<'_>, scale: &Value, expected: &body::Expected<'_>) -> Result<Value, ApiError> {
+fn patched_scale(
+    call: &Call<'_>,
+    scale: &Value,
+    expected: &body::Expected<'_>,
+) -> Result<Value, ApiError> {
     let patch_type = negotiate::patch(&call.request.content_type, true)?;
     let validation = schema::FieldValidation::Ignore;
-    patch::apply(patch_type, &call.request.body, expected, validation, scale).map(|sent| sent.object)
+    patch::apply(patch_type, &call.request.body, expected, validation, scale)
+        .map(|sent| sent.object)
 }
 
 async fn bind(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
     let output = call.output(query)?;
-    let type_id =
-        schema::kind_type("v1", "Binding").ok_or_else(|| ApiError::internal("the schema has no Binding"))?;
-    let expected = body::Expected { api_version: "v1", kind: "Binding", type_id };
+    let type_id = schema::kind_type("v1", "Binding")
+        .ok_or_else(|| ApiError::internal("the schema has no Binding"))?;
+    let expected = body::Expected {
+        api_version: "v1",
+        kind: "Binding",
+        type_id,
+    };
     let request = call.request;
-    let binding =
-        body::decode(&request.body, &request.content_type, &expected, query.field_validation)?.object;
+    let binding = body::decode(
+        &request.body,
+        &request.content_type,
+        &expected,
+        query.field_validation,
+    )?
+    .object;
     let user = &call.user.name;
     call.state
-        .modify(call.address(Some("binding")), call.mode(query), None, |_, pod| {
-            with_context(user, |context| registry::bind(pod, &binding, context)).map(Update::Store)
-        })
+        .modify(
+            call.address(Some("binding")),
+            call.mode(query),
+            None,
+            |_, pod| {
+                with_context(user, |context| registry::bind(pod, &binding, context))
+                    .map(Update::Store)
+            },
+        )
         .await?;
     encode::value_reply(201, meta::status::success_status(None), &output)
 }
@@ -115,26 +186,49 @@ async fn evict(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
     let output = call.output(query)?;
     let type_id = schema::kind_type("policy/v1", "Eviction")
         .ok_or_else(|| ApiError::internal("the schema has no Eviction"))?;
-    let expected = body::Expected { api_version: "policy/v1", kind: "Eviction", type_id };
+    let expected = body::Expected {
+        api_version: "policy/v1",
+        kind: "Eviction",
+        type_id,
+    };
     let request = call.request;
-    let eviction =
-        body::decode(&request.body, &request.content_type, &expected, query.field_validation)?.object;
+    let eviction = body::decode(
+        &request.body,
+        &request.content_type,
+        &expected,
+        query.field_validation,
+    )?
+    .object;
     let named = meta::object::name(&eviction);
     if !named.is_empty() && named != call.name() {
-        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+        return Err(ApiError::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
-    let item = call.state.get(call.served, call.namespace, call.name(), query).await?;
-    let pod = call.served.decode(&item.message, kv::Revision(item.revision))?;
+    let item = call
+        .state
+        .get(call.served, call.namespace, call.name(), query)
+        .await?;
+    let pod = call
+        .served
+        .decode(&item.message, kv::Revision(item.revision))?;
     spend_budget(call, &pod, query).await?;
     let options = DeleteOptions::from_value(&eviction["deleteOptions"])?;
-    let mode = Mode { dry_run: query.dry_run, ..call.mode(query) };
-    call.state.delete(call.address(None), &options, mode).await?;
+    let mode = Mode {
+        dry_run: query.dry_run,
+        ..call.mode(query)
+    };
+    call.state
+        .delete(call.address(None), &options, mode)
+        .await?;
     encode::value_reply(201, meta::status::success_status(None), &output)
 }
 
 /// Asks the disruption budgets that select the pod, and takes one disruption from the one that allows it.
 async fn spend_budget(call: &Call<'_>, pod: &Value, query: &Query) -> Result<(), ApiError> {
-    let Some(budgets) = call.state.served("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
+    let Some(budgets) = call.state.served("policy", "v1", "poddisruptionbudgets") else {
+        return Ok(());
+    };
     let revision = budgets.collection.revision();
     visible(&budgets.collection, revision).await;
     let (first, end) = Selection::default().range(budgets, call.namespace);
@@ -148,7 +242,8 @@ async fn spend_budget(call: &Call<'_>, pod: &Value, query: &Query) -> Result<(),
             .map_err(|error| ApiError::internal(error.to_string()))?;
         for (_, record) in rows {
             let budget = budgets.decode(&record.value, record.mod_revision)?;
-            let selector = LabelSelector::from_object(&budget["spec"]["selector"]).map_err(ApiError::internal)?;
+            let selector = LabelSelector::from_object(&budget["spec"]["selector"])
+                .map_err(ApiError::internal)?;
             if selector.matches(meta::object::labels(pod)) {
                 selecting.push(budget);
             }
@@ -157,19 +252,31 @@ async fn spend_budget(call: &Call<'_>, pod: &Value, query: &Query) -> Result<(),
     }
     let selecting: Vec<&Value> = selecting.iter().collect();
     let user = &call.user.name;
-    let decision = with_context(user, |context| registry::prepare_eviction(pod, &selecting, context))?;
+    let decision = with_context(user, |context| {
+        registry::prepare_eviction(pod, &selecting, context)
+    })?;
     if matches!(decision, Eviction::Delete) || query.dry_run {
         return Ok(());
     }
     // Decided again on the budget as it stands when it is written, so that two evictions never share one disruption.
-    let name = selecting.first().map(|budget| meta::object::name(budget)).unwrap_or_default();
-    let at = Address { served: budgets, subresource: Some("status"), namespace: call.namespace, name };
-    let spend = |_: &_, budget: &Value| {
-        match with_context(user, |context| registry::prepare_eviction(pod, &[budget], context))? {
-            Eviction::Spend(spent) => Ok(Update::Store(spent)),
-            Eviction::Delete => Ok(Update::Unchanged),
-        }
+    let name = selecting
+        .first()
+        .map(|budget| meta::object::name(budget))
+        .unwrap_or_default();
+    let at = Address {
+        served: budgets,
+        subresource: Some("status"),
+        namespace: call.namespace,
+        name,
     };
-    call.state.modify(at, call.mode(query), None, spend).await.map(drop)
+    let spend = |_: &_, budget: &Value| match with_context(user, |context| {
+        registry::prepare_eviction(pod, &[budget], context)
+    })? {
+        Eviction::Spend(spent) => Ok(Update::Store(spent)),
+        Eviction::Delete => Ok(Update::Unchanged),
+    };
+    call.state
+        .modify(at, call.mode(query), None, spend)
+        .await
+        .map(drop)
 }
-

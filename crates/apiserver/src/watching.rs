@@ -39,7 +39,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 const LOOKS_A_TURN: usize = 4096;
 
 /// The initial state was read so slowly that it is history.
-const INITIAL_EXPIRED: &str = "the state at the beginning of the watch was read too slowly and is no longer kept";
+const INITIAL_EXPIRED: &str =
+    "the state at the beginning of the watch was read too slowly and is no longer kept";
 
 /// Opens a watch and gives its reply.
 pub async fn watch_reply(
@@ -60,7 +61,9 @@ pub async fn watch_reply(
     let gone = |requested: i64, oldest: i64| {
         ApiError::expired(format!("too old resource version: {requested} ({oldest})"))
     };
-    let opened = served.collection.watch(Revision(from), selection.interest(served, namespace));
+    let opened = served
+        .collection
+        .watch(Revision(from), selection.interest(served, namespace));
     let (watcher, error) = match opened {
         Ok(watcher) => (Some(watcher), None),
         // Parameters were fine: the news that history is gone comes as an event (k8s api-concepts#410-gone-responses).
@@ -69,7 +72,11 @@ pub async fn watch_reply(
     };
     let initial = initial.then(|| {
         let (next, end) = selection.range(served, namespace);
-        Initial { next, end, revision: Revision(from) }
+        Initial {
+            next,
+            end,
+            revision: Revision(from),
+        }
     });
     let seconds = match query.timeout_seconds {
         Some(seconds) if seconds > 0 => seconds.unsigned_abs(),
@@ -101,7 +108,10 @@ pub async fn watch_reply(
         stopping: stop_signal(state),
         ended: false,
     };
-    Ok(Reply::stream(output.stream_content_type(), Box::new(source)))
+    Ok(Reply::stream(
+        output.stream_content_type(),
+        Box::new(source),
+    ))
 }
 
 type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -180,7 +190,11 @@ impl FrameSource for WatchSource {
         }
         self.timers(cx, &mut out);
         if out.is_empty() {
-            return if self.ended { Poll::Ready(None) } else { Poll::Pending };
+            return if self.ended {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
         }
         Poll::Ready(Some(out.into()))
     }
@@ -189,19 +203,25 @@ impl FrameSource for WatchSource {
 impl WatchSource {
     /// Bookmarks, the end of the watch's time, the end of the server.
     fn timers(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        if self.deadline.as_mut().poll(cx).is_ready() || self.stopping.as_mut().poll(cx).is_ready() {
+        if self.deadline.as_mut().poll(cx).is_ready() || self.stopping.as_mut().poll(cx).is_ready()
+        {
             self.ended = true;
         }
         let due = self.bookmark.as_mut().poll(cx).is_ready();
         if due {
-            self.bookmark.as_mut().reset(Instant::now() + BOOKMARK_INTERVAL);
+            self.bookmark
+                .as_mut()
+                .reset(Instant::now() + BOOKMARK_INTERVAL);
             // Polled again at once, so that the new time wakes this task.
             let _ = self.bookmark.as_mut().poll(cx);
         }
         // Before the initial state is complete there is no version to go on from.
         if self.bookmarks && self.initial.is_none() && (due || self.ended) {
             if self.waiting.is_empty() && self.initial.is_none() {
-                let progress = self.watcher.as_ref().map_or(self.sent, |watcher| watcher.progress().0);
+                let progress = self
+                    .watcher
+                    .as_ref()
+                    .map_or(self.sent, |watcher| watcher.progress().0);
                 self.sent = self.sent.max(progress);
             }
             self.write_bookmark(false, out);
@@ -217,20 +237,34 @@ impl WatchSource {
 
     /// Writes what fits of the state at the beginning; true if there is more of it.
     fn initial_piece(&mut self, looks: &mut usize, out: &mut Vec<u8>) -> Result<bool, ApiError> {
-        let Some(mut initial) = self.initial.take() else { return Ok(false) };
+        let Some(mut initial) = self.initial.take() else {
+            return Ok(false);
+        };
         let served = self.served.clone();
         let mut rows = Vec::new();
         while *looks < LOOKS_A_TURN {
             rows.clear();
             let more = served
                 .collection
-                .list(&initial.next, initial.end.as_deref(), initial.revision, EVENTS_AT_ONCE, &mut rows)
+                .list(
+                    &initial.next,
+                    initial.end.as_deref(),
+                    initial.revision,
+                    EVENTS_AT_ONCE,
+                    &mut rows,
+                )
                 .map_err(|_| ApiError::expired(INITIAL_EXPIRED))?;
             *looks += rows.len();
             let mut next = more.next;
             for (index, (key, record)) in rows.iter().enumerate() {
                 if self.selection.matches(&served, key, &record.value)? {
-                    self.frame(EventType::Added, key, &record.value, record.mod_revision.0, out)?;
+                    self.frame(
+                        EventType::Added,
+                        key,
+                        &record.value,
+                        record.mod_revision.0,
+                        out,
+                    )?;
                 }
                 if out.len() >= PIECE_BYTES {
                     next = rows.get(index + 1).map(|(key, _)| key.clone()).or(next);
@@ -255,7 +289,12 @@ impl WatchSource {
     }
 
     /// Writes the events there are, as far as they fit; true if there may be more at once.
-    fn events(&mut self, cx: &mut Context<'_>, looks: &mut usize, out: &mut Vec<u8>) -> Result<bool, ApiError> {
+    fn events(
+        &mut self,
+        cx: &mut Context<'_>,
+        looks: &mut usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ApiError> {
         loop {
             while let Some(item) = self.waiting.pop_front() {
                 self.event(&item, out)?;
@@ -265,11 +304,16 @@ impl WatchSource {
                 }
             }
             self.sent = self.sent.max(self.delivered);
-            let Some(watcher) = self.watcher.as_mut() else { return Ok(false) };
+            let Some(watcher) = self.watcher.as_mut() else {
+                return Ok(false);
+            };
             match watcher.poll_next(cx, EVENTS_AT_ONCE, &mut self.batch) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(compacted)) => {
-                    let text = format!("too old resource version: {} ({})", self.sent, compacted.oldest.0);
+                    let text = format!(
+                        "too old resource version: {} ({})",
+                        self.sent, compacted.oldest.0
+                    );
                     return Err(ApiError::expired(text));
                 }
                 Poll::Ready(Ok(revision)) => {
@@ -292,10 +336,16 @@ impl WatchSource {
         let (is, was) = (matches(&item.value)?, matches(&item.prev)?);
         let revision = item.revision.0;
         match (&item.value, &item.prev) {
-            (Some(value), _) if is && !was => self.frame(EventType::Added, &item.key, value, revision, out),
-            (Some(value), _) if is => self.frame(EventType::Modified, &item.key, value, revision, out),
+            (Some(value), _) if is && !was => {
+                self.frame(EventType::Added, &item.key, value, revision, out)
+            }
+            (Some(value), _) if is => {
+                self.frame(EventType::Modified, &item.key, value, revision, out)
+            }
             // Gone, or gone out of sight: the last state that was seen, at the version of its going.
-            (_, Some(prev)) if was => self.frame(EventType::Deleted, &item.key, prev, revision, out),
+            (_, Some(prev)) if was => {
+                self.frame(EventType::Deleted, &item.key, prev, revision, out)
+            }
             _ => Ok(()),
         }
     }
@@ -316,11 +366,15 @@ impl WatchSource {
             MediaType::Protobuf => FrameMedia::Protobuf,
             _ => FrameMedia::Json,
         };
-        let frame = self.served.frames.get_or_encode(revision, key, media, event.as_str(), || {
-            let mut frame = Vec::with_capacity(message.len() + 128);
-            self.writer().object(event, message, &revision.to_string(), &mut frame)?;
-            Ok::<_, ApiError>(frame.into())
-        })?;
+        let frame =
+            self.served
+                .frames
+                .get_or_encode(revision, key, media, event.as_str(), || {
+                    let mut frame = Vec::with_capacity(message.len() + 128);
+                    self.writer()
+                        .object(event, message, &revision.to_string(), &mut frame)?;
+                    Ok::<_, ApiError>(frame.into())
+                })?;
         out.extend_from_slice(&frame);
         Ok(())
     }
@@ -333,7 +387,10 @@ impl WatchSource {
         revision: i64,
         out: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
-        let item = Item { message: message.clone(), revision };
+        let item = Item {
+            message: message.clone(),
+            revision,
+        };
         let decoded = self.served.decode(&item.message, Revision(item.revision))?;
         let resource = self.served.resource;
         let object = match self.output.transform {
@@ -356,7 +413,12 @@ impl WatchSource {
         self.write_tree(event, &object, out)
     }
 
-    fn write_tree(&self, event: EventType, object: &meta::Value, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn write_tree(
+        &self,
+        event: EventType,
+        object: &meta::Value,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
         if self.output.media != MediaType::Protobuf {
             watch_frame::json_tree(event, object, out);
             return Ok(());
@@ -364,13 +426,16 @@ impl WatchSource {
         let api_version = object["apiVersion"].as_str().unwrap_or_default();
         let kind = object["kind"].as_str().unwrap_or_default();
         let Some(type_id) = schema::kind_type(api_version, kind) else {
-            return Err(ApiError::not_acceptable(format!("{kind} has no protobuf form")));
+            return Err(ApiError::not_acceptable(format!(
+                "{kind} has no protobuf form"
+            )));
         };
         let mut message = Vec::with_capacity(512);
         schema::encode_protobuf(type_id, object, &mut message)
             .map_err(|error| ApiError::internal(error.to_string()))?;
         let version = meta::object::resource_version(object).to_owned();
-        FrameWriter::new(MediaType::Protobuf, api_version, kind, type_id).object(event, &message, &version, out)
+        FrameWriter::new(MediaType::Protobuf, api_version, kind, type_id)
+            .object(event, &message, &version, out)
     }
 
     /// A bookmark has the kind of the objects between which it comes.
@@ -385,15 +450,27 @@ impl WatchSource {
             }
             Transform::PartialObjectMetadata | Transform::PartialObjectMetadataList => {
                 let kind = "PartialObjectMetadata";
-                let Some(type_id) = schema::kind_type("meta.k8s.io/v1", kind) else { return };
-                FrameWriter::new(self.output.media, self.output.meta_version.api_version(), kind, type_id)
-                    .bookmark(&version, initial_end, out);
+                let Some(type_id) = schema::kind_type("meta.k8s.io/v1", kind) else {
+                    return;
+                };
+                FrameWriter::new(
+                    self.output.media,
+                    self.output.meta_version.api_version(),
+                    kind,
+                    type_id,
+                )
+                .bookmark(&version, initial_end, out);
             }
         }
     }
 
     fn writer(&self) -> FrameWriter<'_> {
         let resource = self.served.resource;
-        FrameWriter::new(self.output.media, &self.api_version, resource.kind, resource.type_id)
+        FrameWriter::new(
+            self.output.media,
+            &self.api_version,
+            resource.kind,
+            resource.type_id,
+        )
     }
 }

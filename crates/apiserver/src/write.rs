@@ -57,12 +57,21 @@ pub struct Outcome {
 /// Runs the registry with the clock and chance of this process.
 pub fn with_context<T>(user: &str, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
     let mut next = random;
-    run(&mut Context { now_micros: now_micros(), user, random: &mut next })
+    run(&mut Context {
+        now_micros: now_micros(),
+        user,
+        random: &mut next,
+    })
 }
 
 impl State {
     /// Creates an object.
-    pub async fn create(&self, at: Address<'_>, mut object: Value, mode: Mode<'_>) -> Result<Outcome, ApiError> {
+    pub async fn create(
+        &self,
+        at: Address<'_>,
+        mut object: Value,
+        mode: Mode<'_>,
+    ) -> Result<Outcome, ApiError> {
         let served = at.served;
         admission::namespace_accepts(self, served, at.namespace).await?;
         admission::admit_created(self, served, at.namespace, &mut object).await?;
@@ -77,10 +86,19 @@ impl State {
                 let taken = served.collection.get(&key).is_some();
                 visible(&served.collection, served.collection.revision()).await;
                 if taken {
-                    return Err(ApiError::already_exists(&served.group_resource(), meta::object::name(&ready)));
+                    return Err(ApiError::already_exists(
+                        &served.group_resource(),
+                        meta::object::name(&ready),
+                    ));
                 }
                 let message = served.encode(&ready)?;
-                return Ok(Outcome { item: Item { message, revision: 0 }, created: true });
+                return Ok(Outcome {
+                    item: Item {
+                        message,
+                        revision: 0,
+                    },
+                    created: true,
+                });
             }
             let lease = self.lifetime(served)?;
             let reserved = self.reserve(served, &mut ready, &Holding::default())?;
@@ -91,13 +109,23 @@ impl State {
                     return Err(error);
                 }
             };
-            let change = Change::Put { value: message.clone(), lease, tags: &served.tags(&ready) };
+            let change = Change::Put {
+                value: message.clone(),
+                lease,
+                tags: &served.tags(&ready),
+            };
             match served.collection.write(&key, Precondition::Absent, change) {
                 Ok(written) => {
                     visible(&served.collection, written.revision).await;
                     self.count_write();
-                    let item = Item { message, revision: written.revision.0 };
-                    return Ok(Outcome { item, created: true });
+                    let item = Item {
+                        message,
+                        revision: written.revision.0,
+                    };
+                    return Ok(Outcome {
+                        item,
+                        created: true,
+                    });
                 }
                 Err(error) => {
                     self.allocator.release(&reserved);
@@ -112,7 +140,10 @@ impl State {
                 }
             }
         }
-        Err(ApiError::generated_name_taken(&served.group_resource(), meta::object::generate_name(&object)))
+        Err(ApiError::generated_name_taken(
+            &served.group_resource(),
+            meta::object::generate_name(&object),
+        ))
     }
 
     /// Replaces an object by what `next` makes of the stored one; tried again when somebody else was faster.
@@ -164,17 +195,26 @@ impl State {
                     return Err(error);
                 }
             };
-            let current = Item { message: record.value.clone(), revision: record.mod_revision.0 };
+            let current = Item {
+                message: record.value.clone(),
+                revision: record.mod_revision.0,
+            };
             match decision {
                 Update::Unchanged => {
                     visible(&served.collection, record.mod_revision).await;
-                    return Ok(Outcome { item: current, created: false });
+                    return Ok(Outcome {
+                        item: current,
+                        created: false,
+                    });
                 }
                 Update::Store(mut new) => {
                     if mode.dry_run {
                         visible(&served.collection, record.mod_revision).await;
                         let message = served.encode(&new)?;
-                        return Ok(Outcome { item: Item { message, ..current }, created: false });
+                        return Ok(Outcome {
+                            item: Item { message, ..current },
+                            created: false,
+                        });
                     }
                     let lease = self.lifetime(served)?;
                     let held = holding(served, &old);
@@ -186,15 +226,26 @@ impl State {
                             return Err(error);
                         }
                     };
-                    let change = Change::Put { value: message.clone(), lease, tags: &served.tags(&new) };
+                    let change = Change::Put {
+                        value: message.clone(),
+                        lease,
+                        tags: &served.tags(&new),
+                    };
                     let condition = Precondition::ModRevision(record.mod_revision);
                     match served.collection.write(&key, condition, change) {
                         Ok(written) => {
-                            self.allocator.release(&held.without(&holding(served, &new)));
+                            self.allocator
+                                .release(&held.without(&holding(served, &new)));
                             visible(&served.collection, written.revision).await;
                             self.count_write();
-                            let item = Item { message, revision: written.revision.0 };
-                            return Ok(Outcome { item, created: false });
+                            let item = Item {
+                                message,
+                                revision: written.revision.0,
+                            };
+                            return Ok(Outcome {
+                                item,
+                                created: false,
+                            });
                         }
                         Err(error) => {
                             self.allocator.release(&reserved);
@@ -206,12 +257,21 @@ impl State {
                     let message = served.encode(&last)?;
                     if mode.dry_run {
                         visible(&served.collection, record.mod_revision).await;
-                        return Ok(Outcome { item: Item { message, ..current }, created: false });
+                        return Ok(Outcome {
+                            item: Item { message, ..current },
+                            created: false,
+                        });
                     }
                     match self.remove(served, &key, record.mod_revision, &old)? {
                         Removal::Done(revision) => {
                             visible(&served.collection, revision).await;
-                            return Ok(Outcome { item: Item { message, revision: revision.0 }, created: false });
+                            return Ok(Outcome {
+                                item: Item {
+                                    message,
+                                    revision: revision.0,
+                                },
+                                created: false,
+                            });
                         }
                         Removal::Lost(newer) => seen = newer,
                     }
@@ -258,7 +318,10 @@ impl State {
                 Err(error) => return (record.mod_revision, Err(error)),
             }
         }
-        (seen, Err(ApiError::modified(&served.group_resource(), at.name)))
+        (
+            seen,
+            Err(ApiError::modified(&served.group_resource(), at.name)),
+        )
     }
 
     /// One try: decides on this state of the object, and writes if it is still this one.
@@ -275,7 +338,10 @@ impl State {
         let decision = with_context(mode.user, |context| {
             registry::prepare_delete(served.resource, &old, options, context)
         })?;
-        let current = Item { message: record.value.clone(), revision: at.0 };
+        let current = Item {
+            message: record.value.clone(),
+            revision: at.0,
+        };
         match decision {
             Deletion::Unchanged => Ok(Removal::Done((at, current, false))),
             _ if mode.dry_run => {
@@ -285,11 +351,21 @@ impl State {
             Deletion::Mark(new) => {
                 let message = served.encode(&new)?;
                 let tags = served.tags(&new);
-                let change = Change::Put { value: message.clone(), lease: record.lease, tags: &tags };
-                match served.collection.write(key, Precondition::ModRevision(at), change) {
+                let change = Change::Put {
+                    value: message.clone(),
+                    lease: record.lease,
+                    tags: &tags,
+                };
+                match served
+                    .collection
+                    .write(key, Precondition::ModRevision(at), change)
+                {
                     Ok(written) => {
                         self.count_write();
-                        let item = Item { message, revision: written.revision.0 };
+                        let item = Item {
+                            message,
+                            revision: written.revision.0,
+                        };
                         Ok(Removal::Done((written.revision, item, false)))
                     }
                     Err(error) => lost(error).map(Removal::Lost),
@@ -297,7 +373,10 @@ impl State {
             }
             Deletion::Remove => Ok(match self.remove(served, key, at, &old)? {
                 Removal::Done(revision) => {
-                    let item = Item { message: record.value.clone(), revision: revision.0 };
+                    let item = Item {
+                        message: record.value.clone(),
+                        revision: revision.0,
+                    };
                     Removal::Done((revision, item, true))
                 }
                 Removal::Lost(newer) => Removal::Lost(newer),
@@ -313,7 +392,10 @@ impl State {
         at: Revision,
         stored: &Value,
     ) -> Result<Removal<Revision>, ApiError> {
-        match served.collection.write(key, Precondition::ModRevision(at), Change::Delete) {
+        match served
+            .collection
+            .write(key, Precondition::ModRevision(at), Change::Delete)
+        {
             Ok(written) => {
                 self.allocator.release(&holding(served, stored));
                 self.count_write();
@@ -324,8 +406,17 @@ impl State {
     }
 
     /// Reserves the addresses and ports of a Service and writes them into it.
-    fn reserve(&self, served: &Served, object: &mut Value, before: &Holding) -> Result<Holding, ApiError> {
-        if is_service(served) { self.allocator.assign(object, before) } else { Ok(Holding::default()) }
+    fn reserve(
+        &self,
+        served: &Served,
+        object: &mut Value,
+        before: &Holding,
+    ) -> Result<Holding, ApiError> {
+        if is_service(served) {
+            self.allocator.assign(object, before)
+        } else {
+            Ok(Holding::default())
+        }
     }
 
     /// The lease that ends an Event, an hour after its last write; none for other kinds.
@@ -337,7 +428,9 @@ impl State {
     }
 
     fn count_write(&self) {
-        self.metrics.writes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.metrics
+            .writes
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
@@ -350,7 +443,11 @@ enum Removal<T> {
 
 /// The addresses and ports that a stored object keeps from others.
 fn holding(served: &Served, object: &Value) -> Holding {
-    if is_service(served) { Holding::of(object) } else { Holding::default() }
+    if is_service(served) {
+        Holding::of(object)
+    } else {
+        Holding::default()
+    }
 }
 
 fn is_service(served: &Served) -> bool {
@@ -369,9 +466,9 @@ fn lost(error: WriteError) -> Result<Revision, ApiError> {
 pub fn store_error(error: StoreError) -> ApiError {
     match error {
         StoreError::LogBehind => ApiError::too_many_requests(error.to_string(), 1),
-        StoreError::BudgetSpent { .. } | StoreError::TooManyWatchers { .. } | StoreError::TooManyLeases { .. } => {
-            ApiError::too_many_requests(error.to_string(), 10)
-        }
+        StoreError::BudgetSpent { .. }
+        | StoreError::TooManyWatchers { .. }
+        | StoreError::TooManyLeases { .. } => ApiError::too_many_requests(error.to_string(), 10),
         StoreError::ValueTooLong { .. } | StoreError::KeyTooLong { .. } => {
             ApiError::request_too_large(error.to_string())
         }

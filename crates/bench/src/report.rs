@@ -9,7 +9,7 @@ use crate::measure::{Samples, load_average, machine};
 /// Figures of one benchmark.
 #[derive(Debug, Default)]
 pub struct Report {
-    figures: Vec<(&'static str, Value)>,
+    figures: Vec<(String, Value)>,
 }
 
 impl Report {
@@ -20,19 +20,19 @@ impl Report {
 
     /// A whole number.
     pub fn count(mut self, name: &'static str, count: usize) -> Report {
-        self.figures.push((name, count.into()));
+        self.figures.push((name.into(), count.into()));
         self
     }
 
     /// A measured number, to about four digits: more would pretend.
     pub fn number(mut self, name: &'static str, number: f64) -> Report {
-        self.figures.push((name, rounded(number)));
+        self.figures.push((name.into(), rounded(number)));
         self
     }
 
     /// A word.
     pub fn text(mut self, name: &'static str, text: &str) -> Report {
-        self.figures.push((name, text.into()));
+        self.figures.push((name.into(), text.into()));
         self
     }
 
@@ -45,30 +45,25 @@ impl Report {
     pub fn main(self, name: &'static str, samples: &Samples) -> Report {
         let (low, high) = samples.range();
         let mut report = self.number(name, samples.median());
-        report
-            .figures
-            .push(("range", json!([rounded(low), rounded(high)])));
+        let range = json!([rounded(low), rounded(high)]);
+        report.figures.push((format!("{name}_range"), range));
         report
     }
 
     /// Completes it with what is the same in all reports.
     pub fn of_benchmark(mut self, name: &str, load_before: &[f64; 3]) -> Report {
-        self.figures.insert(0, ("benchmark", name.into()));
+        self.figures.insert(0, ("benchmark".into(), name.into()));
         self.figures
-            .push(("load_average_before", json!(load_before)));
+            .push(("load_average_before".into(), json!(load_before)));
         self.figures
-            .push(("load_average_after", json!(load_average())));
-        self.figures.push(("machine", machine()));
+            .push(("load_average_after".into(), json!(load_average())));
+        self.figures.push(("machine".into(), machine()));
         self
     }
 
     /// The object of `--json`.
     pub fn to_json(&self) -> Value {
-        let figures = self
-            .figures
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.clone()));
-        Value::Object(figures.collect::<Map<_, _>>())
+        Value::Object(self.figures.iter().cloned().collect::<Map<_, _>>())
     }
 
     /// The table for people.

@@ -197,8 +197,9 @@ mod tests {
         let requests =
             |class| pod(class, "a")["spec"]["containers"][0]["resources"]["requests"].clone();
         assert_eq!(requests(9), json!({"cpu": "550m", "memory": "833Mi"}));
-        assert_eq!((shape(0).cpu_cores, shape(9).memory_gib), (8, 32));
-        assert_eq!(PODS_A_NODE_MAX, (8_000 / 550).min(32 * 1024 / 833));
+        let by_cpu = shape(0).cpu_cores as usize * 1_000 / 550;
+        let by_memory = shape(9).memory_gib as usize * 1_024 / 833;
+        assert_eq!(PODS_A_NODE_MAX, by_cpu.min(by_memory));
         assert!(check_room(10, 140).is_ok());
         assert!(check_room(10, 141).is_err());
     }

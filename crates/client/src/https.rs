@@ -22,7 +22,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Headers of a reply that say something to a caller.
-const HEADERS_KEPT: [&str; 5] = ["audit-id", "cache-control", "etag", "retry-after", "warning"];
+const HEADERS_KEPT: [&str; 5] = [
+    "audit-id",
+    "cache-control",
+    "etag",
+    "retry-after",
+    "warning",
+];
 
 /// A connection to an API server as one of its users.
 pub struct HttpsTransport {
@@ -135,7 +141,12 @@ impl Shared {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
             .to_owned();
-        let told = |name: &'static str| Some((name, response.headers().get(name)?.to_str().ok()?.to_owned()));
+        let told = |name: &'static str| {
+            Some((
+                name,
+                response.headers().get(name)?.to_str().ok()?.to_owned(),
+            ))
+        };
         let headers = HEADERS_KEPT.into_iter().filter_map(told).collect();
         let mut reply = Reply::stream(content_type, Box::new(IncomingSource(response.into_body())));
         reply.status = status;

@@ -6,6 +6,7 @@
 //!
 //! Knows nothing of the store, of admission, or of what any kind means.
 
+pub mod events;
 pub mod https;
 mod kubeconfig;
 mod options;

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 
 use crate::ControllersProgress;
 use crate::controller::Controller;
-use crate::events::{Note, Recorder};
 use crate::feed::{resource_of, resource_of_kind, version_of};
+use client::events::{Note, Recorder};
 
 /// Read-and-patch rounds that are lost to other writers before the plan is given back.
 const PATCH_ROUNDS_MAX: usize = 4;

@@ -56,7 +56,7 @@ async fn run(
     let (log, max) = (fake.log.clone(), fake.in_flight_max.clone());
     let client = Client::new(Arc::new(fake), None, "test");
     let progress = Arc::new(ControllersProgress::default());
-    let recorder = Recorder::start(client.clone(), progress.clone());
+    let recorder = Recorder::start(client.clone(), progress.events.clone());
     let executor = Executor::new(client, recorder, progress, 64);
     let job = Job {
         controller: Controller::ReplicaSet,

@@ -13,7 +13,6 @@
 mod clock;
 mod cluster;
 mod controller;
-mod events;
 mod execute;
 mod expectations;
 mod feed;
@@ -71,10 +70,8 @@ pub struct ControllersProgress {
     pub conflicts: AtomicU64,
     /// Actions that failed otherwise.
     pub failures: AtomicU64,
-    /// Events written, repetitions included.
-    pub events_written: AtomicU64,
-    /// Events dropped because there were too many, or the write failed.
-    pub events_dropped: AtomicU64,
+    /// What became of events.
+    pub events: Arc<client::events::RecorderCounts>,
 }
 
 /// Runs the controllers until `stop` turns true. Needs a current-thread runtime of its own.

@@ -19,12 +19,12 @@ use tokio::sync::mpsc;
 use crate::clock::now_micros;
 use crate::cluster::{Cluster, Event};
 use crate::controller::Controller;
-use crate::events::Recorder;
 use crate::execute::{Executor, FailureKind, Job, Report};
 use crate::expectations::Expectations;
 use crate::feed::{Batch, start};
 use crate::queue::{Queue, Verdict};
 use crate::{ControllersConfig, ControllersProgress};
+use client::events::Recorder;
 
 /// Plans of one controller that are carried out at a time.
 const PLANS_IN_FLIGHT_MAX: usize = 128;
@@ -114,7 +114,7 @@ pub(crate) async fn run(
 ) {
     let mut batches = start(&client);
     let (sender, mut reports) = mpsc::channel(REPORTS_WAITING_MAX);
-    let recorder = Recorder::start(client.clone(), progress.clone());
+    let recorder = Recorder::start(client.clone(), progress.events.clone());
     let executor = Executor::new(
         client,
         recorder,

@@ -4,6 +4,7 @@
 //! It deliberately knows no kind's schema, no storage, no transport and no clock: every function is a pure function
 //! of its arguments, and every text a client may match is the one upstream prints.
 
+pub mod event;
 pub mod field;
 pub mod fields;
 pub mod gvk;
@@ -16,6 +17,7 @@ pub mod quote;
 pub mod status;
 pub mod time;
 
+pub use event::{EventType, Involved};
 pub use field::{FieldError, FieldErrorKind, FieldPath};
 pub use fields::{FieldOperator, FieldRequirement, FieldSelector};
 pub use gvk::{

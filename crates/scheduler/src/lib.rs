@@ -129,7 +129,11 @@ impl Scheduler {
         let mut cut_short = false;
         loop {
             // Pods beyond the last turn's share wait for nothing but their turn.
-            let pause = if cut_short { Duration::ZERO } else { self.until_backoff() };
+            let pause = if cut_short {
+                Duration::ZERO
+            } else {
+                self.until_backoff()
+            };
             tokio::select! {
                 change = node_changes.recv() => {
                     let Some(change) = change else { return };
@@ -275,7 +279,11 @@ impl Scheduler {
         for _ in 0..PODS_AT_ONCE {
             let now = now_micros();
             // A binding that ends makes room, and wakes the loop.
-            let turn = if worker.has_room() { self.queue.pop(now) } else { None };
+            let turn = if worker.has_room() {
+                self.queue.pop(now)
+            } else {
+                None
+            };
             let Some(turn) = turn else {
                 cut_short = false;
                 break;

@@ -8,17 +8,15 @@
 //! about one object become one event. Does not know who records or why.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{Client, PatchType};
-use reconcile::{EventType, Involved};
+use meta::{EventType, Involved};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::ControllersProgress;
-use crate::clock::now_micros;
+use crate::{Client, PatchType};
 
 /// Events that may wait to be written.
 const WAITING_MAX: usize = 1024;
@@ -39,42 +37,55 @@ const REMEMBERED_MAX: usize = 4096;
 
 /// Something to be told about an object.
 #[derive(Debug, Clone)]
-pub(crate) struct Note {
-    pub(crate) involved: Arc<Involved>,
-    pub(crate) event_type: EventType,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
+pub struct Note {
+    /// About what.
+    pub involved: Arc<Involved>,
+    /// How serious.
+    pub event_type: EventType,
+    /// One word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
     /// Who tells it.
-    pub(crate) component: &'static str,
+    pub component: &'static str,
+}
+
+/// What became of notes.
+#[derive(Debug, Default)]
+pub struct RecorderCounts {
+    /// Events written, repetitions included.
+    pub written: AtomicU64,
+    /// Events dropped because there were too many, or the write failed.
+    pub dropped: AtomicU64,
 }
 
 /// The near end. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Recorder {
+pub struct Recorder {
     sender: mpsc::Sender<Note>,
     limiter: Arc<Mutex<Limiter>>,
-    progress: Arc<ControllersProgress>,
+    counts: Arc<RecorderCounts>,
 }
 
 impl Recorder {
     /// A recorder whose writer runs on the current runtime until all its clones are gone.
-    pub(crate) fn start(client: Client, progress: Arc<ControllersProgress>) -> Recorder {
+    pub fn start(client: Client, counts: Arc<RecorderCounts>) -> Recorder {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(write(client, receiver, progress.clone()));
+        tokio::spawn(write(client, receiver, counts.clone()));
         Recorder {
             sender,
             limiter: Arc::default(),
-            progress,
+            counts,
         }
     }
 
     /// Records a note, or drops it if there are too many.
-    pub(crate) fn record(&self, note: Note) {
+    pub fn record(&self, note: Note) {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = limiter.allows(&note.involved.uid, Instant::now());
         drop(limiter);
         if !allowed || self.sender.try_send(note).is_err() {
-            self.progress.events_dropped.fetch_add(1, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -200,10 +211,9 @@ impl Correlator {
 async fn write(
     client: Client,
     mut notes: mpsc::Receiver<Note>,
-    progress: Arc<ControllersProgress>,
+    counts: Arc<RecorderCounts>,
 ) {
-    let Some(events) = crate::feed::resource_of(reconcile::ResourceRef::new("", "v1", "events"))
-    else {
+    let Some(events) = schema::resource("", "v1", "events") else {
         return;
     };
     let mut correlator = Correlator::default();
@@ -248,14 +258,19 @@ async fn write(
             }
         };
         match result {
-            Ok(_) => progress.events_written.fetch_add(1, Ordering::Relaxed),
+            Ok(_) => counts.written.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
                 // A lost event is no reason to hold up the others (k8s gives up as well).
                 tracing::debug!(reason = note.reason, %error, "event not written");
-                progress.events_dropped.fetch_add(1, Ordering::Relaxed)
+                counts.dropped.fetch_add(1, Ordering::Relaxed)
             }
         };
     }
+}
+
+fn now_micros() -> i64 {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn event_object(note: &Note, message: &str, now_micros: i64, sequence: u64) -> Value {

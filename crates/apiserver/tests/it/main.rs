@@ -1,0 +1,32 @@
+//! The API server as its clients see it.
+//!
+//! Most bodies run twice: over the in-process transport and over HTTPS on a loopback port ([`both`]), because a
+//! component must not be able to tell them apart. What only one of them has is tested beside it.
+
+mod deletes;
+mod durability;
+mod formats;
+mod fuzz;
+mod lists;
+mod namespaces;
+mod plane;
+mod pods;
+mod services;
+mod speak;
+mod updates;
+mod verbs;
+mod watches;
+mod wire;
+
+/// Makes two tests of one body.
+macro_rules! both {
+    ($($name:ident),* $(,)?) => {
+        mod in_process {
+            $(#[test] fn $name() { crate::plane::in_process(super::$name); })*
+        }
+        mod over_https {
+            $(#[test] fn $name() { crate::plane::over_https(super::$name); })*
+        }
+    };
+}
+pub(crate) use both;
