@@ -60,7 +60,7 @@ Everything runs in this process and in memory; nothing on disk is touched. Figur
 #[derive(Debug, Args)]
 pub struct UpOptions {
     /// Simulated nodes to register and keep alive
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=NODES_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=NODES_MAX))]
     pub nodes: u32,
     /// Where everything is kept: the log, certificates, kubeconfig [default: megaplane in your data folder]
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]

@@ -1,8 +1,8 @@
 //! OpenAPI documents: version 3 with an index and one document a group-version, and version 2 as a whole.
 //!
 //! Made from the schema table and the resource list when somebody first asks, and kept. Both versions are served as
-//! JSON only: a client that insists on the protobuf form (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`
-//! and its version 3 sibling, as old kubectl does for version 2) is told 406, and goes on without a schema.
+//! JSON. A client that insists on version 2 in protobuf (kubectl, for a kind that version 3 does not have) gets the head
+//! of it; one that insists on version 3 in protobuf is told 406.
 //! Knows no custom resources.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ use crate::document::Document;
 use crate::http::Reply;
 use crate::negotiate::{self, JSON, Wish};
 use crate::paths::Parameters;
+use crate::wire;
 
 mod definitions;
 mod operations;
@@ -170,10 +171,27 @@ impl OpenApi {
     /// Answers `/openapi/v2`.
     ///
     /// # Errors
-    /// 406 if the client takes no JSON.
+    /// 406 if the client takes neither JSON nor the protobuf form.
     pub fn reply_v2(&self, accept: &str, if_none_match: Option<&str>) -> Result<Reply, ApiError> {
-        json_only(accept)?;
-        Ok(self.v2().reply(JSON, if_none_match))
+        match json_only(accept) {
+            Ok(()) => Ok(self.v2().reply(JSON, if_none_match)),
+            Err(_) if takes_v2_protobuf(accept) => {
+                Ok(Reply::full(200, V2_PROTOBUF, self.v2_protobuf_head()).with_header("vary", "Accept"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Version 2 in protobuf, the head alone: what kubectl reads when version 3 has no such group, to find that
+    /// version 2 has none either. Every kind that is served stands in version 3, where clients look first.
+    fn v2_protobuf_head(&self) -> Vec<u8> {
+        let mut info = Vec::new();
+        wire::put_field(1, b"Kubernetes", &mut info);
+        wire::put_field(2, self.version.as_bytes(), &mut info);
+        let mut document = Vec::new();
+        wire::put_field(1, b"2.0", &mut document);
+        wire::put_field(2, &info, &mut document);
+        document
     }
 
     /// Answers `/openapi/v3`.
@@ -218,6 +236,17 @@ impl OpenApi {
             )),
         }
     }
+}
+
+/// Media type of version 2 in protobuf, as it is sent.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Whether a client asks for version 2 in protobuf. It has an older name, with an at sign.
+fn takes_v2_protobuf(accept: &str) -> bool {
+    accept
+        .split(',')
+        .map(|part| part.split(';').next().unwrap_or_default().trim().replace('@', "."))
+        .any(|media| media == V2_PROTOBUF)
 }
 
 fn json_only(accept: &str) -> Result<(), ApiError> {
@@ -493,10 +522,12 @@ mod tests {
     }
 
     #[test]
-    fn the_protobuf_form_is_refused_unless_json_will_do() {
+    fn the_protobuf_form_is_the_head_alone_unless_json_will_do() {
         let documents = documents();
         let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-        assert_eq!(documents.reply_v2(protobuf, None).unwrap_err().code, 406);
+        let head = documents.reply_v2(protobuf, None).unwrap();
+        assert_eq!(head.content_type, V2_PROTOBUF);
+        assert_eq!(documents.reply_v2("text/html", None).unwrap_err().code, 406);
         assert_eq!(
             documents
                 .reply_v2(&format!("{protobuf},application/json"), None)

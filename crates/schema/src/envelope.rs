@@ -56,6 +56,9 @@ pub fn unwrap(bytes: &[u8]) -> Result<Unknown<'_>, DecodeError> {
     let body = bytes.strip_prefix(&MAGIC).ok_or_else(|| {
         DecodeError::Protobuf("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]".to_owned())
     })?;
+    if body.is_empty() {
+        return Err(DecodeError::Protobuf("empty body".to_owned()));
+    }
     let mut unknown = Unknown {
         api_version: "",
         kind: "",

@@ -84,8 +84,12 @@ impl Disk {
     pub fn open(dir: &Path, store: Arc<Store>, options: Options) -> Result<Disk, WalError> {
         std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
         let lock = lock(dir)?;
-        check_format(dir)?;
+        let new = check_format(dir)?;
         let listing = list(dir)?;
+        if !new && listing.segments.is_empty() && listing.snapshots.is_empty() {
+            // A directory with a format and nothing else has lost its log: to begin anew would hide that.
+            return Err(WalError::Missing { path: dir.join("log-*.seg") });
+        }
         let resume = recover(dir, &listing, &store)?;
         // Everything was understood: from here on the directory may be changed.
         tidy(dir, &listing, &resume)?;

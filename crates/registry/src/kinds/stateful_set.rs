@@ -2,6 +2,7 @@
 
 use super::{PLAIN, Room, workload};
 use crate::findings::Findings;
+use crate::metadata;
 use crate::pod::defaults::template;
 use crate::tree;
 use meta::{FieldPath, Value};
@@ -96,8 +97,18 @@ fn check(set: &Value, findings: &mut Findings) {
         findings,
     );
     workload::check_selector(set, "statefulset", findings);
-    workload::check_template(set, findings);
+    check_template(set, &spec.child("template"), findings);
     check_claims(set, &spec.child("volumeClaimTemplates"), findings);
+}
+
+/// Upstream leaves the pod's spec to the pods themselves: containers mount claims, which are no volumes of the template.
+fn check_template(set: &Value, path: &FieldPath, findings: &mut Findings) {
+    let template = tree::get(set, "spec.template").unwrap_or(&Value::Null);
+    findings.labels(&path.child("labels"), tree::get(template, "metadata.labels"));
+    if let Some(annotations) = tree::map(template, "metadata.annotations") {
+        metadata::check_annotations(annotations, &path.child("annotations"), findings);
+    }
+    workload::check_runs_forever(template, &path.child("spec"), findings);
 }
 
 /// The volumes of the template may be the claims of the set: those are mounted by the name of the claim.

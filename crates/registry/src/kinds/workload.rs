@@ -54,7 +54,11 @@ pub(crate) fn check_template(obj: &Value, findings: &mut Findings) {
     let path = FieldPath::new("spec").child("template");
     let template = tree::get(obj, "spec.template").unwrap_or(&Value::Null);
     pod::spec::check_template(template, &path, findings);
-    let at = path.child("spec");
+    check_runs_forever(template, &path.child("spec"), findings);
+}
+
+/// What no pod of such a workload may ask for.
+pub(crate) fn check_runs_forever(template: &Value, at: &FieldPath, findings: &mut Findings) {
     let policy = tree::text(template, "spec.restartPolicy");
     if !policy.is_empty() && policy != "Always" {
         findings.not_supported(&at.child("restartPolicy"), policy, &["Always"]);

@@ -655,8 +655,7 @@ pub(super) static KINDS: &[Entry] = &[
             text(
                 "PreemptionPolicy",
                 "Whether pods of the class push others out.",
-            )
-            .wide(),
+            ),
         ],
         cells::priority_class,
     ),
