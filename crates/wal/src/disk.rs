@@ -3,8 +3,8 @@
 use crate::codec::Item;
 use crate::error::WalError;
 use crate::files::{
-    Kind, Listing, check_format, list, lock, remove, segment_path, shutdown_path, snapshot_path,
-    sync_dir,
+    Kind, Listing, check_format, finish_format, list, lock, remove, segment_path, shutdown_path,
+    snapshot_path, sync_dir,
 };
 use crate::recover::{Recovered, Resume, recover};
 use crate::snapshot::{Draft, publish, write_draft};
@@ -88,7 +88,9 @@ impl Disk {
         let listing = list(dir)?;
         if !new && listing.segments.is_empty() && listing.snapshots.is_empty() {
             // A directory with a format and nothing else has lost its log: to begin anew would hide that.
-            return Err(WalError::Missing { path: dir.join("log-*.seg") });
+            return Err(WalError::Missing {
+                path: dir.join("log-*.seg"),
+            });
         }
         let resume = recover(dir, &listing, &store)?;
         // Everything was understood: from here on the directory may be changed.
@@ -99,6 +101,9 @@ impl Disk {
         let reserved = Revision(base.0.saturating_add(options.reserve_revisions));
         writer.append(&[], &[Item::Reserve(reserved)])?;
         writer.sync()?;
+        if new {
+            finish_format(dir)?;
+        }
         // Only now: before, a crash would have found the clean end again, without its collections.
         remove(&shutdown_path(dir))?;
         sync_dir(dir)?;

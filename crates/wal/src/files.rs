@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// What the file `FORMAT` says.
 pub(crate) const FORMAT: &str = "megaplane-wal 1\n";
 
+/// What it says until the first segment is there: a crash in the very first moments is no lost log.
+const FORMAT_STARTING: &str = "megaplane-wal 1 starting\n";
+
 /// Bytes before the first frame of a segment or snapshot.
 pub(crate) const FILE_HEADER_BYTES: usize = 28;
 
@@ -140,6 +143,7 @@ pub(crate) fn check_format(dir: &Path) -> Result<bool, WalError> {
     let path = dir.join("FORMAT");
     match std::fs::read(&path) {
         Ok(found) if found == FORMAT.as_bytes() => return Ok(false),
+        Ok(found) if found == FORMAT_STARTING.as_bytes() => return Ok(true),
         Ok(found) => {
             return Err(WalError::Format {
                 path: dir.to_owned(),
@@ -154,13 +158,23 @@ pub(crate) fn check_format(dir: &Path) -> Result<bool, WalError> {
     if !listing.segments.is_empty() || !listing.snapshots.is_empty() {
         return Err(WalError::Missing { path });
     }
+    write_format(dir, FORMAT_STARTING)?;
+    Ok(true)
+}
+
+/// Notes that the directory has its first segment: from here on a directory without any has lost them.
+pub(crate) fn finish_format(dir: &Path) -> Result<(), WalError> {
+    write_format(dir, FORMAT)
+}
+
+fn write_format(dir: &Path, text: &str) -> Result<(), WalError> {
+    let path = dir.join("FORMAT");
     let draft = unfinished(&path);
     let write = File::create(&draft).and_then(|mut file| {
-        file.write_all(FORMAT.as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&draft, &path)
     });
     write.map_err(WalError::io("write", &path))?;
-    sync_dir(dir)?;
-    Ok(true)
+    sync_dir(dir)
 }

@@ -335,3 +335,18 @@ fn a_directory_belongs_to_one_process_and_one_format() {
     std::fs::remove_file(dir.0.join("FORMAT")).expect("removable");
     assert!(matches!(open(&dir.0), Err(WalError::Missing { .. })));
 }
+
+#[test]
+fn a_lost_log_is_told_from_a_first_start_that_was_cut_short() {
+    let dir = Dir::new();
+    drop(open(&dir.0).expect("opens"));
+    for segment in dir.segments() {
+        std::fs::remove_file(segment).expect("removable");
+    }
+    assert!(matches!(open(&dir.0), Err(WalError::Missing { .. })));
+    // What a crash leaves before the first segment is there.
+    std::fs::write(dir.0.join("FORMAT"), "megaplane-wal 1 starting\n").expect("writable");
+    drop(open(&dir.0).expect("begins again"));
+    let format = std::fs::read_to_string(dir.0.join("FORMAT")).expect("readable");
+    assert_eq!(format, "megaplane-wal 1\n");
+}
