@@ -127,6 +127,9 @@ impl Shared {
                 builder = builder.header(name, value);
             }
         }
+        if let Some(etag) = &request.if_none_match {
+            builder = builder.header("if-none-match", etag);
+        }
         let request = builder
             .body(Full::new(request.body))
             .map_err(|error| error.to_string())?;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use client::events::{Recorder, RecorderCounts};
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
 use placement::{Cluster, Config, NodeInfo, PodInfo, PodKey};
@@ -65,6 +66,8 @@ pub struct SchedulerProgress {
     pub parked: AtomicUsize,
     /// Pods with scheduling gates.
     pub gated: AtomicUsize,
+    /// What became of events.
+    pub events: Arc<RecorderCounts>,
     /// Nanoseconds spent choosing nodes.
     pub decision_nanos: AtomicU64,
 }
@@ -124,7 +127,8 @@ impl Scheduler {
             .spawn(|object| NodeInfo::from_object(&object));
         let mut pod_changes =
             Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
-        let (worker, mut done) = Worker::new(self.client.clone());
+        let events = Recorder::start(self.client.clone(), self.progress.events.clone());
+        let (worker, mut done) = Worker::new(self.client.clone(), events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         let mut cut_short = false;
         loop {
@@ -302,9 +306,14 @@ impl Scheduler {
             match picked {
                 Ok(node) => {
                     let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
-                    if self.cluster.assume(turn.pod, turn.class, node) {
-                        worker.bind(turn.pod, waiting.address(), name);
-                    } else {
+                    let address = waiting.address();
+                    if !waiting.not_considered.is_empty() {
+                        worker.tell_not_considered(&address, &waiting.not_considered);
+                    }
+                    if !self.cluster.assume(turn.pod, turn.class, node) {
+                        self.queue.error(turn.pod, now);
+                    } else if !worker.bind(turn.pod, address, name) {
+                        self.cluster.forget(turn.pod);
                         self.queue.error(turn.pod, now);
                     }
                 }

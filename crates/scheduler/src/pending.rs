@@ -22,6 +22,8 @@ pub(crate) struct Waiting {
     uid: Box<str>,
     /// The one node it may go to, if it says so.
     pub(crate) pin: Option<Box<str>>,
+    /// Fields it uses that placement does not know.
+    pub(crate) not_considered: Vec<&'static str>,
     class: ClassId,
     /// Hash of the last message in its status, so that the same is not written twice.
     message: u64,
@@ -57,6 +59,7 @@ impl Pending {
             name: info.name.clone(),
             uid: info.uid.clone(),
             pin: info.pin.clone(),
+            not_considered: info.not_considered.clone(),
             class,
             message,
         };

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use client::events::{Note, Recorder};
 use client::{Client, ClientError, PatchType};
+use meta::{EventType, Involved};
 use placement::PodKey;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
@@ -27,17 +29,18 @@ pub(crate) struct Worker {
     bindings: Arc<Semaphore>,
     statuses: Arc<Semaphore>,
     done: mpsc::Sender<Done>,
+    events: Recorder,
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client) -> (Worker, mpsc::Receiver<Done>) {
+    pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
         let (done, receiver) = mpsc::channel(BINDINGS_MAX);
         let worker = Worker {
             client,
-
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
             statuses: Arc::new(Semaphore::new(STATUSES_MAX)),
             done,
+            events,
         };
         (worker, receiver)
     }
@@ -47,24 +50,47 @@ impl Worker {
         self.bindings.available_permits() > 0
     }
 
-    /// Binds a pod; the result comes over the channel.
-    pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String) {
-        let (client, done, bindings) = (
-            self.client.clone(),
-            self.done.clone(),
-            self.bindings.clone(),
-        );
+    /// Binds a pod; the result comes over the channel. False if there is no room.
+    pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String) -> bool {
+        let Ok(slot) = self.bindings.clone().try_acquire_owned() else {
+            return false;
+        };
+        let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
         tokio::spawn(async move {
-            let _slot = bindings.acquire_owned().await;
+            let _slot = slot;
             let result = client
                 .bind(&address.namespace, &address.name, &address.uid, &node)
                 .await;
+            if result.is_ok() {
+                let message = format!(
+                    "Successfully assigned {}/{} to {node}",
+                    address.namespace, address.name
+                );
+                events.record(note(&address, EventType::Normal, "Scheduled", message));
+            }
             let _ = done.send(Done { pod, result }).await;
         });
+        true
+    }
+
+    /// Says that a pod asks for rules that are not there yet, and is placed without them.
+    pub(crate) fn tell_not_considered(&self, address: &Address, fields: &[&str]) {
+        let message = format!(
+            "placed without regard to {}: this release does not have these rules yet",
+            fields.join(", ")
+        );
+        self.events
+            .record(note(address, EventType::Warning, "NotConsidered", message));
     }
 
     /// Writes into a pod's status why it has no node.
     pub(crate) fn tell_unschedulable(&self, address: Address, message: String) {
+        self.events.record(note(
+            &address,
+            EventType::Warning,
+            "FailedScheduling",
+            message.clone(),
+        ));
         let Ok(slot) = self.statuses.clone().try_acquire_owned() else {
             return;
         };
@@ -92,6 +118,25 @@ impl Worker {
                 tracing::debug!(pod = %address.name, %error, "cannot write the scheduling condition");
             }
         });
+    }
+}
+
+/// An event about a pod.
+fn note(address: &Address, event_type: EventType, reason: &'static str, message: String) -> Note {
+    let involved = Involved {
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        namespace: address.namespace.to_string(),
+        name: address.name.to_string(),
+        uid: address.uid.to_string(),
+        resource_version: String::new(),
+    };
+    Note {
+        involved: Arc::new(involved),
+        event_type,
+        reason,
+        message,
+        component: "default-scheduler",
     }
 }
 

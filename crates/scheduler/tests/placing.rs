@@ -1,0 +1,283 @@
+//! The scheduler against a real API server, both in this process: pods in, bindings out.
+//!
+//! Every fact is read back from the API: what the scheduler believes is not asked.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::Api;
+use client::{Client, DeleteOptions, ListOptions, PatchType};
+use meta::Value;
+use schema::Resource;
+use scheduler::{SchedulerConfig, SchedulerProgress};
+use serde_json::json;
+use store::{Store, StoreConfig};
+use tokio::sync::watch;
+
+/// A test that waits longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+const NAMESPACE: &str = "default";
+
+fn core(resource: &str) -> &'static Resource {
+    schema::resource("", "v1", resource).unwrap()
+}
+
+/// An API server with a scheduler, which ends with the test.
+struct Plane {
+    client: Client,
+    _stop: watch::Sender<bool>,
+}
+
+impl Plane {
+    async fn start() -> Plane {
+        let (stop, stopping) = watch::channel(false);
+        let api = Api::new(Arc::new(Store::new(StoreConfig::default())), stopping.clone());
+        api.bootstrap(SocketAddr::from(([127, 0, 0, 1], 6443))).await.unwrap();
+        let client = Client::new(Arc::new(api), Some(Api::system_user()), "test/1");
+        let progress = Arc::new(SchedulerProgress::default());
+        tokio::spawn(scheduler::run(client.clone(), SchedulerConfig::default(), progress, stopping));
+        Plane { client, _stop: stop }
+    }
+
+    async fn node(&self, name: &str, cpu: &str, pods: u32, more: Value) {
+        let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {},
+            "status": {"capacity": {"cpu": cpu, "memory": "8Gi", "pods": pods.to_string()},
+                       "allocatable": {"cpu": cpu, "memory": "8Gi", "pods": pods.to_string()},
+                       "conditions": [{"type": "Ready", "status": "True"}]}});
+        schema::merge_patch(&mut node, &more);
+        self.client.create(core("nodes"), "", &node).await.unwrap();
+        // New nodes are tainted until they are said to be ready.
+        let taints = node["spec"]["taints"].clone();
+        let ready = json!({"spec": {"taints": taints}});
+        self.client.patch(core("nodes"), "", name, "", PatchType::Merge, &ready).await.unwrap();
+    }
+
+    async fn pod(&self, name: &str, cpu: &str, more: Value) -> Value {
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [
+            {"name": "main", "image": "i", "resources": {"requests": {"cpu": cpu, "memory": "16Mi"}}}]}});
+        schema::merge_patch(&mut pod, &more);
+        self.client.create(core("pods"), NAMESPACE, &pod).await.unwrap()
+    }
+
+    async fn get(&self, name: &str) -> Value {
+        self.client.get(core("pods"), NAMESPACE, name).await.unwrap()
+    }
+
+    async fn pods(&self) -> Vec<Value> {
+        self.client.list(core("pods"), NAMESPACE, &ListOptions::default()).await.unwrap().items
+    }
+
+    /// Waits until a pod has its node, and gives its name.
+    async fn placed(&self, name: &str) -> String {
+        let pod = self.until(name, |pod| !node_of(pod).is_empty()).await;
+        node_of(&pod).to_owned()
+    }
+
+    /// Waits until a pod says why it has no node, and gives the words.
+    async fn refused(&self, name: &str) -> String {
+        let pod = self.until(name, |pod| condition(pod).is_some_and(|found| found["status"] == "False")).await;
+        let found = condition(&pod).unwrap();
+        assert_eq!(found["reason"], "Unschedulable");
+        assert_eq!(node_of(&pod), "");
+        found["message"].as_str().unwrap().to_owned()
+    }
+
+    async fn until(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let waiting = async {
+            loop {
+                let pod = self.get(name).await;
+                if is_so(&pod) {
+                    return pod;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(pod) => pod,
+            Err(_) => panic!("never came true: {}", self.get(name).await),
+        }
+    }
+
+    async fn delete(&self, name: &str) {
+        let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
+        self.client.delete(core("pods"), NAMESPACE, name, &now).await.unwrap();
+    }
+}
+
+fn node_of(pod: &Value) -> &str {
+    pod["spec"]["nodeName"].as_str().unwrap_or_default()
+}
+
+fn condition(pod: &Value) -> Option<&Value> {
+    pod["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "PodScheduled")
+}
+
+fn run<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body());
+}
+
+#[test]
+fn pods_go_where_they_may() {
+    run(|| async {
+        let plane = Plane::start().await;
+        plane.node("plain", "8", 110, json!({})).await;
+        plane.node("disk", "8", 110, json!({"metadata": {"labels": {"disk": "ssd"}}})).await;
+        let taint = json!({"spec": {"taints": [{"key": "only", "value": "gpu", "effect": "NoSchedule"}]}});
+        plane.node("gpu", "8", 110, taint).await;
+        plane.node("off", "8", 110, json!({"spec": {"unschedulable": true}})).await;
+        for number in 0..12 {
+            plane.pod(&format!("any-{number}"), "100m", json!({})).await;
+            plane.pod(&format!("ssd-{number}"), "100m", json!({"spec": {"nodeSelector": {"disk": "ssd"}}})).await;
+        }
+        let tolerant = json!({"spec": {"nodeSelector": {"kubernetes.io/hostname": "gpu"},
+            "tolerations": [{"key": "only", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]}});
+        plane.client.patch(core("nodes"), "", "gpu", "", PatchType::Merge,
+            &json!({"metadata": {"labels": {"kubernetes.io/hostname": "gpu"}}})).await.unwrap();
+        plane.pod("tolerant", "100m", tolerant).await;
+        for number in 0..12 {
+            let node = plane.placed(&format!("any-{number}")).await;
+            assert!(node == "plain" || node == "disk", "{node}");
+            assert_eq!(plane.placed(&format!("ssd-{number}")).await, "disk");
+        }
+        assert_eq!(plane.placed("tolerant").await, "gpu");
+        let other = plane.pod("other", "100m", json!({"spec": {"schedulerName": "somebody-else"}})).await;
+        plane.pod("last", "100m", json!({})).await;
+        plane.placed("last").await;
+        assert_eq!(plane.get("other").await, other, "pods of other schedulers are left alone");
+    });
+}
+
+#[test]
+fn who_fits_nowhere_is_told_why_and_waits() {
+    run(|| async {
+        let plane = Plane::start().await;
+        plane.pod("early", "100m", json!({})).await;
+        assert_eq!(plane.refused("early").await, "0/0 nodes are available: no nodes available to schedule pods.");
+        plane.node("small", "1", 110, json!({})).await;
+        assert_eq!(plane.placed("early").await, "small");
+        plane.pod("large", "2", json!({})).await;
+        plane.pod("picky", "100m", json!({"spec": {"nodeSelector": {"disk": "ssd"}}})).await;
+        let message = plane.refused("large").await;
+        assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu."), "{message}");
+        let message = plane.refused("picky").await;
+        assert!(
+            message.starts_with("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."),
+            "{message}"
+        );
+        plane.node("big", "4", 110, json!({"metadata": {"labels": {"disk": "ssd"}}})).await;
+        assert_eq!(plane.placed("large").await, "big");
+        assert_eq!(plane.placed("picky").await, "big");
+        let bound = plane.get("large").await;
+        assert_eq!(condition(&bound).unwrap()["status"], "True");
+        assert_eq!(bound["status"]["conditions"].as_array().unwrap().len(), 1);
+    });
+}
+
+/// More pods than there is room for: as many are placed as fit, and never one more.
+#[test]
+fn nodes_are_filled_and_never_overcommitted() {
+    run(|| async {
+        let plane = Plane::start().await;
+        for number in 0..20 {
+            plane.node(&format!("n{number:02}"), "2", 7, json!({})).await;
+        }
+        // 20 nodes with 2 CPUs take 80 of half a CPU each; some of them are taken by small pods, 7 a node at most.
+        for number in 0..200 {
+            plane.pod(&format!("p{number:03}"), if number % 4 == 0 { "100m" } else { "500m" }, json!({})).await;
+        }
+        let settled = async {
+            loop {
+                let pods = plane.pods().await;
+                if pods.iter().all(|pod| condition(pod).is_some()) {
+                    return pods;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let pods = tokio::time::timeout(PATIENCE, settled).await.expect("not every pod was tried");
+        let mut used: HashMap<&str, (i64, usize)> = HashMap::new();
+        let milli = |pod: &Value| {
+            let text = pod["spec"]["containers"][0]["resources"]["requests"]["cpu"].as_str().unwrap();
+            meta::quantity::parse(text).unwrap().milli_value()
+        };
+        for pod in pods.iter().filter(|pod| !node_of(pod).is_empty()) {
+            let entry = used.entry(node_of(pod)).or_default();
+            entry.0 += milli(pod);
+            entry.1 += 1;
+        }
+        for (node, (cpu, count)) in &used {
+            assert!(*cpu <= 2_000 && *count <= 7, "{node} has {cpu} m in {count} pods");
+        }
+        assert_eq!(used.len(), 20);
+        // Who waits fits nowhere: no node has room for the smallest of them.
+        for waiting in pods.iter().filter(|pod| node_of(pod).is_empty()) {
+            assert!(used.values().all(|(cpu, count)| *count == 7 || cpu + milli(waiting) > 2_000));
+        }
+    });
+}
+
+#[test]
+fn a_pod_that_goes_leaves_its_room() {
+    run(|| async {
+        let plane = Plane::start().await;
+        plane.node("n", "1", 110, json!({})).await;
+        plane.pod("first", "800m", json!({})).await;
+        plane.placed("first").await;
+        plane.pod("second", "800m", json!({})).await;
+        plane.refused("second").await;
+        plane.delete("first").await;
+        assert_eq!(plane.placed("second").await, "n");
+        // A pod that ended keeps its object and gives its room back.
+        plane.pod("third", "800m", json!({})).await;
+        plane.refused("third").await;
+        let done = json!({"status": {"phase": "Succeeded"}});
+        plane.client.patch(core("pods"), NAMESPACE, "second", "status", PatchType::Merge, &done).await.unwrap();
+        assert_eq!(plane.placed("third").await, "n");
+    });
+}
+
+/// A pod of the same name is another pod: it gets a node of its own, and the room of the first is counted once.
+#[test]
+fn names_come_back_with_other_pods() {
+    run(|| async {
+        let plane = Plane::start().await;
+        plane.node("n", "1", 110, json!({})).await;
+        for round in 0..10 {
+            let created = plane.pod("again", "600m", json!({})).await;
+            if round % 2 == 0 {
+                assert_eq!(plane.placed("again").await, "n");
+            }
+            let stored = plane.get("again").await;
+            assert_eq!(stored["metadata"]["uid"], created["metadata"]["uid"]);
+            plane.delete("again").await;
+        }
+        plane.pod("again", "600m", json!({})).await;
+        plane.placed("again").await;
+        plane.pod("beside", "400m", json!({})).await;
+        assert_eq!(plane.placed("beside").await, "n");
+        plane.pod("beyond", "100m", json!({})).await;
+        assert!(plane.refused("beyond").await.contains("Insufficient cpu"));
+    });
+}
+
+/// More unschedulable pods than one turn takes are all tried, though nothing happens that would wake the loop.
+#[test]
+fn every_waiting_pod_gets_its_turn() {
+    run(|| async {
+        let plane = Plane::start().await;
+        for number in 0..700 {
+            // Each of a class of its own.
+            let selector = json!({"spec": {"nodeSelector": {"rack": format!("r{number}")}}});
+            plane.pod(&format!("p{number}"), "100m", selector).await;
+        }
+        for number in 0..700 {
+            let labels = json!({"metadata": {"labels": {"rack": format!("r{number}")}}});
+            plane.node(&format!("n{number}"), "1", 110, labels).await;
+        }
+        for number in 0..700 {
+            assert_eq!(plane.placed(&format!("p{number}")).await, format!("n{number}"));
+        }
+    });
+}
