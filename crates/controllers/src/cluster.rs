@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use client::{Change, Delta, Mirror};
 use meta::{Value, object};
+use reconcile::daemonset::{Classes, NodeFacts};
 use reconcile::endpointslice::{MANAGED_BY_LABEL, MANAGER, SERVICE_NAME_LABEL};
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
@@ -34,8 +35,14 @@ pub(crate) struct Kept {
 pub(crate) enum Body {
     Nothing,
     Pod(Arc<Pod>),
-    Node { zone: Option<Box<str>> },
-    Renewed { micros: i64 },
+    Node {
+        zone: Option<Box<str>>,
+        /// Shared by all nodes that DaemonSets cannot tell apart but by name.
+        facts: Arc<NodeFacts>,
+    },
+    Renewed {
+        micros: i64,
+    },
     Whole(Arc<Value>),
 }
 
@@ -45,6 +52,14 @@ impl Kept {
             Some(pod)
         } else {
             None
+        }
+    }
+
+    /// What DaemonSets see of a node.
+    pub(crate) fn facts(&self) -> Option<&Arc<NodeFacts>> {
+        match &self.body {
+            Body::Node { facts, .. } => Some(facts),
+            _ => None,
         }
     }
 
@@ -82,14 +97,17 @@ pub(crate) struct Cluster {
     mirrors: Vec<Mirror<Kept>>,
     places: HashMap<ResourceRef, usize>,
     labels: Labels,
+    classes: Classes,
     pub(crate) pods: Pods,
     /// Keys of whole objects in order, by place.
     names: Vec<BTreeSet<Box<str>>>,
-    /// Who controls pods or ReplicaSets, by uid.
+    /// Who controls pods, ReplicaSets or Jobs, by uid.
     owners: HashMap<Box<str>, (Controller, Box<str>)>,
     /// ReplicaSets by the uid of their controller, and those without one.
     sets_by_controller: HashMap<Box<str>, BTreeSet<Box<str>>>,
     free_sets: BTreeSet<Box<str>>,
+    /// Jobs by the uid of their controller.
+    jobs_by_controller: HashMap<Box<str>, BTreeSet<Box<str>>>,
     /// Our EndpointSlices by `namespace/service`.
     slices: HashMap<String, BTreeSet<Box<str>>>,
     /// What namespaces hold, by place.
@@ -108,11 +126,13 @@ impl Cluster {
             mirrors: feeds().iter().map(|_| Mirror::default()).collect(),
             places,
             labels: Labels::default(),
+            classes: Classes::default(),
             pods: Pods::default(),
             names: feeds().iter().map(|_| BTreeSet::new()).collect(),
             owners: HashMap::new(),
             sets_by_controller: HashMap::new(),
             free_sets: BTreeSet::new(),
+            jobs_by_controller: HashMap::new(),
             slices: HashMap::new(),
             contents: HashMap::new(),
         }
@@ -169,7 +189,7 @@ impl Cluster {
                 self.labels.share(&mut pod);
                 Body::Pod(Arc::new(*pod))
             }
-            SeenBody::Node(view) => {
+            SeenBody::Node(view, facts) => {
                 // The view joins region and zone by a colon.
                 let zone = view
                     .zone
@@ -178,7 +198,10 @@ impl Cluster {
                     .filter(|zone| !zone.is_empty());
                 let zone = zone.map(Box::from);
                 node = Some(view);
-                Body::Node { zone }
+                Body::Node {
+                    zone,
+                    facts: self.classes.share(*facts),
+                }
             }
         };
         let kept = Kept {
@@ -241,7 +264,15 @@ impl Cluster {
         let controller = match feeds()[place].reference {
             action::DEPLOYMENTS => Controller::Deployment,
             action::REPLICATION_CONTROLLERS => Controller::ReplicationController,
-            action::JOBS => Controller::Job,
+            action::DAEMON_SETS => Controller::DaemonSet,
+            action::STATEFUL_SETS => Controller::StatefulSet,
+            action::JOBS => {
+                if let Some(uid) = controller_uid(value) {
+                    enter_group(&mut self.jobs_by_controller, uid.into(), key, enter);
+                }
+                Controller::Job
+            }
+            action::CRON_JOBS => Controller::CronJob,
             action::REPLICA_SETS => {
                 match controller_uid(value) {
                     Some(uid) => enter_group(&mut self.sets_by_controller, uid.into(), key, enter),
@@ -410,6 +441,14 @@ impl Cluster {
             .collect()
     }
 
+    /// Jobs that a CronJob controls.
+    pub(crate) fn jobs_of(&self, cron_uid: &str) -> Vec<Arc<Value>> {
+        let keys = self.jobs_by_controller.get(cron_uid).into_iter().flatten();
+        keys.filter_map(|key| self.whole(action::JOBS, key))
+            .cloned()
+            .collect()
+    }
+
     /// Our EndpointSlices of a Service.
     pub(crate) fn slices_of(&self, service: &str) -> Vec<Arc<Value>> {
         let keys = self.slices.get(service).into_iter().flatten();
@@ -421,9 +460,29 @@ impl Cluster {
     /// The zone of a node.
     pub(crate) fn zone_of(&self, node: &str) -> Option<String> {
         match &self.get(action::NODES, node)?.body {
-            Body::Node { zone } => zone.as_deref().map(str::to_owned),
+            Body::Node { zone, .. } => zone.as_deref().map(str::to_owned),
             _ => None,
         }
+    }
+
+    /// All nodes by name, as DaemonSets see them.
+    pub(crate) fn nodes(&self) -> Vec<(&str, &Arc<NodeFacts>)> {
+        let mirror = self
+            .place(action::NODES)
+            .map(|place| &self.mirrors[place])
+            .into_iter();
+        mirror
+            .flat_map(Mirror::iter)
+            .filter_map(|(name, kept)| Some((name, kept.facts()?)))
+            .collect()
+    }
+
+    /// Revisions whose names begin with their owner's.
+    pub(crate) fn revisions_around(&self, owner: &Value) -> Vec<Arc<Value>> {
+        let prefix = format!("{}/{}-", object::namespace(owner), object::name(owner));
+        self.with_prefix(action::CONTROLLER_REVISIONS, &prefix)
+            .map(|(_, revision)| revision.clone())
+            .collect()
     }
 
     /// What a namespace holds.

@@ -13,8 +13,14 @@ pub(crate) enum Controller {
     ReplicaSet,
     /// Keys: ReplicationControllers.
     ReplicationController,
+    /// Keys: DaemonSets.
+    DaemonSet,
+    /// Keys: StatefulSets.
+    StatefulSet,
     /// Keys: Jobs.
     Job,
+    /// Keys: CronJobs.
+    CronJob,
     /// Keys: Services.
     EndpointSlice,
     /// Keys: Namespaces.
@@ -37,11 +43,14 @@ pub(crate) enum Controller {
 
 impl Controller {
     /// All of them; the place of each is its number.
-    pub(crate) const ALL: [Controller; 13] = [
+    pub(crate) const ALL: [Controller; 16] = [
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::ReplicationController,
+        Controller::DaemonSet,
+        Controller::StatefulSet,
         Controller::Job,
+        Controller::CronJob,
         Controller::EndpointSlice,
         Controller::Namespace,
         Controller::ServiceAccount,
@@ -59,8 +68,25 @@ impl Controller {
             Controller::Deployment => action::DEPLOYMENTS,
             Controller::ReplicaSet => action::REPLICA_SETS,
             Controller::ReplicationController => action::REPLICATION_CONTROLLERS,
+            Controller::DaemonSet => action::DAEMON_SETS,
+            Controller::StatefulSet => action::STATEFUL_SETS,
             Controller::Job => action::JOBS,
+            Controller::CronJob => action::CRON_JOBS,
             Controller::Namespace => action::NAMESPACES,
+            _ => return None,
+        })
+    }
+
+    /// The resource whose creations and deletions are waited for until they are seen, because a plan made earlier
+    /// would make too many.
+    pub(crate) fn expects(self) -> Option<ResourceRef> {
+        Some(match self {
+            Controller::ReplicaSet
+            | Controller::ReplicationController
+            | Controller::DaemonSet
+            | Controller::StatefulSet
+            | Controller::Job => action::PODS,
+            Controller::EndpointSlice => action::ENDPOINT_SLICES,
             _ => return None,
         })
     }
@@ -71,7 +97,10 @@ impl Controller {
             Controller::Deployment => "deployment-controller",
             Controller::ReplicaSet => "replicaset-controller",
             Controller::ReplicationController => "replication-controller",
+            Controller::DaemonSet => "daemonset-controller",
+            Controller::StatefulSet => "statefulset-controller",
             Controller::Job => "job-controller",
+            Controller::CronJob => "cronjob-controller",
             Controller::EndpointSlice => "endpoint-slice-controller",
             Controller::Namespace => "namespace-controller",
             Controller::ServiceAccount => "serviceaccount-controller",

@@ -415,8 +415,9 @@ impl Executor {
                         message,
                     );
                 }
+                let is_expected = controller.expects() == Some(*resource);
                 Ok(Done {
-                    created: Some(object::uid(&made).into()),
+                    created: is_expected.then(|| object::uid(&made).into()),
                     ..Done::default()
                 })
             }
@@ -463,7 +464,7 @@ impl Executor {
             grace_period_seconds: *grace_seconds,
         };
         let deleted = Done {
-            deleted: Some(uid.as_str().into()),
+            deleted: (controller.expects() == Some(*resource)).then(|| uid.as_str().into()),
             ..Done::default()
         };
         match self
@@ -808,10 +809,17 @@ fn stretches(actions: Vec<Action>) -> Vec<Vec<Vec<Action>>> {
             None => chains.push(vec![action]),
         }
     }
+    // What is created may need what another resource was created for before: a pod its claims.
+    let created = |action: &Action| match action {
+        Action::Create { resource, .. } => Some(*resource),
+        _ => None,
+    };
     let alike = |one: &[Action], two: &[Action]| {
         one.len() == two.len()
             && one.iter().zip(two).all(|(a, b)| {
-                is_concurrent(a) && std::mem::discriminant(a) == std::mem::discriminant(b)
+                is_concurrent(a)
+                    && std::mem::discriminant(a) == std::mem::discriminant(b)
+                    && created(a) == created(b)
             })
     };
     let mut stretches: Vec<Vec<Vec<Action>>> = Vec::new();

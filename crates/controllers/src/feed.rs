@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 
 use client::{Change, Client, Reflector};
 use meta::{Value, object};
+use reconcile::daemonset::NodeFacts;
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
 use reconcile::{Pod, ResourceRef, action};
@@ -31,7 +32,7 @@ pub(crate) enum Shape {
     Slim,
     /// [`reconcile::Pod`].
     Pod,
-    /// [`NodeView`].
+    /// [`NodeView`] and [`NodeFacts`].
     Node,
     /// The time of the last renewal.
     Lease,
@@ -63,7 +64,7 @@ pub(crate) struct Seen {
 pub(crate) enum SeenBody {
     Nothing,
     Pod(Box<Pod>),
-    Node(Box<NodeView>),
+    Node(Box<NodeView>, Box<NodeFacts>),
     Renewed { micros: i64 },
     Whole(Arc<Value>),
 }
@@ -122,7 +123,11 @@ fn shape(resource: ResourceRef) -> Shape {
         | action::REPLICATION_CONTROLLERS
         | action::REPLICA_SETS
         | action::DEPLOYMENTS
+        | action::DAEMON_SETS
+        | action::STATEFUL_SETS
+        | action::CONTROLLER_REVISIONS
         | action::JOBS
+        | action::CRON_JOBS
         | action::ENDPOINT_SLICES => Shape::Whole,
         _ => Shape::Slim,
     }
@@ -200,7 +205,10 @@ fn project(feed: Feed, value: Value) -> Seen {
         version: version_of(&value),
         body: match feed.shape {
             Shape::Pod => SeenBody::Pod(Box::new(Pod::from_object(&value))),
-            Shape::Node => SeenBody::Node(Box::new(NodeView::from_object(&value))),
+            Shape::Node => SeenBody::Node(
+                Box::new(NodeView::from_object(&value)),
+                Box::new(NodeFacts::from_object(&value)),
+            ),
             Shape::Lease => {
                 let renewed = object::str_at(&value, &["spec", "renewTime"]);
                 SeenBody::Renewed {

@@ -13,7 +13,10 @@ use meta::{Value, object};
 use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
 use reconcile::{Action, Pod, action};
-use reconcile::{deployment, endpointslice, job, namespace, podgc, replicaset, serviceaccount};
+use reconcile::{
+    cronjob, daemonset, deployment, endpointslice, job, namespace, podgc, replicaset,
+    serviceaccount, statefulset,
+};
 use tokio::sync::mpsc;
 
 use crate::clock::now_micros;
@@ -50,7 +53,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const TICK_BUDGET: usize = 64;
 
 /// What must be known before the first plan.
-const ESSENTIAL: [reconcile::ResourceRef; 10] = [
+const ESSENTIAL: [reconcile::ResourceRef; 15] = [
     action::PODS,
     action::NODES,
     action::NAMESPACES,
@@ -59,7 +62,12 @@ const ESSENTIAL: [reconcile::ResourceRef; 10] = [
     action::DEPLOYMENTS,
     action::REPLICA_SETS,
     action::REPLICATION_CONTROLLERS,
+    action::DAEMON_SETS,
+    action::STATEFUL_SETS,
+    action::CONTROLLER_REVISIONS,
+    action::PERSISTENT_VOLUME_CLAIMS,
     action::JOBS,
+    action::CRON_JOBS,
     crate::feed::LEASES,
 ];
 
@@ -91,6 +99,8 @@ pub(crate) struct Plane {
     pub(crate) graph: Graph,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) eviction: TaintEviction,
+    /// What each DaemonSet wants of nodes: asked at every change of a node's labels or taints.
+    pub(crate) judges: HashMap<Box<str>, daemonset::Judge>,
     /// Nodes that pods are bound to and that do not exist, with the time this was noticed.
     pub(crate) vanished: HashMap<Box<str>, i64>,
     /// Plans of evictions under way or to be repeated, by pod.
@@ -126,6 +136,7 @@ pub(crate) async fn run(
         graph: Graph::default(),
         lifecycle: Lifecycle::new(config.node_lifecycle.clone()),
         eviction: TaintEviction::default(),
+        judges: HashMap::new(),
         vanished: HashMap::new(),
         evictions: HashMap::new(),
         lanes: Controller::ALL.iter().map(|_| Lane::default()).collect(),
@@ -410,14 +421,7 @@ impl Plane {
         if actions.iter().any(is_work) {
             let creates_or_deletes =
                 |action: &Action| matches!(action, Action::Create { .. } | Action::Delete { .. });
-            let is_expected = matches!(
-                controller,
-                Controller::ReplicaSet
-                    | Controller::ReplicationController
-                    | Controller::Job
-                    | Controller::EndpointSlice
-            );
-            if is_expected && actions.iter().any(creates_or_deletes) {
+            if controller.expects().is_some() && actions.iter().any(creates_or_deletes) {
                 self.lane(controller).expectations.begin(&key);
             }
             let unless_node = (controller == Controller::VanishedNode).then(|| key.to_string());
@@ -545,7 +549,10 @@ impl Plane {
             Controller::ReplicationController => {
                 self.plan_set(controller, action::REPLICATION_CONTROLLERS, key, now)
             }
+            Controller::DaemonSet => self.plan_daemon_set(key, now),
+            Controller::StatefulSet => self.plan_stateful_set(key, now),
             Controller::Job => self.plan_job(key, now),
+            Controller::CronJob => self.plan_cron_job(key, micros),
             Controller::EndpointSlice => self.plan_slices(key, now),
             Controller::Namespace => self.plan_namespace(key, micros),
             Controller::ServiceAccount => self.plan_account(key),
@@ -625,6 +632,46 @@ impl Plane {
             .collect()
     }
 
+    fn plan_daemon_set(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
+        let set = self.cluster.whole(action::DAEMON_SETS, key)?.clone();
+        let pods = self
+            .cluster
+            .pods
+            .for_owner(object::uid(&set), object::namespace(&set));
+        let lane = &mut self.lanes[Controller::DaemonSet as usize];
+        let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
+        let observed = daemonset::Observed {
+            nodes: &self.cluster.nodes(),
+            pods: &pods,
+            revisions: &self.cluster.revisions_around(&set),
+            creations_in_flight,
+            deletions_in_flight,
+        };
+        Some(daemonset::plan(&set, &observed, now_micros()))
+    }
+
+    fn plan_stateful_set(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
+        let set = self.cluster.whole(action::STATEFUL_SETS, key)?.clone();
+        let namespace = object::namespace(&set);
+        let pods = self.cluster.pods.for_owner(object::uid(&set), namespace);
+        let lane = &mut self.lanes[Controller::StatefulSet as usize];
+        let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
+        let has_claim = |name: &str| {
+            let key = format!("{namespace}/{name}");
+            self.cluster
+                .get(action::PERSISTENT_VOLUME_CLAIMS, &key)
+                .is_some()
+        };
+        let observed = statefulset::Observed {
+            pods: &pods,
+            revisions: &self.cluster.revisions_around(&set),
+            has_claim: &has_claim,
+            creations_in_flight,
+            deletions_in_flight,
+        };
+        Some(statefulset::plan(&set, &observed, now_micros()))
+    }
+
     fn plan_job(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
         let wanted = self.cluster.whole(action::JOBS, key)?.clone();
         let pods = self
@@ -639,6 +686,19 @@ impl Plane {
             deletions_in_flight,
         };
         Some(job::plan(&wanted, &observed, now_micros()))
+    }
+
+    fn plan_cron_job(&self, key: &str, micros: i64) -> Option<Vec<Action>> {
+        let cron = self.cluster.whole(action::CRON_JOBS, key)?;
+        let has_job = |name: &str| {
+            let key = format!("{}/{name}", object::namespace(cron));
+            self.cluster.get(action::JOBS, &key).is_some()
+        };
+        let observed = cronjob::Observed {
+            jobs: &self.cluster.jobs_of(object::uid(cron)),
+            has_job: &has_job,
+        };
+        Some(cronjob::plan(cron, &observed, micros))
     }
 
     fn plan_slices(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {

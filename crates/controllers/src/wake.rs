@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use meta::labels::LabelSelector;
 use meta::{Value, object};
+use reconcile::daemonset::{Judge, NodeFacts};
 use reconcile::{Pod, ResourceRef, action};
 
 use crate::clock::now_micros;
@@ -43,7 +44,11 @@ impl Plane {
             action::REPLICATION_CONTROLLERS => {
                 self.add(Controller::ReplicationController, &event.key, now)
             }
+            action::DAEMON_SETS => self.wake_by_daemon_set(&event.key, now),
+            action::STATEFUL_SETS => self.add(Controller::StatefulSet, &event.key, now),
+            action::CONTROLLER_REVISIONS => self.wake_controllers_of(&event, now),
             action::JOBS => self.wake_by_job(&event, now),
+            action::CRON_JOBS => self.add(Controller::CronJob, &event.key, now),
             action::SERVICES => self.add(Controller::EndpointSlice, &event.key, now),
             action::ENDPOINT_SLICES => self.wake_by_slice(&event, now),
             _ => {}
@@ -70,7 +75,10 @@ impl Plane {
         let controller = match event.resource {
             action::REPLICA_SETS => Controller::ReplicaSet,
             action::REPLICATION_CONTROLLERS => Controller::ReplicationController,
+            action::DAEMON_SETS => Controller::DaemonSet,
+            action::STATEFUL_SETS => Controller::StatefulSet,
             action::JOBS => Controller::Job,
+            action::CRON_JOBS => Controller::CronJob,
             action::SERVICES => Controller::EndpointSlice,
             action::DEPLOYMENTS => Controller::Deployment,
             _ => return,
@@ -179,6 +187,8 @@ impl Plane {
                 Controller::ReplicationController,
                 action::REPLICATION_CONTROLLERS,
             ),
+            (Controller::DaemonSet, action::DAEMON_SETS),
+            (Controller::StatefulSet, action::STATEFUL_SETS),
             (Controller::Job, action::JOBS),
         ] {
             for key in self.selecting(resource, &pod.namespace, &pod.labels) {
@@ -248,6 +258,7 @@ impl Plane {
     }
 
     fn wake_by_node(&mut self, event: &mut Event, now: Instant) {
+        self.wake_daemon_sets(event, now);
         let micros = now_micros();
         match event.node.take() {
             Some(view) => {
@@ -265,6 +276,52 @@ impl Plane {
                 if !self.cluster.pods.on_node(&event.key).is_empty() {
                     self.vanish(&event.key, now);
                 }
+            }
+        }
+    }
+
+    /// A node concerns the DaemonSets that want something else with it than before. A heartbeat concerns none of them.
+    fn wake_daemon_sets(&mut self, event: &Event, now: Instant) {
+        let new = self.cluster.get(action::NODES, &event.key);
+        let (old, new) = (event.old.as_ref(), new);
+        let is_same = old.zip(new).is_some_and(|(old, new)| {
+            let (old, new) = (old.facts(), new.facts());
+            let is_one = old.zip(new).is_some_and(|(old, new)| Arc::ptr_eq(old, new));
+            is_one || old == new
+        });
+        if is_same {
+            return;
+        }
+        let facts = [old, new].map(|kept| kept.and_then(Kept::facts));
+        let verdict = |judge: &Judge, facts: Option<&Arc<NodeFacts>>| {
+            facts.map(|facts| judge.verdict(&event.key, facts))
+        };
+        let concerned: Vec<Box<str>> = self
+            .judges
+            .iter()
+            .filter(|(_, judge)| verdict(judge, facts[0]) != verdict(judge, facts[1]))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in concerned {
+            self.add(Controller::DaemonSet, &key, now);
+        }
+    }
+
+    fn wake_by_daemon_set(&mut self, key: &str, now: Instant) {
+        match self.cluster.whole(action::DAEMON_SETS, key) {
+            Some(set) => drop(self.judges.insert(key.into(), Judge::new(set))),
+            None => drop(self.judges.remove(key)),
+        }
+        self.add(Controller::DaemonSet, key, now);
+    }
+
+    /// Those who control a whole object, or did.
+    fn wake_controllers_of(&mut self, event: &Event, now: Instant) {
+        let old = event.old.as_ref().and_then(Kept::whole);
+        let new = self.cluster.whole(event.resource, &event.key).cloned();
+        for object in old.into_iter().chain(&new) {
+            if let Some(uid) = controller_uid(object) {
+                self.wake_owner(uid, now);
             }
         }
     }
@@ -294,16 +351,11 @@ impl Plane {
 
     fn wake_by_set(&mut self, event: &Event, now: Instant) {
         self.add(Controller::ReplicaSet, &event.key, now);
-        let old = event.old.as_ref().and_then(Kept::whole);
+        self.wake_controllers_of(event, now);
         let new = self
             .cluster
             .whole(action::REPLICA_SETS, &event.key)
             .cloned();
-        for set in old.into_iter().chain(&new) {
-            if let Some(uid) = controller_uid(set) {
-                self.wake_owner(uid, now);
-            }
-        }
         if let Some(set) = new.filter(|set| controller_uid(set).is_none()) {
             let labels = object::labels(&set);
             for key in self.selecting(action::DEPLOYMENTS, object::namespace(&set), labels) {
@@ -314,6 +366,7 @@ impl Plane {
 
     fn wake_by_job(&mut self, event: &Event, now: Instant) {
         self.add(Controller::Job, &event.key, now);
+        self.wake_controllers_of(event, now);
         let new = self
             .cluster
             .get(action::JOBS, &event.key)

@@ -149,7 +149,7 @@ async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Binds pods to `n1`, lets them run and become ready, ends those of Jobs, and removes deleted ones.
+/// Binds pods to the node they ask for or to `n1`, lets them run and become ready, ends those of Jobs, and removes deleted ones.
 fn kubelet(client: Client) {
     tokio::spawn(async move {
         let mut number = 0;
@@ -186,7 +186,9 @@ async fn step(client: &Client, pod: &Value, number: u32) -> Result<(), ClientErr
         return client.delete(pods(), namespace, name, &now).await;
     }
     if !bound {
-        return client.bind(namespace, name, uid, "n1").await;
+        let asked = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0";
+        let node = pod.pointer(asked).and_then(Value::as_str).unwrap_or("n1");
+        return client.bind(namespace, name, uid, node).await;
     }
     let is_job = meta::object::owner_references(pod)
         .iter()
@@ -717,4 +719,340 @@ async fn what_names_a_dead_owner_is_collected_and_a_live_one_keeps_it() {
     .await;
     // Of a kind that nobody knows, nobody knows that it is gone.
     assert!(plane.get(maps, "default", "foreign").await.is_some());
+}
+
+/// The pods of a namespace that are not going away, by name, with their image and whether they are ready.
+async fn shown(plane: &Plane) -> Vec<(String, String, bool)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pods = plane.list(pods(), "default").await;
+    pods.iter()
+        .filter(|pod| !meta::object::is_deleting(pod))
+        .map(|pod| {
+            let name = meta::object::name(pod).to_owned();
+            let image = text(&pod["spec"]["containers"][0]["image"]);
+            (name, image, pod["status"]["phase"] == "Running")
+        })
+        .collect()
+}
+
+/// (name, revision number) of the ControllerRevisions.
+async fn revisions(plane: &Plane) -> Vec<(String, i64)> {
+    let mut all: Vec<(String, i64)> = plane
+        .list(resource("apps/v1", "controllerrevisions"), "default")
+        .await
+        .iter()
+        .map(|revision| {
+            let name = meta::object::name(revision).to_owned();
+            (name, revision["revision"].as_i64().unwrap())
+        })
+        .collect();
+    all.sort_by_key(|(_, number)| *number);
+    all
+}
+
+#[tokio::test]
+async fn a_daemon_set_follows_nodes_and_rolls_out() {
+    let mut config = ControllersConfig::default();
+    // Nobody renews these nodes' Leases.
+    config.node_lifecycle.grace_micros = 3_600_000_000;
+    let plane = start(config).await;
+    kubelet(plane.client.clone());
+    let (nodes, sets) = (resource("v1", "nodes"), resource("apps/v1", "daemonsets"));
+    let linux = async |name: &str| {
+        let mut node = node(name);
+        node["metadata"]["labels"] = json!({"os": "linux", "kubernetes.io/hostname": name});
+        plane.create(node).await;
+    };
+    for number in 0..20 {
+        linux(&format!("n{number}")).await;
+    }
+    let gpu = json!({"spec": {"taints": [{"key": "gpu", "effect": "NoSchedule"}]}});
+    plane.patch(nodes, "", "n7", "", gpu).await;
+    plane
+        .create(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template("i:1"),
+                "updateStrategy": {"rollingUpdate": {"maxUnavailable": "40%"}}}}))
+        .await;
+    // What `kubectl rollout status` looks at.
+    let rolled_out = async |count: usize, image: &str| {
+        let set = plane.get(sets, "default", "web").await.unwrap();
+        let fields = [
+            "desiredNumberScheduled",
+            "currentNumberScheduled",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberReady",
+        ];
+        let shown = shown(&plane).await;
+        fields.iter().all(|field| set["status"][field] == count)
+            && set["status"]["observedGeneration"] == set["metadata"]["generation"]
+            && shown.len() == count
+            && shown.iter().all(|(_, of, ready)| of == image && *ready)
+    };
+    let on = async || {
+        let all = plane.list(pods(), "default").await;
+        let node = |pod: &Value| {
+            pod["spec"]["nodeName"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        all.iter()
+            .map(node)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    eventually("19 pods", async || rolled_out(19, "i:1").await).await;
+    let held = on().await;
+    assert!(held.len() == 19 && !held.contains("n7"), "{held:?}");
+
+    linux("late").await;
+    eventually("a pod on the new node", async || {
+        rolled_out(20, "i:1").await && on().await.contains("late")
+    })
+    .await;
+
+    // Heartbeats wake nobody: they are all taken in before the taint's end is, which comes over the same feed.
+    let plans = || {
+        let plans = &plane.progress.plans;
+        plans.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let before = plans();
+    for _ in 0..10 {
+        for number in 0..20 {
+            let name = format!("n{number}");
+            plane
+                .patch(nodes, "", &name, "status", json!({"status": ready()}))
+                .await;
+        }
+    }
+    let none = json!({"spec": {"taints": null}});
+    plane.patch(nodes, "", "n7", "", none).await;
+    eventually("a pod on n7", async || rolled_out(21, "i:1").await).await;
+    assert!(plans() - before < 100, "{} plans", plans() - before);
+
+    let update = json!({"spec": {"template": template("i:2")}});
+    plane.patch(sets, "default", "web", "", update).await;
+    eventually("updated", async || rolled_out(21, "i:2").await).await;
+    let before = revisions(&plane).await;
+    assert_eq!(
+        before.iter().map(|(_, number)| *number).collect::<Vec<_>>(),
+        [1, 2]
+    );
+    let all = plane.list(pods(), "default").await;
+    let newest = format!(
+        "web-{}",
+        meta::object::label(&all[0], "controller-revision-hash").unwrap()
+    );
+    assert_eq!(before[1].0, newest);
+
+    // An undo sends a revision's data as it is.
+    let first = plane
+        .get(
+            resource("apps/v1", "controllerrevisions"),
+            "default",
+            &before[0].0,
+        )
+        .await
+        .unwrap();
+    plane
+        .patch(sets, "default", "web", "", first["data"].clone())
+        .await;
+    eventually("undone", async || rolled_out(21, "i:1").await).await;
+    assert_eq!(
+        revisions(&plane).await,
+        [(before[1].0.clone(), 2), (before[0].0.clone(), 3)]
+    );
+
+    let evicting = json!({"spec": {"taints": [{"key": "broken", "effect": "NoExecute"}]}});
+    plane.patch(nodes, "", "n3", "", evicting).await;
+    eventually("n3 is left", async || {
+        rolled_out(20, "i:1").await && !on().await.contains("n3")
+    })
+    .await;
+    plane
+        .delete(sets, "default", "web", Propagation::Background)
+        .await;
+    eventually("all gone", async || {
+        shown(&plane).await.is_empty() && revisions(&plane).await.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stateful_set_starts_in_order_updates_by_partition_and_stops_in_reverse() {
+    let plane = start(ControllersConfig::default()).await;
+    kubelet(plane.client.clone());
+    let sets = resource("apps/v1", "statefulsets");
+    plane
+        .create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "default"},
+            "spec": {"replicas": 3, "serviceName": "db", "selector": {"matchLabels": {"app": "web"}}, "template": template("i:1"),
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {
+                    "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]}}))
+        .await;
+    let status = async |field: &str| {
+        let set = plane.get(sets, "default", "db").await.unwrap();
+        let observed = set["status"]["observedGeneration"] == set["metadata"]["generation"];
+        set["status"][field]
+            .clone()
+            .as_i64()
+            .filter(|_| observed)
+            .unwrap_or(0)
+    };
+    let names = |shown: &[(String, String, bool)]| {
+        let all = shown.iter().map(|(name, _, _)| name.clone());
+        all.collect::<Vec<_>>()
+    };
+    let images = async || {
+        let shown = shown(&plane).await;
+        let all = shown.into_iter().filter(|(_, _, ready)| *ready);
+        all.map(|(_, image, _)| image).collect::<Vec<_>>()
+    };
+    let order = ["db-0", "db-1", "db-2"];
+    eventually("3 ready", async || {
+        let shown = shown(&plane).await;
+        assert_eq!(names(&shown), &order[..shown.len()]);
+        let waiting = shown.iter().filter(|(_, _, ready)| !ready).count();
+        assert!(waiting <= 1, "{shown:?}");
+        status("readyReplicas").await == 3
+    })
+    .await;
+    let pod = plane.get(pods(), "default", "db-1").await.unwrap();
+    let labels = meta::object::labels(&pod);
+    assert_eq!(labels["statefulset.kubernetes.io/pod-name"], "db-1");
+    assert_eq!(labels["apps.kubernetes.io/pod-index"], "1");
+    assert_eq!(
+        labels["controller-revision-hash"],
+        revisions(&plane).await[0].0
+    );
+    assert_eq!(
+        (&pod["spec"]["hostname"], &pod["spec"]["subdomain"]),
+        (&json!("db-1"), &json!("db"))
+    );
+
+    let partition = |partition: u32| {
+        json!({"spec": {"template": template("i:2"),
+        "updateStrategy": {"rollingUpdate": {"partition": partition}}}})
+    };
+    plane.patch(sets, "default", "db", "", partition(2)).await;
+    eventually("the highest is updated", async || {
+        images().await == ["i:1", "i:1", "i:2"] && status("updatedReplicas").await == 1
+    })
+    .await;
+    // Below the partition a pod comes back as it was.
+    plane
+        .delete(pods(), "default", "db-0", Propagation::Background)
+        .await;
+    let was = meta::object::uid(&pod).to_owned();
+    eventually("db-0 is back", async || {
+        images().await == ["i:1", "i:1", "i:2"] && status("readyReplicas").await == 3
+    })
+    .await;
+    let pod = plane.get(pods(), "default", "db-1").await.unwrap();
+    assert_eq!(meta::object::uid(&pod), was);
+    plane.patch(sets, "default", "db", "", partition(0)).await;
+    eventually("all are updated", async || {
+        let shown = shown(&plane).await;
+        let of = |name: &str| shown.iter().find(|(pod, _, _)| pod == name);
+        // From the top down: never the lower one first.
+        if let (Some((_, lower, _)), Some((_, upper, _))) = (of("db-0"), of("db-1")) {
+            assert!(lower == "i:1" || upper == "i:2");
+        }
+        let set = plane.get(sets, "default", "db").await.unwrap();
+        set["status"]["currentRevision"] == set["status"]["updateRevision"]
+            && images().await == ["i:2", "i:2", "i:2"]
+    })
+    .await;
+
+    plane
+        .patch(sets, "default", "db", "", json!({"spec": {"replicas": 0}}))
+        .await;
+    eventually("none", async || {
+        let all = plane.list(pods(), "default").await;
+        let left: Vec<_> = all.iter().map(meta::object::name).collect();
+        assert_eq!(left, &order[..left.len()]);
+        let going = all.iter().filter(|pod| meta::object::is_deleting(pod));
+        assert!(going.count() <= 1);
+        all.is_empty()
+    })
+    .await;
+    let claims = plane
+        .list(resource("v1", "persistentvolumeclaims"), "default")
+        .await;
+    let claims: Vec<_> = claims.iter().map(meta::object::name).collect();
+    assert_eq!(claims, ["data-db-0", "data-db-1", "data-db-2"]);
+}
+
+#[tokio::test]
+async fn a_parallel_stateful_set_makes_each_pod_once() {
+    let plane = start(ControllersConfig::default()).await;
+    let sets = resource("apps/v1", "statefulsets");
+    plane
+        .create(json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "default"},
+            "spec": {"replicas": 300, "podManagementPolicy": "Parallel", "selector": {"matchLabels": {"app": "web"}},
+                "template": template("i:1")}}))
+        .await;
+    eventually("300 replicas", async || {
+        plane.get(sets, "default", "db").await.unwrap()["status"]["replicas"] == 300
+    })
+    .await;
+    assert_eq!(plane.list(pods(), "default").await.len(), 300);
+    plane
+        .delete(sets, "default", "db", Propagation::Background)
+        .await;
+    eventually("all gone", async || {
+        let going = plane.list(pods(), "default").await;
+        going.iter().all(meta::object::is_deleting)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cron_job_starts_jobs_and_keeps_the_last_ones() {
+    let plane = start(ControllersConfig::default()).await;
+    kubelet(plane.client.clone());
+    let (crons, jobs) = (
+        resource("batch/v1", "cronjobs"),
+        resource("batch/v1", "jobs"),
+    );
+    plane
+        .create(json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick", "namespace": "default"},
+            "spec": {"schedule": "@every 1s", "successfulJobsHistoryLimit": 1, "concurrencyPolicy": "Replace",
+                "jobTemplate": {"spec": {"template": {"spec": {
+                    "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}}}))
+        .await;
+    eventually("a job ended", async || {
+        let cron = plane.get(crons, "default", "tick").await.unwrap();
+        cron["status"]["lastSuccessfulTime"].is_string()
+    })
+    .await;
+    plane
+        .patch(
+            crons,
+            "default",
+            "tick",
+            "",
+            json!({"spec": {"suspend": true}}),
+        )
+        .await;
+    eventually("one job is kept", async || {
+        let cron = plane.get(crons, "default", "tick").await.unwrap();
+        let all = plane.list(jobs, "default").await;
+        let ended = |job: &Value| job["status"]["succeeded"] == 1;
+        cron["status"]["active"].is_null() && all.len() == 1 && ended(&all[0])
+    })
+    .await;
+    let kept = plane.list(jobs, "default").await.remove(0);
+    let owner = meta::object::controller_of(&kept).unwrap();
+    assert_eq!(
+        (&owner["kind"], &owner["name"]),
+        (&json!("CronJob"), &json!("tick"))
+    );
+    plane
+        .delete(crons, "default", "tick", Propagation::Background)
+        .await;
+    eventually("all gone", async || {
+        plane.list(jobs, "default").await.is_empty()
+            && plane.list(pods(), "default").await.is_empty()
+    })
+    .await;
 }

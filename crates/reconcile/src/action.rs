@@ -79,8 +79,12 @@ pub const DEPLOYMENTS: ResourceRef = ResourceRef::new("apps", "v1", "deployments
 pub const DAEMON_SETS: ResourceRef = ResourceRef::new("apps", "v1", "daemonsets");
 /// `apps/v1 statefulsets`.
 pub const STATEFUL_SETS: ResourceRef = ResourceRef::new("apps", "v1", "statefulsets");
+/// `apps/v1 controllerrevisions`.
+pub const CONTROLLER_REVISIONS: ResourceRef = ResourceRef::new("apps", "v1", "controllerrevisions");
 /// `batch/v1 jobs`.
 pub const JOBS: ResourceRef = ResourceRef::new("batch", "v1", "jobs");
+/// `batch/v1 cronjobs`.
+pub const CRON_JOBS: ResourceRef = ResourceRef::new("batch", "v1", "cronjobs");
 /// `discovery.k8s.io/v1 endpointslices`.
 pub const ENDPOINT_SLICES: ResourceRef =
     ResourceRef::new("discovery.k8s.io", "v1", "endpointslices");
@@ -126,7 +130,7 @@ impl PatchType {
     }
 }
 
-/// The event a shell records when a pod creation or deletion of a plan has been carried out:
+/// The event a shell records when a creation or deletion of a plan has been carried out:
 /// the created name, or the error, is only known then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
@@ -137,22 +141,39 @@ pub struct Announce {
 impl Announce {
     /// Reason and message after a successful creation.
     pub fn created(&self, name: &str) -> (&'static str, String) {
-        ("SuccessfulCreate", format!("Created pod: {name}"))
+        ("SuccessfulCreate", self.text("create", "Created", name))
     }
 
     /// Reason and message after a failed creation; a warning.
     pub fn create_failed(&self, error: &str) -> (&'static str, String) {
-        ("FailedCreate", format!("Error creating: {error}"))
+        let what = if self.involved.kind == "CronJob" {
+            " job"
+        } else {
+            ""
+        };
+        ("FailedCreate", format!("Error creating{what}: {error}"))
     }
 
     /// Reason and message after a successful deletion.
     pub fn deleted(&self, name: &str) -> (&'static str, String) {
-        ("SuccessfulDelete", format!("Deleted pod: {name}"))
+        ("SuccessfulDelete", self.text("delete", "Deleted", name))
     }
 
     /// Reason and message after a failed deletion; a warning.
     pub fn delete_failed(&self, error: &str) -> (&'static str, String) {
         ("FailedDelete", format!("Error deleting: {error}"))
+    }
+
+    /// StatefulSets and CronJobs have words of their own for what all others say alike.
+    fn text(&self, verb: &str, done: &str, name: &str) -> String {
+        match self.involved.kind.as_str() {
+            "StatefulSet" => {
+                let set = &self.involved.name;
+                format!("{verb} Pod {name} in StatefulSet {set} successful")
+            }
+            "CronJob" => format!("{done} job {name}"),
+            _ => format!("{done} pod: {name}"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`daemonset`] | a pod on each matching node | Pods |
 //! | [`statefulset`] | numbered pods with lasting names and claims | Pods, claims |
 //! | [`job`] | a number of finished pods, each counted once | Pods |
+//! | [`cronjob`] | a Job at each time of a schedule | Jobs |
 //! | [`endpointslice`] | the addresses behind a Service | EndpointSlices |
 //! | [`garbage`] | no object outlives its owners | deletions |
 //! | [`namespace`] | a terminating namespace is emptied, then finalized | deletions |
@@ -18,6 +19,7 @@
 //! | [`podgc`] | no pod stays bound to a vanished node | deletions |
 
 pub mod action;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpointslice;
@@ -29,6 +31,7 @@ pub mod owner;
 pub mod pod;
 pub mod podgc;
 pub mod replicaset;
+mod revision;
 pub mod serviceaccount;
 pub mod statefulset;
 mod status;

@@ -83,6 +83,8 @@ pub struct Pod {
     pub finished_micros: Option<i64>,
     /// spec.nodeName, empty while unscheduled.
     pub node_name: Box<str>,
+    /// The one node that an unscheduled pod's required affinity asks for by name.
+    pub pin: Option<Box<str>>,
     /// status.podIP, empty while there is none.
     pub ip: Box<str>,
     /// spec.hostname and spec.subdomain, where the pod has any.
@@ -118,6 +120,7 @@ impl Pod {
             "Unknown" => Phase::Unknown,
             _ => Phase::Pending,
         };
+        let node_name = text(&["spec", "nodeName"]);
         let hostname = text(&["spec", "hostname"]);
         let subdomain = text(&["spec", "subdomain"]);
         let has_dns = !hostname.is_empty() || !subdomain.is_empty();
@@ -149,7 +152,8 @@ impl Pod {
             finished_micros: matches!(phase, Phase::Succeeded | Phase::Failed)
                 .then(|| finished_micros(pod))
                 .flatten(),
-            node_name: text(&["spec", "nodeName"]),
+            pin: node_name.is_empty().then(|| pin(pod)).flatten(),
+            node_name,
             ip: text(&["status", "podIP"]),
             dns: has_dns.then(|| Box::new((hostname.into(), subdomain.into()))),
             ports: named_ports(pod),
@@ -161,6 +165,14 @@ impl Pod {
             job_tracking: items(pod, &["metadata", "finalizers"])
                 .iter()
                 .any(|finalizer| finalizer.as_str() == Some(JOB_TRACKING_FINALIZER)),
+        }
+    }
+
+    /// The node it is on or meant for, empty if any would do.
+    pub fn target_node(&self) -> &str {
+        match &self.pin {
+            Some(pin) if self.node_name.is_empty() => pin,
+            _ => &self.node_name,
         }
     }
 
@@ -245,6 +257,27 @@ pub(crate) fn controller_uid(value: &Value) -> Option<&str> {
         .iter()
         .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))
         .map(|owner| text_of(owner, "uid"))
+}
+
+fn pin(pod: &Value) -> Option<Box<str>> {
+    let path = [
+        "spec",
+        "affinity",
+        "nodeAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "nodeSelectorTerms",
+    ];
+    let [term] = items(pod, &path) else {
+        return None;
+    };
+    let [field] = items(term, &["matchFields"]) else {
+        return None;
+    };
+    let asks = text_of(field, "key") == "metadata.name" && text_of(field, "operator") == "In";
+    match items(field, &["values"]) {
+        [name] if asks => name.as_str().map(Box::from),
+        _ => None,
+    }
 }
 
 fn finished_micros(pod: &Value) -> Option<i64> {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 pub use plan::plan;
 pub use sets::template_hash;
+pub(crate) use sets::tidy;
 
 /// Label that ties a ReplicaSet and its pods to one revision of the template.
 pub const POD_TEMPLATE_HASH_LABEL: &str = "pod-template-hash";

@@ -279,7 +279,7 @@ fn annotations_of(object: &Value) -> Map<String, Value> {
 }
 
 /// Drops nulls and empty maps, so that two spellings of the same template are equal.
-fn tidy(value: Value) -> Value {
+pub(crate) fn tidy(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let tidied = map.into_iter().map(|(key, value)| (key, tidy(value)));

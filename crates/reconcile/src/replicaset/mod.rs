@@ -11,7 +11,7 @@ use crate::pod::Pod;
 use std::sync::Arc;
 
 pub use plan::plan;
-pub(crate) use plan::{claim_pods, delete_pod, pod_from_template};
+pub(crate) use plan::{claim_pods, delete_pod, next_availability, pod_from_template};
 pub use victims::rank_victims;
 
 /// Creations or deletions one plan asks for at most. A plan for 10,000 replicas takes twenty rounds

@@ -234,7 +234,11 @@ fn status_of(
 }
 
 /// When the next ready pod becomes available.
-fn next_availability(active: &[Arc<Pod>], min_ready_seconds: i64, now_micros: i64) -> Option<i64> {
+pub(crate) fn next_availability(
+    active: &[Arc<Pod>],
+    min_ready_seconds: i64,
+    now_micros: i64,
+) -> Option<i64> {
     let wait = min_ready_seconds.saturating_mul(1_000_000);
     let due = active
         .iter()

@@ -1,11 +1,14 @@
 //! StatefulSet: numbered pods whose names and volume claims outlive them.
 //!
-//! Knows pods by name. Knows the present template only: a pod that is made again is made from it,
-//! even below an update's partition.
+//! Knows pods by name. Claims are made and never deleted here, whatever `persistentVolumeClaimRetentionPolicy` says.
+//! An update replaces one pod at a time, whatever `maxUnavailable` says.
 
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 
 use crate::pod::Pod;
+use meta::Value;
 use std::sync::Arc;
 
 pub use plan::plan;
@@ -17,6 +20,8 @@ pub const BURST_REPLICAS_MAX: usize = 500;
 pub struct Observed<'a> {
     /// Pods of the namespace which the set controls, or which nobody controls and may match.
     pub pods: &'a [Arc<Pod>],
+    /// ControllerRevisions of the namespace whose names begin with the set's and a dash.
+    pub revisions: &'a [Arc<Value>],
     /// Whether a PersistentVolumeClaim of this name exists in the namespace.
     pub has_claim: &'a dyn Fn(&str) -> bool,
     /// Creations asked for whose pods are not yet in `pods`.
