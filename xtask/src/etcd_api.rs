@@ -17,6 +17,7 @@ pub fn run(repository: &Path) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", messages.display()))?;
     let services = folder(repository, "crates/etcd-server/src/generated")?;
     tonic_prost_build::configure()
+        .build_transport(false)
         .out_dir(&services)
         .extern_path(".mvccpb", "::etcd_wire::mvccpb")
         .extern_path(".authpb", "::etcd_wire::authpb")

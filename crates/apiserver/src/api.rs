@@ -81,7 +81,7 @@ impl Service for Api {
             let mut asked = Asked::default();
             let reply = match answer(&state, &request, &mut asked).await {
                 Ok(reply) => reply,
-                Err(error) => Reply::error(&error),
+                Err(error) => error_reply(&request, &error),
             };
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             state
@@ -89,6 +89,28 @@ impl Service for Api {
                 .count(asked.resource, asked.verb, reply.status, micros);
             reply
         })
+    }
+}
+
+/// An error as `Status` in the media type that the client asked for; in JSON, if it asked for none that can be had.
+fn error_reply(request: &Request, error: &ApiError) -> Reply {
+    let plain = Reply::error(error);
+    let wish = Wish {
+        accept: &request.accept,
+        user_agent: &request.user_agent,
+        pretty: None,
+    };
+    let Ok(mut output) = negotiate::output(&wish, Accepts::BUILT_IN) else {
+        return plain;
+    };
+    // A Status is a Status, also for those who wanted a Table.
+    output.transform = negotiate::Transform::None;
+    match encode::value_reply(error.code, error.to_status(), &output) {
+        Ok(reply) => Reply {
+            headers: plain.headers,
+            ..reply
+        },
+        Err(_) => plain,
     }
 }
 
@@ -112,7 +134,14 @@ async fn answer(
     request: &Request,
     asked: &mut Asked,
 ) -> Result<Reply, ApiError> {
-    let target = RequestInfo::parse(request.method.as_str(), &request.path, &request.query)?;
+    let target = RequestInfo::parse(request.method.as_str(), &request.path, &request.query)
+        .map_err(|error| {
+            if error.code == 405 {
+                method_not_allowed()
+            } else {
+                error
+            }
+        })?;
     // Load balancers and probes have no certificate; health tells nothing that is secret.
     if let Target::Health { endpoint, check } = &target {
         return probes::health(state, *endpoint, check.as_deref(), &request.query);
@@ -206,10 +235,7 @@ async fn resource(
     }
     // Across all namespaces there is only reading.
     if served.resource.namespaced && target.namespace.is_none() && !target.verb.is_read() {
-        return Err(ApiError::method_not_supported(
-            &served.group_resource(),
-            target.verb.as_str(),
-        ));
+        return Err(method_not_allowed());
     }
     let call = Call {
         state,
@@ -223,6 +249,12 @@ async fn resource(
         None => call.main().await,
         Some(name) => subresource::answer(&call, name).await,
     }
+}
+
+/// 405 for a method that has no route, in the words of upstream's router.
+pub fn method_not_allowed() -> ApiError {
+    let text = "the server does not allow this method on the requested resource";
+    ApiError::new(405, meta::Reason::MethodNotAllowed, text)
 }
 
 /// One request for a served resource.
@@ -245,10 +277,7 @@ impl Call<'_> {
     async fn main(&self) -> Result<Reply, ApiError> {
         let verb = self.target.verb;
         if !self.served.resource.verbs.contains(&verb.as_str()) {
-            return Err(ApiError::method_not_supported(
-                &self.served.group_resource(),
-                verb.as_str(),
-            ));
+            return Err(method_not_allowed());
         }
         let query = Query::parse(verb, &self.request.query)?;
         match verb {

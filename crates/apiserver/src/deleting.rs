@@ -19,7 +19,8 @@ const DELETES_AT_ONCE: usize = 256;
 
 /// Kinds whose DELETE answers with the object as it was; of others it answers with a `Status` (k8s
 /// `ReturnDeletedObject`).
-const RETURNED: [(&str, &str); 16] = [
+const RETURNED: [(&str, &str); 17] = [
+    ("", "nodes"),
     ("", "persistentvolumeclaims"),
     ("", "persistentvolumes"),
     ("", "pods"),

@@ -266,36 +266,33 @@ async fn read(
 ) -> Result<Request, Box<Reply>> {
     let (parts, body) = request.into_parts();
     let Some(method) = Method::parse(parts.method.as_str()) else {
-        let text = "the server does not allow this method on the requested resource";
-        let error = ApiError::new(405, meta::Reason::MethodNotAllowed, text);
+        let error = crate::api::method_not_allowed();
         return Err(Box::new(Reply::error(&error)));
     };
     let too_large = || {
         let limit = rest::http::REQUEST_BODY_BYTES_MAX;
-        Box::new(Reply::error(&ApiError::request_too_large(&format!(
+        Box::new(Reply::error(&ApiError::request_too_large(format!(
             "limit is {limit}"
         ))))
     };
-    // Strangers get their 401, a version or a health answer, and no memory.
-    let bytes_max = if user.is_some() {
-        rest::http::REQUEST_BODY_BYTES_MAX
-    } else {
-        0
-    };
-    let body = match Limited::new(body, bytes_max).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(if user.is_some() {
-                too_large()
-            } else {
-                Box::new(Reply::error(&ApiError::unauthorized()))
-            });
-        }
-        Err(error) => {
-            return Err(Box::new(Reply::error(&ApiError::bad_request(&format!(
-                "cannot read the body: {error}"
-            )))));
-        }
+    // A body that says it is too long is not read at all.
+    if hyper::body::Body::size_hint(&body).lower() > rest::http::REQUEST_BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let body = match &user {
+        // Strangers get their 401, a version or a health answer, and no memory.
+        None => Bytes::new(),
+        Some(_) => match Limited::new(body, rest::http::REQUEST_BODY_BYTES_MAX)
+            .collect()
+            .await
+        {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+            Err(error) => {
+                let error = ApiError::bad_request(format!("cannot read the body: {error}"));
+                return Err(Box::new(Reply::error(&error)));
+            }
+        },
     };
     let header = |name: &str| {
         parts

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn moves_that_nest_the_object_are_refused_before_the_stack_ends() {
         let deeper = |index: usize| {
-            let (from, to) = if index % 2 == 0 {
+            let (from, to) = if index.is_multiple_of(2) {
                 ("/s", "/t")
             } else {
                 ("/t", "/s")

@@ -9,6 +9,7 @@ use rest::negotiate::{self, Served as Accepts, Wish};
 use rest::paths::{Query, ResourceRequest, Verb};
 use serde_json::json;
 
+use crate::api::method_not_allowed;
 use crate::{body, encode};
 
 /// Answers a review; `None` if the request is for something else.
@@ -31,10 +32,7 @@ pub fn answer(
         _ => return Ok(None),
     };
     if target.verb != Verb::Create {
-        return Err(ApiError::method_not_supported(
-            &target.group_resource(),
-            target.verb.as_str(),
-        ));
+        return Err(method_not_allowed());
     }
     let query = Query::parse(target.verb, &request.query)?;
     let wish = Wish {

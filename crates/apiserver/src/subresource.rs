@@ -6,7 +6,7 @@ use rest::http::Reply;
 use rest::negotiate;
 use rest::paths::{Query, Verb};
 
-use crate::api::Call;
+use crate::api::{Call, method_not_allowed};
 use crate::select::Selection;
 use crate::state::visible;
 use crate::write::{Address, Mode, with_context};
@@ -29,10 +29,7 @@ pub async fn answer(call: &Call<'_>, name: &str) -> Result<Reply, ApiError> {
     };
     // Connect subresources (log, exec, proxy …) come with any method.
     if !known.verbs.contains(&verb.as_str()) && !is_connect(name) {
-        return Err(ApiError::method_not_supported(
-            &call.served.group_resource(),
-            verb.as_str(),
-        ));
+        return Err(method_not_allowed());
     }
     let query = Query::parse(verb, &call.request.query)?;
     match (name, verb) {

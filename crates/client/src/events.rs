@@ -208,11 +208,7 @@ impl Correlator {
     }
 }
 
-async fn write(
-    client: Client,
-    mut notes: mpsc::Receiver<Note>,
-    counts: Arc<RecorderCounts>,
-) {
+async fn write(client: Client, mut notes: mpsc::Receiver<Note>, counts: Arc<RecorderCounts>) {
     let Some(events) = schema::resource("", "v1", "events") else {
         return;
     };
@@ -269,7 +265,9 @@ async fn write(
 }
 
 fn now_micros() -> i64 {
-    let age = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
 }
 

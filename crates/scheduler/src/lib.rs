@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::{Recorder, RecorderCounts};
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeInfo, PodInfo, PodKey};
+use placement::{Cluster, Config, NodeInfo, PluginSet, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
@@ -155,9 +155,12 @@ impl Scheduler {
                     drain(&mut done, |result| self.done(result));
                 }
                 () = tokio::time::sleep(pause) => {}
+                () = worker.status_room(), if self.pending.has_untold() => {}
                 _ = flush.tick() => self.queue.flush(now_micros()),
             }
             cut_short = self.is_synced() && self.place(&worker);
+            self.pending
+                .tell(|address, message| worker.write_condition(address, message));
             self.report();
         }
     }
@@ -319,12 +322,18 @@ impl Scheduler {
                 }
                 Err(placement::PickError::Unschedulable(why)) => {
                     self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
-                    self.queue.unschedulable(turn.pod, why.rejected_by, now);
+                    // Where there is no node no plugin rejected one: whatever comes may help.
+                    let rejected_by = if why.rejected_by.is_empty() {
+                        PluginSet::ALL
+                    } else {
+                        why.rejected_by
+                    };
+                    self.queue.unschedulable(turn.pod, rejected_by, now);
                     let message = why.message();
                     if self.pending.note_message(turn.pod, &message)
                         && let Some(waiting) = self.pending.get(turn.pod)
                     {
-                        worker.tell_unschedulable(waiting.address(), message);
+                        worker.tell_unschedulable(&waiting.address(), &message);
                     }
                 }
                 Err(placement::PickError::UnknownClass) => self.queue.error(turn.pod, now),

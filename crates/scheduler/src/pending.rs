@@ -1,7 +1,7 @@
 //! Pods that wait for a node: what it takes to name them in a request, and their class.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 
 use placement::{ClassId, PodInfo, PodKey};
@@ -27,6 +27,8 @@ pub(crate) struct Waiting {
     class: ClassId,
     /// Hash of the last message in its status, so that the same is not written twice.
     message: u64,
+    /// A message that is still to be written there.
+    untold: Option<Box<str>>,
 }
 
 impl Waiting {
@@ -43,6 +45,8 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pods: HashMap<PodKey, Waiting>,
+    /// Pods with something untold, in order; some may have nothing left to tell, or be gone.
+    untold: VecDeque<PodKey>,
 }
 
 impl Pending {
@@ -53,7 +57,8 @@ impl Pending {
         info: &PodInfo,
         class: ClassId,
     ) -> Option<ClassId> {
-        let message = self.pods.get(&pod).map_or(0, |old| old.message);
+        let old = self.pods.get_mut(&pod);
+        let (message, untold) = old.map_or((0, None), |old| (old.message, old.untold.take()));
         let waiting = Waiting {
             namespace: info.namespace.clone(),
             name: info.name.clone(),
@@ -62,6 +67,7 @@ impl Pending {
             not_considered: info.not_considered.clone(),
             class,
             message,
+            untold,
         };
         self.pods.insert(pod, waiting).map(|old| old.class)
     }
@@ -80,12 +86,37 @@ impl Pending {
         let mut hasher = DefaultHasher::new();
         message.hash(&mut hasher);
         let hash = hasher.finish();
-        match self.pods.get_mut(&pod) {
-            Some(waiting) if waiting.message != hash => {
-                waiting.message = hash;
-                true
+        let Some(waiting) = self
+            .pods
+            .get_mut(&pod)
+            .filter(|waiting| waiting.message != hash)
+        else {
+            return false;
+        };
+        waiting.message = hash;
+        if waiting.untold.replace(message.into()).is_none() {
+            self.untold.push_back(pod);
+        }
+        true
+    }
+
+    /// Whether some status is still to be written.
+    pub(crate) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Hands what is untold to `tell`, in order, until that has no room.
+    pub(crate) fn tell(&mut self, mut tell: impl FnMut(Address, String) -> bool) {
+        while let Some(pod) = self.untold.front() {
+            if let Some(waiting) = self.pods.get_mut(pod)
+                && let Some(message) = &waiting.untold
+            {
+                if !tell(waiting.address(), message.to_string()) {
+                    return;
+                }
+                waiting.untold = None;
             }
-            _ => false,
+            self.untold.pop_front();
         }
     }
 }

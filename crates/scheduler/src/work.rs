@@ -14,7 +14,7 @@ use crate::pending::Address;
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
 const BINDINGS_MAX: usize = 1_024;
-/// Status updates under way at a time; what does not fit is dropped, as the next attempt says it again.
+/// Status updates under way at a time; the others wait with their pods.
 const STATUSES_MAX: usize = 128;
 
 /// A binding that ended.
@@ -83,16 +83,25 @@ impl Worker {
             .record(note(address, EventType::Warning, "NotConsidered", message));
     }
 
-    /// Writes into a pod's status why it has no node.
-    pub(crate) fn tell_unschedulable(&self, address: Address, message: String) {
+    /// Says by an Event why a pod has no node.
+    pub(crate) fn tell_unschedulable(&self, address: &Address, message: &str) {
         self.events.record(note(
-            &address,
+            address,
             EventType::Warning,
             "FailedScheduling",
-            message.clone(),
+            message.to_owned(),
         ));
+    }
+
+    /// Ready once one more status may be written.
+    pub(crate) async fn status_room(&self) {
+        drop(self.statuses.acquire().await);
+    }
+
+    /// Writes into a pod's status why it has no node. False if there is no room for one more.
+    pub(crate) fn write_condition(&self, address: Address, message: String) -> bool {
         let Ok(slot) = self.statuses.clone().try_acquire_owned() else {
-            return;
+            return false;
         };
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -118,6 +127,7 @@ impl Worker {
                 tracing::debug!(pod = %address.name, %error, "cannot write the scheduling condition");
             }
         });
+        true
     }
 }
 

@@ -137,13 +137,13 @@ impl Collection {
         id: u32,
         prefix: Bytes,
         config: CollectionConfig,
-        floor: i64,
+        (list_floor, watch_floor): (i64, i64),
         shared: Arc<Shared>,
     ) -> Self {
         Collection {
             identity: Identity { id, prefix },
             shared,
-            state: Mutex::new(State::new(config, floor)),
+            state: Mutex::new(State::new(config, list_floor, watch_floor)),
             unannounced: AtomicBool::new(false),
         }
     }

@@ -133,8 +133,10 @@ impl Leases {
         })
     }
 
+    /// All names, the one that ends first first.
     pub(crate) fn ids(&self) -> Vec<LeaseId> {
-        lock(&self.0).leases.keys().map(|id| LeaseId(*id)).collect()
+        let table = lock(&self.0);
+        table.deadlines.iter().map(|(_, id)| LeaseId(*id)).collect()
     }
 
     /// Every lease with its time to live and deadline, for snapshots.
@@ -198,6 +200,12 @@ impl Leases {
         let lease = table.leases.get_mut(&id).filter(|lease| !lease.ending);
         let lease = lease.ok_or(StoreError::LeaseNotFound(LeaseId(id)))?;
         Ok(lease.keys.insert((collection, key.clone())))
+    }
+
+    /// Whether keys can be hung on it.
+    pub(crate) fn is_open(&self, id: i64) -> bool {
+        let table = lock(&self.0);
+        table.leases.get(&id).is_some_and(|lease| !lease.ending)
     }
 
     pub(crate) fn detach(&self, id: i64, collection: u32, key: &Arc<[u8]>) {

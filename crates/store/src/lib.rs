@@ -30,6 +30,7 @@ mod history;
 mod lease;
 pub mod limits;
 mod names;
+mod range_watch;
 mod records;
 mod restore;
 mod shared;
@@ -44,6 +45,7 @@ pub use collection::{
 pub use config::{CollectionConfig, StoreConfig};
 pub use errors::{Compacted, ReadError, StoreError};
 pub use lease::{Granted, TimeToLive};
+pub use range_watch::RangeWatcher;
 pub use restore::{Restoring, SnapshotCursor, SnapshotScope};
 pub use store::{Stepped, Store, collection_prefix};
 pub use watch::{Interest, WatchItem, Watcher};

@@ -236,7 +236,7 @@ impl Restoring<'_> {
     pub fn finish(self, base: Revision, clean: bool) {
         let base = base.0.max(self.newest).max(1);
         self.store.shared.start_at(base);
-        self.store.set_floor(base);
+        self.store.set_floors(base, self.snapshot_end);
         for collection in self.store.collections() {
             let keeps_history = match self.weakest.get(&collection.identity.id) {
                 Some(Durability::Fsync) => true,

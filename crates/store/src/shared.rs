@@ -54,6 +54,12 @@ pub(crate) struct LogQueue {
     pending: Vec<Pending>,
     bytes: u64,
     waker: Option<Waker>,
+    /// Records ever queued, ever drained, and known to be on the medium.
+    queued: u64,
+    drained: u64,
+    kept: u64,
+    /// Who waits for a record to be on the medium.
+    waiters: Vec<(u64, Waker)>,
 }
 
 /// A record on its way to the log, still sharing the store's allocations.
@@ -160,9 +166,34 @@ impl Shared {
         self.written.fetch_max(revision, Ordering::AcqRel);
     }
 
-    pub(crate) fn set_durable(&self, revision: i64) {
+    pub(crate) fn set_durable(&self, revision: i64, wakes: &mut Wakes) {
         self.written.fetch_max(revision, Ordering::AcqRel);
         self.durable.fetch_max(revision, Ordering::AcqRel);
+        let mut log = lock(&self.log);
+        log.kept = log.drained;
+        let kept = log.kept;
+        log.waiters.retain(|(position, waker)| {
+            let waits = *position > kept;
+            if !waits {
+                wakes.add(waker.clone());
+            }
+            waits
+        });
+    }
+
+    /// How many records were queued so far.
+    pub(crate) fn queued(&self) -> u64 {
+        lock(&self.log).queued
+    }
+
+    /// Leaves a waker for when so many records are on the medium. False when they already are.
+    pub(crate) fn wait_kept(&self, position: u64, waker: &Waker) -> bool {
+        let mut log = lock(&self.log);
+        let waits = self.has_log && log.kept < position;
+        if waits {
+            log.waiters.push((position, waker.clone()));
+        }
+        waits
     }
 
     pub(crate) fn durable(&self) -> i64 {
@@ -254,6 +285,7 @@ impl Shared {
         let pending = {
             let mut log = lock(&self.log);
             log.bytes = 0;
+            log.drained = log.queued;
             std::mem::take(&mut log.pending)
         };
         out.extend(pending.into_iter().map(Pending::into_record));
@@ -267,6 +299,7 @@ impl Shared {
 impl LogQueue {
     fn push(&mut self, pending: Pending) {
         self.bytes += pending.bytes();
+        self.queued += 1;
         self.pending.push(pending);
     }
 }

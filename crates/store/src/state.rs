@@ -73,7 +73,7 @@ pub(crate) enum Advance {
 }
 
 impl State {
-    pub(crate) fn new(config: CollectionConfig, floor: i64) -> Self {
+    pub(crate) fn new(config: CollectionConfig, list_floor: i64, watch_floor: i64) -> Self {
         State {
             config,
             records: Records::default(),
@@ -81,8 +81,8 @@ impl State {
             history: History::default(),
             live: 0,
             live_bytes: 0,
-            list_floor: floor,
-            watch_floor: floor,
+            list_floor,
+            watch_floor,
             trim_to: 0,
             announced: 0,
             watchers: Watchers::default(),
@@ -593,7 +593,8 @@ impl State {
 
     /// For recovery: begins anew.
     pub(crate) fn forget_all(&mut self, revision: i64) {
-        *self = State::new(self.config, self.list_floor.max(revision));
+        let floor = self.list_floor.max(revision);
+        *self = State::new(self.config, floor, floor);
     }
 
     /// Trims up to `max` entries. Answers how many.

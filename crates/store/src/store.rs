@@ -5,14 +5,14 @@ use crate::config::{CollectionConfig, StoreConfig};
 use crate::errors::{Compacted, ReadError, StoreError};
 use crate::lease::{Granted, TimeToLive};
 use crate::limits::COLLECTIONS_MAX;
-use crate::shared::{Shared, Wakes};
+use crate::shared::{Shared, Wakes, lock};
 use crate::state::State;
 use bytes::Bytes;
 use kv::{Change, Durability, KeyRange, LeaseId, LogRecord, Revision};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, RwLock};
-use std::task::Waker;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
 
 /// Leases ended by one step.
 const LEASES_PER_STEP: usize = 16;
@@ -24,14 +24,21 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     collections: RwLock<Directory>,
     compacted: AtomicI64,
+    /// How many collections there are.
+    made: AtomicUsize,
+    /// Who waits for another one.
+    expecting: Mutex<Vec<Waker>>,
 }
 
 #[derive(Debug, Default)]
 struct Directory {
     by_prefix: BTreeMap<Bytes, Arc<Collection>>,
     by_id: Vec<Arc<Collection>>,
-    /// What a collection that is made later starts with.
+    /// Where the history of a collection that is made later begins: something of it may have been
+    /// seen and lost before a restart.
     floor: i64,
+    /// The same for one of class `Fsync`, of which nothing is ever lost.
+    durable_floor: i64,
 }
 
 /// What a step did.
@@ -81,6 +88,8 @@ impl Store {
             shared: Arc::new(Shared::new(config.log, config.seed)),
             collections: RwLock::default(),
             compacted: AtomicI64::new(0),
+            made: AtomicUsize::new(0),
+            expecting: Mutex::default(),
         }
     }
 
@@ -145,20 +154,29 @@ impl Store {
         }
         let prefix = Bytes::copy_from_slice(prefix);
         let id = directory.by_id.len() as u32;
-        let floor = directory.floor.max(self.compacted.load(Ordering::Acquire));
+        let floor = match config.durability {
+            Durability::Fsync => directory.durable_floor,
+            Durability::Buffered | Durability::Memory => directory.floor,
+        };
+        let compacted = self.compacted.load(Ordering::Acquire);
+        let floors = (floor.max(compacted), floor.max(compacted - 1));
         let shared = self.shared.clone();
-        let collection = Arc::new(Collection::new(id, prefix.clone(), config, floor, shared));
+        let collection = Arc::new(Collection::new(id, prefix.clone(), config, floors, shared));
         directory.by_id.push(collection.clone());
         directory.by_prefix.insert(prefix, collection.clone());
+        self.made.store(directory.by_id.len(), Ordering::SeqCst);
+        drop(directory);
+        std::mem::take(&mut *lock(&self.expecting)).into_iter().for_each(Waker::wake);
         (collection, true)
     }
 
-    pub(crate) fn set_floor(&self, floor: i64) {
+    pub(crate) fn set_floors(&self, floor: i64, durable_floor: i64) {
         let mut directory = self
             .collections
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         directory.floor = directory.floor.max(floor);
+        directory.durable_floor = directory.durable_floor.max(durable_floor);
     }
 
     /// The collections a range may have keys in, in the order of their locks.
@@ -183,6 +201,31 @@ impl Store {
         found
     }
 
+    /// How many collections there are.
+    pub(crate) fn made(&self) -> usize {
+        self.made.load(Ordering::SeqCst)
+    }
+
+    /// Leaves a waker for when there are more than `seen` collections.
+    pub(crate) fn expect_more(&self, seen: usize, waker: &Waker) {
+        let mut expecting = lock(&self.expecting);
+        if !expecting.iter().any(|other| other.will_wake(waker)) {
+            expecting.push(waker.clone());
+        }
+        drop(expecting);
+        if self.made() > seen {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The collections made since there were `seen`, and how many there are now.
+    pub(crate) fn made_since(&self, seen: usize) -> (Vec<Arc<Collection>>, usize) {
+        let directory = self.read_directory();
+        let new = directory.by_id.iter().skip(seen);
+        let routed = new.filter(|collection| is_routed(collection.prefix()));
+        (routed.cloned().collect(), directory.by_id.len())
+    }
+
     fn by_id(&self, id: u32) -> Option<Arc<Collection>> {
         self.read_directory().by_id.get(id as usize).cloned()
     }
@@ -205,10 +248,27 @@ impl Store {
         self.announce();
     }
 
-    /// The log shell: everything logged up to here is on the medium.
+    /// The log shell: everything logged up to here, and everything drained so far, is on the medium.
     pub fn set_durable(&self, revision: Revision) {
-        self.shared.set_durable(revision.0);
+        let mut wakes = Wakes::default();
+        self.shared.set_durable(revision.0, &mut wakes);
+        wakes.wake();
         self.announce();
+    }
+
+    /// How much was queued for the log so far: what takes no revision of its own (a lease) is on the
+    /// medium once [`Store::poll_logged`] says so of this position.
+    #[must_use]
+    pub fn log_position(&self) -> u64 {
+        self.shared.queued()
+    }
+
+    /// Ready once everything queued up to `position` is on the medium.
+    pub fn poll_logged(&self, position: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.shared.wait_kept(position, cx.waker()) {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     fn announce(&self) {
@@ -414,8 +474,7 @@ impl Store {
                 let (number, slot) = state.find_live(key)?;
                 (slot.latest.lease == id.0).then_some(number)
             };
-            let mut slots: Vec<u32> = keys.iter().filter_map(hangs).collect();
-            slots.sort_by(|a, b| state.records.key(*a).cmp(state.records.key(*b)));
+            let slots: Vec<u32> = keys.iter().filter_map(hangs).collect();
             locked.push((collection, state, slots));
         }
         if locked.iter().all(|(_, _, slots)| slots.is_empty()) {
@@ -425,9 +484,16 @@ impl Store {
         let logged = locked.iter().any(|(_, state, _)| is_logged(state));
         let mut ticket = self.shared.ticket(logged, false)?;
         let revision = ticket.revision();
-        for (collection, state, slots) in &mut locked {
-            for slot in slots.iter() {
-                state.delete(&collection.identity, &mut ticket, *slot);
+        // In the order of the whole keys: the order a watch of them all shows.
+        let mut order: Vec<(Bytes, usize, u32)> = Vec::new();
+        for (index, (collection, state, slots)) in locked.iter().enumerate() {
+            let whole = |slot: &u32| whole_key(collection.prefix(), state.records.key(*slot));
+            order.extend(slots.iter().map(|slot| (whole(slot), index, *slot)));
+        }
+        order.sort();
+        for (_, index, slot) in order {
+            if let Some((collection, state, _)) = locked.get_mut(index) {
+                state.delete(&collection.identity, &mut ticket, slot);
             }
         }
         ticket.finish(wakes);

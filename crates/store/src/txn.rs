@@ -61,6 +61,22 @@ impl Store {
         all
     }
 
+    /// Ready once `revision` is visible in every collection the range touches.
+    pub fn poll_range_visible(
+        &self,
+        range: &KeyRange,
+        revision: Revision,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut all = Poll::Ready(());
+        for collection in self.touched(range) {
+            if collection.poll_visible(revision, cx).is_pending() {
+                all = Poll::Pending;
+            }
+        }
+        all
+    }
+
     fn collections_of(&self, txn: &Txn) -> Vec<Arc<Collection>> {
         let mut found = BTreeMap::new();
         self.gather(txn, &mut found);
@@ -257,7 +273,8 @@ impl<'a> Locked<'a> {
         let mut all = true;
         self.visit(&compare.range, i64::MAX, |_, version| {
             any = true;
-            all = version_holds(compare, version);
+            // Once false it stays so, whatever the next collection holds.
+            all &= version_holds(compare, version);
             all
         });
         if any {
@@ -320,7 +337,8 @@ impl<'a> Locked<'a> {
     fn prepare(&self, path: &Path<'_>) -> Result<Vec<Hanging>, StoreError> {
         let mut growths: BTreeMap<usize, Growth> = BTreeMap::new();
         let mut leases = Vec::new();
-        self.check(path, &mut growths, &mut leases)?;
+        self.check_puts(path, &mut growths, &mut leases)?;
+        self.check_ranges(path)?;
         for (index, growth) in growths {
             if let Some(part) = self.parts.get(index) {
                 part.collection.check_budget(&part.state, growth)?;
@@ -340,20 +358,37 @@ impl<'a> Locked<'a> {
         Ok(attached)
     }
 
-    fn check(
+    /// Puts first, in the order of the tree: of several things wrong, the one etcd names is named.
+    fn check_puts(
         &self,
         path: &Path<'_>,
         growths: &mut BTreeMap<usize, Growth>,
         leases: &mut Vec<Hanging>,
     ) -> Result<(), StoreError> {
-        for inner in &path.inner {
-            self.check(inner, growths, leases)?;
+        let mut inner = path.inner.iter();
+        for op in path.ops {
+            match op {
+                Op::Put(put) => self.check_put(put, growths, leases)?,
+                Op::Txn(_) => match inner.next() {
+                    Some(path) => self.check_puts(path, growths, leases)?,
+                    None => continue,
+                },
+                Op::Range(_) | Op::Delete(_) => {}
+            }
         }
+        Ok(())
+    }
+
+    fn check_ranges(&self, path: &Path<'_>) -> Result<(), ReadError> {
+        let mut inner = path.inner.iter();
         for op in path.ops {
             match op {
                 Op::Range(range) => self.check_range(range)?,
-                Op::Delete(_) | Op::Txn(_) => {}
-                Op::Put(put) => self.check_put(put, growths, leases)?,
+                Op::Txn(_) => match inner.next() {
+                    Some(path) => self.check_ranges(path)?,
+                    None => continue,
+                },
+                Op::Put(_) | Op::Delete(_) => {}
             }
         }
         Ok(())
@@ -427,6 +462,9 @@ impl<'a> Locked<'a> {
             put.lease.0
         };
         if lease != 0 {
+            if !self.store.shared.leases.is_open(lease) {
+                return Err(StoreError::LeaseNotFound(LeaseId(lease)));
+            }
             let key = slot.map_or_else(|| Arc::from(key), |slot| slot.key.clone());
             leases.push((lease, part.collection.identity.id, key));
         }

@@ -35,12 +35,19 @@ impl Plane {
     }
 
     pub async fn ready(self) -> Plane {
-        self.api.bootstrap(SocketAddr::from(([127, 0, 0, 1], 6443))).await.unwrap();
+        self.api
+            .bootstrap(SocketAddr::from(([127, 0, 0, 1], 6443)))
+            .await
+            .unwrap();
         self
     }
 
     pub fn speaker(&self) -> Speaker {
-        Speaker::new(Arc::new(self.api.clone()), Some(Api::system_user()), "default")
+        Speaker::new(
+            Arc::new(self.api.clone()),
+            Some(Api::system_user()),
+            "default",
+        )
     }
 }
 
@@ -56,7 +63,11 @@ pub fn shared() -> &'static Shared {
     SHARED.get_or_init(|| {
         let plane = block_on(Plane::new().ready());
         let (address, pki) = serve(&plane);
-        Shared { plane, address, pki }
+        Shared {
+            plane,
+            address,
+            pki,
+        }
     })
 }
 
@@ -69,7 +80,9 @@ pub fn serve(plane: &Plane) -> (SocketAddr, Pki) {
         now_seconds: apiserver::now_micros() / 1_000_000,
     })
     .unwrap();
-    let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap().remove(0);
+    let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1)
+        .unwrap()
+        .remove(0);
     let address = socket.local_addr().unwrap();
     let tls = listen::tls_config(&pki).unwrap();
     let (api, stop) = (Arc::new(plane.api.clone()), plane.stop.subscribe());
@@ -108,8 +121,12 @@ pub fn over_https<F: Future<Output = ()>>(body: impl FnOnce(Speaker) -> F) {
 }
 
 async fn with_namespace(speaker: &Speaker) {
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": speaker.namespace}});
-    speaker.post("/api/v1/namespaces", &namespace).await.expect(201);
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": speaker.namespace}});
+    speaker
+        .post("/api/v1/namespaces", &namespace)
+        .await
+        .expect(201);
 }
 
 /// Unique in this process, so that tests of one server do not meet.
@@ -119,5 +136,9 @@ fn new_namespace() -> String {
 }
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }

@@ -23,7 +23,16 @@ pub struct Speaker {
 
 impl Speaker {
     pub fn new(service: Arc<dyn Service>, user: Option<Arc<User>>, namespace: &str) -> Speaker {
-        Speaker { service, user, namespace: namespace.to_owned() }
+        Speaker {
+            service,
+            user,
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// The client of our components, over the same transport.
+    pub fn client(&self) -> client::Client {
+        client::Client::new(self.service.clone(), self.user.clone(), "test/1")
     }
 
     /// The path of a namespaced resource: `own("pods")`, `own("apps/v1/deployments/web")`.
@@ -53,15 +62,49 @@ impl Speaker {
         }
     }
 
-    pub fn ask_with(&self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> Request {
-        Request { content_type: content_type.into(), body: body.into(), ..self.ask(method, path) }
+    pub fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> Request {
+        Request {
+            content_type: content_type.into(),
+            body: body.into(),
+            ..self.ask(method, path)
+        }
     }
 
     pub async fn send(&self, request: Request) -> Answer {
-        let what = format!("{} {}?{}", request.method.as_str(), request.path, request.query);
-        let Reply { status, content_type, headers, body } = self.service.call(request).await;
-        let body = tokio::time::timeout(PATIENCE, gather(body)).await.expect("an endless answer");
-        Answer { what, status, content_type, headers, body }
+        let what = format!(
+            "{} {}?{}",
+            request.method.as_str(),
+            request.path,
+            request.query
+        );
+        let Reply {
+            status,
+            content_type,
+            headers,
+            body,
+        } = self.service.call(request).await;
+        let body = tokio::time::timeout(PATIENCE, gather(body))
+            .await
+            .expect("an endless answer");
+        Answer {
+            what,
+            status,
+            content_type,
+            headers,
+            body,
+        }
+    }
+
+    /// Status of the answer; a stream is let go unread.
+    pub async fn head(&self, request: Request) -> u16 {
+        let reply = tokio::time::timeout(PATIENCE, self.service.call(request)).await;
+        reply.expect("no answer").status
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -69,21 +112,28 @@ impl Speaker {
     }
 
     pub async fn accepting(&self, accept: &str, path: &str) -> Answer {
-        self.send(Request { accept: accept.into(), ..self.ask(Method::Get, path) }).await
+        self.send(Request {
+            accept: accept.into(),
+            ..self.ask(Method::Get, path)
+        })
+        .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(self.ask_with(Method::Post, path, "application/json", body.to_string())).await
+        self.send(self.ask_with(Method::Post, path, "application/json", body.to_string()))
+            .await
     }
 
     pub async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.send(self.ask_with(Method::Put, path, "application/json", body.to_string())).await
+        self.send(self.ask_with(Method::Put, path, "application/json", body.to_string()))
+            .await
     }
 
     /// `language`: `json`, `merge` or `strategic-merge`.
     pub async fn patch(&self, path: &str, language: &str, body: &Value) -> Answer {
         let content_type = format!("application/{language}-patch+json");
-        self.send(self.ask_with(Method::Patch, path, &content_type, body.to_string())).await
+        self.send(self.ask_with(Method::Patch, path, &content_type, body.to_string()))
+            .await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -91,7 +141,13 @@ impl Speaker {
     }
 
     pub async fn delete_with(&self, path: &str, options: &Value) -> Answer {
-        self.send(self.ask_with(Method::Delete, path, "application/json", options.to_string())).await
+        self.send(self.ask_with(
+            Method::Delete,
+            path,
+            "application/json",
+            options.to_string(),
+        ))
+        .await
     }
 
     /// Opens a watch and reads JSON events.
@@ -100,10 +156,22 @@ impl Speaker {
     }
 
     pub async fn watch_as(&self, accept: &str, path: &str) -> Watch {
-        let reply = self.service.call(Request { accept: accept.into(), ..self.ask(Method::Get, path) }).await;
+        let reply = self
+            .service
+            .call(Request {
+                accept: accept.into(),
+                ..self.ask(Method::Get, path)
+            })
+            .await;
         assert_eq!(reply.status, 200, "{path}");
-        let Body::Stream(source) = reply.body else { panic!("{path} did not stream") };
-        Watch { source, buffer: BytesMut::new(), ready: VecDeque::new() }
+        let Body::Stream(source) = reply.body else {
+            panic!("{path} did not stream")
+        };
+        Watch {
+            source,
+            buffer: BytesMut::new(),
+            ready: VecDeque::new(),
+        }
     }
 }
 
@@ -136,11 +204,15 @@ impl Answer {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{}: {error}: {:?}", self.what, self.body))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{}: {error}: {:?}", self.what, self.body))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The object, if the status is this one.
@@ -178,7 +250,9 @@ impl Watch {
                 return Some(event);
             }
             let piece = poll_fn(|cx| self.source.poll_frame(cx));
-            let piece = tokio::time::timeout(PATIENCE, piece).await.expect("an event that never comes")?;
+            let piece = tokio::time::timeout(PATIENCE, piece)
+                .await
+                .expect("an event that never comes")?;
             self.buffer.extend_from_slice(&piece);
             while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(end + 1);
@@ -210,12 +284,21 @@ impl Watch {
 /// `metadata.resourceVersion` as a number.
 #[track_caller]
 pub fn version(object: &Value) -> i64 {
-    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// Names of the items of a list.
 pub fn names(list: &Value) -> Vec<&str> {
-    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect()
 }
 
 /// A ConfigMap with one entry.

@@ -1,0 +1,73 @@
+//! The server's bounds, each with its arithmetic.
+
+use std::time::Duration;
+
+/// The release of the API we speak. kube-apiserver reads it to know that progress requests can be relied on.
+pub const ETCD_VERSION: &str = "3.6.6";
+
+/// Bytes on top of the request limit that gRPC takes in, so that a request just above it gets etcd's text.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// Bytes of one answer: what etcd's clients take.
+pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Longest wait for what an answer rests on: etcd's 5 s and two elections of 1 s.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// The shortest lease: one and a half elections of 1 s, in whole seconds.
+pub const LEASE_TTL_SECONDS_MIN: i64 = 2;
+
+/// Events a watch takes from its cursor at a time: with values of 1 MiB, 128 MiB of shared bytes.
+pub const EVENTS_PER_LOOK: usize = 128;
+
+/// A watch answer is closed, at the end of a revision, once it holds so much.
+pub const WATCH_ANSWER_BYTES: usize = 1 << 20;
+
+/// Watches on one stream: each about 1 KiB.
+pub const WATCHES_PER_STREAM_MAX: usize = 1 << 20;
+
+/// Requests a watch stream takes in before events of others get their turn.
+pub const REQUESTS_PER_TURN: usize = 64;
+
+/// Connections one runtime serves at a time. Past it, new ones wait in the kernel's queue: 8,000 on each of two
+/// cores stay below the 20,000 descriptors of a process.
+pub const CONNECTIONS_MAX: usize = 8_000;
+
+/// Connections that may wait in the kernel before they are accepted.
+pub const BACKLOG_CONNECTIONS: i32 = 4_096;
+
+/// Streams a connection: etcd's clients are promised no limit, and one apiserver has about 100.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1 << 20;
+
+/// Streams a client may reset before we have seen them: many watches ended at once are no attack.
+pub const RESETS_PENDING_MAX: usize = 4_096;
+
+/// Bytes a stream may have in flight towards us.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes a connection may have in flight towards us.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Longest wait for a TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait for the headers of an HTTP/1.1 request.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Silence after which an HTTP/2 connection is pinged, as etcd does.
+pub const PING_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+
+/// Longest wait for the answer to a ping.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long open requests may go on after shutdown began.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often leases and history are looked after when there is nothing to do.
+pub const STEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// History entries a collection gives up in one step: well below 1 ms.
+pub const STEP_ENTRIES: usize = 256;
+
+/// Keys read in one hold of the locks for a checksum.
+pub const HASH_PAGE_KEYS: usize = 1_000;

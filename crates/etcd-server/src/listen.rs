@@ -1,0 +1,161 @@
+//! The listener: one socket per runtime on the same address, TLS if wanted, HTTP/1.1 and HTTP/2.
+//!
+//! Knows no services: a request goes to [`crate::route::answer`].
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::Api;
+use crate::limits::{
+    BACKLOG_CONNECTIONS, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT,
+    PING_INTERVAL, PING_TIMEOUT, RESETS_PENDING_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+};
+use crate::options::TlsFiles;
+use crate::route::answer;
+
+/// TLS settings. The protocol is always agreed on: clients refuse a server that leaves ALPN out.
+pub fn tls_config(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match &files.trusted_ca {
+        None if files.client_cert_auth => {
+            return Err("client-cert-auth needs a trusted-ca-file to check clients against".into());
+        }
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in certificates(ca)? {
+                roots.add(certificate).map_err(|error| format!("{}: {error}", ca.display()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if files.client_cert_auth { verifier } else { verifier.allow_unauthenticated() };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| format!("{}: {error}", files.key.display()))?;
+    let mut config = builder
+        .with_single_cert(certificates(&files.cert)?, key)
+        .map_err(|error| format!("{}: {error}", files.cert.display()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A ticket costs memory and a signature; clients of a store keep their connections.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let fail = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
+    CertificateDer::pem_file_iter(path).map_err(fail)?.collect::<Result<_, _>>().map_err(fail)
+}
+
+/// Opens one listening socket per runtime. The first takes the port alone, so that a port in use by anybody else is
+/// an error and not shared.
+pub fn bind(address: SocketAddr, runtimes: usize) -> std::io::Result<Vec<std::net::TcpListener>> {
+    let probe = std::net::TcpListener::bind(address)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    (0..runtimes.max(1))
+        .map(|_| {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG_CONNECTIONS)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+/// Serves one socket until `stop` turns true, then lets open requests end. Runs on a current-thread runtime.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    api: Api,
+    stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(stop.clone()) => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, or the peer went already: neither may end the listener.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, api, stop) = (tls.clone(), api.clone(), stop.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            let _ = stream.set_nodelay(true);
+            let Some(tls) = tls else { return connection(stream, api, stop).await };
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => connection(stream, api, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS_MAX - 1).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, slots.acquire_many(all)).await;
+    Ok(())
+}
+
+/// Ready once shutdown began.
+pub async fn stopped(mut stop: watch::Receiver<bool>) {
+    // The reference that `wait_for` gives may not live across an await of others.
+    let _ = stop.wait_for(|stop| *stop).await.map(drop);
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    api: Api,
+    stop: watch::Receiver<bool>,
+) {
+    let handler = hyper::service::service_fn(move |request| answer(api.clone(), request));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(stream), handler);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopped(stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}

@@ -1,0 +1,95 @@
+//! The member: store, identity, clock, and waiting for what an answer rests on.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use etcd_wire::etcdserverpb::ResponseHeader;
+use etcd_wire::{Identity, RpcError};
+use kv::{KeyRange, Revision, Txn};
+use store::Store;
+use tonic::Status;
+
+use crate::limits::ANSWER_TIMEOUT;
+use crate::options::Options;
+use crate::refuse::status;
+
+/// What all services share.
+#[derive(Debug)]
+pub struct Node {
+    pub store: Arc<Store>,
+    pub options: Options,
+    pub identity: Identity,
+    /// Where clients find us.
+    pub client_urls: Vec<String>,
+    pub counters: Counters,
+}
+
+/// What `/metrics` counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub ranges: AtomicU64,
+    pub puts: AtomicU64,
+    pub deletes: AtomicU64,
+    pub txns: AtomicU64,
+    pub slow_answers: AtomicU64,
+}
+
+/// One more.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Who a member of this name is: the same at every start.
+pub fn identity(name: &str) -> Identity {
+    // FNV-1a: the number must be the same at every start and in every release.
+    let hash = |what: &str| {
+        let bytes = what.bytes().chain(name.bytes());
+        let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        bytes.fold(0xcbf2_9ce4_8422_2325, step).max(1)
+    };
+    Identity { cluster_id: hash("cluster"), member_id: hash("member"), raft_term: 2 }
+}
+
+/// Microseconds since the Unix epoch.
+pub fn now_micros() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl Node {
+    pub fn header(&self, revision: Revision) -> Option<ResponseHeader> {
+        self.identity.header(revision)
+    }
+
+    /// The header of an answer that rests on nothing in particular.
+    pub fn header_now(&self) -> Option<ResponseHeader> {
+        self.header(self.store.applied())
+    }
+
+    /// Returns once `revision` is visible in every collection the transaction could touch.
+    pub async fn txn_visible(&self, txn: &Txn, revision: Revision) -> Result<(), Status> {
+        self.wait(|cx| self.store.poll_txn_visible(txn, revision, cx)).await
+    }
+
+    /// Returns once `revision` is visible in every collection the range touches.
+    pub async fn range_visible(&self, range: &KeyRange, revision: Revision) -> Result<(), Status> {
+        self.wait(|cx| self.store.poll_range_visible(range, revision, cx)).await
+    }
+
+    /// Returns once everything queued for the log so far is on the medium.
+    pub async fn logged(&self) -> Result<(), Status> {
+        let position = self.store.log_position();
+        self.wait(|cx| self.store.poll_logged(position, cx)).await
+    }
+
+    async fn wait(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<()>) -> Result<(), Status> {
+        if tokio::time::timeout(ANSWER_TIMEOUT, poll_fn(poll)).await.is_ok() {
+            return Ok(());
+        }
+        count(&self.counters.slow_answers);
+        Err(status(if self.store.failure().is_some() { RpcError::STOPPED } else { RpcError::TIMEOUT }))
+    }
+}

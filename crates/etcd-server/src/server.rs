@@ -1,0 +1,155 @@
+//! Starting and ending: data directory, sockets, runtimes, housekeeping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use store::{CollectionConfig, Store, StoreConfig, collection_prefix};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use wal::{Disk, WalError};
+
+use crate::api::Api;
+use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
+use crate::listen::{bind, serve, stopped, tls_config};
+use crate::node::{Counters, Node, identity, now_micros};
+use crate::options::Options;
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Disk(#[from] WalError),
+    /// The address cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, std::io::Error),
+    /// The certificates cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// A durability for keys that are no collection of their own.
+    #[error("durability for {0:?}: give a whole collection, such as \"/registry/leases/\"")]
+    NoCollection(String),
+    /// No thread or runtime can be had.
+    #[error("cannot start a runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// An open store with its sockets. Nothing is answered before [`Server::run`].
+pub struct Server {
+    node: Arc<Node>,
+    disk: Option<Disk>,
+    sockets: Vec<std::net::TcpListener>,
+    tls: Option<TlsAcceptor>,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Recovers the data directory and takes the port.
+    pub fn open(options: Options) -> Result<Server, OpenError> {
+        let tls = options.tls.as_ref().map(tls_config).transpose().map_err(OpenError::Tls)?;
+        let collections = |durability| CollectionConfig {
+            durability,
+            bytes_max: options.quota_bytes,
+            keep_until_compacted: true,
+            ..CollectionConfig::default()
+        };
+        let is_collection = |prefix: &str| collection_prefix(prefix.as_bytes()) == prefix.as_bytes();
+        if let Some((prefix, _)) = options.durability.iter().find(|(prefix, _)| !is_collection(prefix)) {
+            return Err(OpenError::NoCollection(prefix.clone()));
+        }
+        let fail = |error| OpenError::Bind(options.listen, error);
+        let sockets = bind(options.listen, options.runtimes).map_err(fail)?;
+        let address = sockets.first().map_or(Ok(options.listen), std::net::TcpListener::local_addr).map_err(fail)?;
+        let store = Arc::new(Store::new(StoreConfig {
+            log: options.data_dir.is_some(),
+            collections: collections(options.default_durability),
+            // Lease names must not come again after a restart.
+            seed: now_micros().cast_unsigned(),
+        }));
+        let disk = match &options.data_dir {
+            Some(dir) => Some(Disk::open(dir, store.clone(), wal::Options::default())?),
+            None => None,
+        };
+        for (prefix, durability) in &options.durability {
+            store.collection(prefix, collections(*durability));
+        }
+        let client_urls = if options.advertise_client_urls.is_empty() {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            vec![format!("{scheme}://{address}")]
+        } else {
+            options.advertise_client_urls.clone()
+        };
+        let identity = identity(&options.name);
+        let node = Node { store, options, identity, client_urls, counters: Counters::default() };
+        Ok(Server { node: Arc::new(node), disk, sockets, tls: tls.map(TlsAcceptor::from), address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The store behind it.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.node.store
+    }
+
+    /// Serves until `stop` turns true, then closes the data directory cleanly. Blocks: one runtime is on this
+    /// thread, the others on threads of their own.
+    pub fn run(self, stop: watch::Receiver<bool>) -> Result<(), OpenError> {
+        let api = Api { node: self.node.clone() };
+        let mut sockets = self.sockets.into_iter();
+        let Some(first) = sockets.next() else { return Ok(()) };
+        std::thread::scope(|scope| {
+            for socket in sockets {
+                let (tls, api, stop) = (self.tls.clone(), api.clone(), stop.clone());
+                let work = move || -> std::io::Result<()> {
+                    runtime()?.block_on(serve(socket, tls, api, stop))
+                };
+                std::thread::Builder::new()
+                    .name("etcd-server".into())
+                    .spawn_scoped(scope, move || {
+                        if let Err(error) = work() {
+                            tracing::error!(%error, "a runtime ended");
+                        }
+                    })
+                    .map_err(OpenError::Runtime)?;
+            }
+            let runtime = runtime().map_err(OpenError::Runtime)?;
+            runtime.block_on(async {
+                let housekeeping = tokio::spawn(housekeeping(self.node.clone(), stop.clone()));
+                let served = serve(first, self.tls.clone(), api.clone(), stop).await;
+                housekeeping.abort();
+                served.map_err(OpenError::Runtime)
+            })
+        })?;
+        match self.disk {
+            Some(disk) => Ok(disk.close()?),
+            None => Ok(()),
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Ends leases and trims history, in small steps.
+async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
+    let work = async {
+        loop {
+            let stepped = node.store.step(now_micros(), STEP_ENTRIES);
+            if stepped.leases > 0 || stepped.entries > 0 {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(STEP_INTERVAL).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stopped(stop) => {}
+    }
+}
