@@ -10,7 +10,9 @@ use crate::rpc::cluster_server::Cluster;
 
 const SINGLE: RpcError = RpcError {
     code: etcd_wire::Code::Unimplemented,
-    text: std::borrow::Cow::Borrowed("megaplane: this store has one member, and members cannot be changed yet"),
+    text: std::borrow::Cow::Borrowed(
+        "megaplane: this store has one member, and members cannot be changed yet",
+    ),
 };
 
 #[tonic::async_trait]
@@ -50,7 +52,10 @@ impl Cluster for Api {
             client_ur_ls: node.client_urls.clone(),
             is_learner: false,
         };
-        Ok(Response::new(pb::MemberListResponse { header: node.header_now(), members: vec![member] }))
+        Ok(Response::new(pb::MemberListResponse {
+            header: node.header_now(),
+            members: vec![member],
+        }))
     }
 
     async fn member_promote(

@@ -21,7 +21,9 @@ impl Api {
             None => ServingStatus::Serving,
             Some(_) => ServingStatus::NotServing,
         };
-        Ok(pb::HealthCheckResponse { status: status.into() })
+        Ok(pb::HealthCheckResponse {
+            status: status.into(),
+        })
     }
 }
 
@@ -31,7 +33,8 @@ impl Health for Api {
         &self,
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<Response<pb::HealthCheckResponse>, Status> {
-        self.health_of(&request.get_ref().service).map(Response::new)
+        self.health_of(&request.get_ref().service)
+            .map(Response::new)
     }
 
     type WatchStream = HealthStream;
@@ -40,9 +43,18 @@ impl Health for Api {
         &self,
         request: Request<pb::HealthCheckRequest>,
     ) -> Result<Response<HealthStream>, Status> {
-        let unknown = pb::HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
-        let health = self.health_of(&request.get_ref().service).unwrap_or(unknown);
-        Ok(Response::new(HealthStream { said: unknown.status == health.status, first: Some(health), api: self.clone(), timer: tokio::time::interval(HEALTH_INTERVAL) }))
+        let unknown = pb::HealthCheckResponse {
+            status: ServingStatus::ServiceUnknown.into(),
+        };
+        let health = self
+            .health_of(&request.get_ref().service)
+            .unwrap_or(unknown);
+        Ok(Response::new(HealthStream {
+            said: unknown.status == health.status,
+            first: Some(health),
+            api: self.clone(),
+            timer: tokio::time::interval(HEALTH_INTERVAL),
+        }))
     }
 }
 

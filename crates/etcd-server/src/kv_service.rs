@@ -1,7 +1,9 @@
 //! KV: ranges, puts, deletions, transactions, compaction.
 
 use etcd_wire::etcdserverpb as pb;
-use etcd_wire::{RpcError, delete_op, key_value, put_op, range_op, range_response, txn, txn_response};
+use etcd_wire::{
+    RpcError, delete_op, key_value, put_op, range_op, range_response, txn, txn_response,
+};
 use kv::{Op, OpReply, Revision, Txn, TxnReply};
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -22,13 +24,20 @@ impl Api {
 
     /// Runs a transaction, and returns when its answer may be told.
     async fn run(&self, txn: &Txn) -> Result<TxnReply, Status> {
-        let reply = self.node.store.txn(txn).map_err(|error| status(store_error(error)))?;
+        let reply = self
+            .node
+            .store
+            .txn(txn)
+            .map_err(|error| status(store_error(error)))?;
         self.node.txn_visible(txn, reply.revision).await?;
         Ok(reply)
     }
 
     async fn run_one(&self, op: Op) -> Result<(Revision, Option<OpReply>), Status> {
-        let txn = Txn { then: vec![op], ..Txn::default() };
+        let txn = Txn {
+            then: vec![op],
+            ..Txn::default()
+        };
         let mut reply = self.run(&txn).await?;
         Ok((reply.revision, reply.replies.pop()))
     }
@@ -36,24 +45,45 @@ impl Api {
 
 #[tonic::async_trait]
 impl Kv for Api {
-    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
         count(&self.node.counters.ranges);
         let op = range_op(request.get_ref()).map_err(status)?;
-        let reply = self.node.store.range(&op).map_err(|error| status(store_error(error)))?;
-        let rests_on = if op.revision.0 > 0 { op.revision } else { reply.revision };
+        let reply = self
+            .node
+            .store
+            .range(&op)
+            .map_err(|error| status(store_error(error)))?;
+        let rests_on = if op.revision.0 > 0 {
+            op.revision
+        } else {
+            reply.revision
+        };
         self.node.range_visible(&op.range, rests_on).await?;
         let header = self.node.header(reply.revision);
         Ok(Response::new(range_response(reply, header)))
     }
 
-    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
         count(&self.node.counters.puts);
         let request = request.into_inner();
         self.check_size(&request)?;
         let put = put_op(request).map_err(status)?;
         // Outside a transaction etcd looks at the lease before it looks for the key.
         let needs_key = put.ignore_value || put.ignore_lease;
-        if needs_key && put.lease.is_some() && self.node.store.lease_time_to_live(0, put.lease, false).is_none() {
+        if needs_key
+            && put.lease.is_some()
+            && self
+                .node
+                .store
+                .lease_time_to_live(0, put.lease, false)
+                .is_none()
+        {
             return Err(status(RpcError::LEASE_NOT_FOUND));
         }
         let (revision, reply) = self.run_one(Op::Put(put)).await?;
@@ -62,7 +92,10 @@ impl Kv for Api {
             _ => None,
         };
         let header = self.node.header(revision);
-        Ok(Response::new(pb::PutResponse { header, prev_kv: prev.map(key_value) }))
+        Ok(Response::new(pb::PutResponse {
+            header,
+            prev_kv: prev.map(key_value),
+        }))
     }
 
     async fn delete_range(
@@ -84,7 +117,10 @@ impl Kv for Api {
         }))
     }
 
-    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
         count(&self.node.counters.txns);
         let request = request.into_inner();
         self.check_size(&request)?;
@@ -100,11 +136,15 @@ impl Kv for Api {
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         let pb::CompactionRequest { revision, physical } = request.into_inner();
         let store = &self.node.store;
-        store.compact(Revision(revision)).map_err(|error| status(read_error(error)))?;
+        store
+            .compact(Revision(revision))
+            .map_err(|error| status(read_error(error)))?;
         // The sweep goes in small steps anyway; whoever wants to see its end helps with it.
         while physical && store.step(now_micros(), STEP_ENTRIES).entries > 0 {
             tokio::task::yield_now().await;
         }
-        Ok(Response::new(pb::CompactionResponse { header: self.node.header_now() }))
+        Ok(Response::new(pb::CompactionResponse {
+            header: self.node.header_now(),
+        }))
     }
 }

@@ -40,9 +40,15 @@ impl Lease for Api {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         let id = LeaseId(request.get_ref().id);
-        let revision = self.node.store.lease_revoke(id).map_err(|error| status(store_error(error)))?;
+        let revision = self
+            .node
+            .store
+            .lease_revoke(id)
+            .map_err(|error| status(store_error(error)))?;
         self.node.logged().await?;
-        Ok(Response::new(pb::LeaseRevokeResponse { header: self.node.header(revision) }))
+        Ok(Response::new(pb::LeaseRevokeResponse {
+            header: self.node.header(revision),
+        }))
     }
 
     type LeaseKeepAliveStream = KeepAlives;
@@ -51,7 +57,10 @@ impl Lease for Api {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<KeepAlives>, Status> {
-        Ok(Response::new(KeepAlives { node: self.node.clone(), requests: request.into_inner() }))
+        Ok(Response::new(KeepAlives {
+            node: self.node.clone(),
+            requests: request.into_inner(),
+        }))
     }
 
     async fn lease_time_to_live(
@@ -59,7 +68,10 @@ impl Lease for Api {
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let left = self.node.store.lease_time_to_live(now_micros(), LeaseId(id), keys);
+        let left = self
+            .node
+            .store
+            .lease_time_to_live(now_micros(), LeaseId(id), keys);
         let header = self.node.header_now();
         Ok(Response::new(match left {
             Some((left, keys)) => pb::LeaseTimeToLiveResponse {
@@ -69,7 +81,13 @@ impl Lease for Api {
                 granted_ttl: left.granted_seconds,
                 keys,
             },
-            None => pb::LeaseTimeToLiveResponse { header, id, ttl: -1, granted_ttl: 0, keys: Vec::new() },
+            None => pb::LeaseTimeToLiveResponse {
+                header,
+                id,
+                ttl: -1,
+                granted_ttl: 0,
+                keys: Vec::new(),
+            },
         }))
     }
 
@@ -80,7 +98,10 @@ impl Lease for Api {
         let leases = self.node.store.leases();
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: self.node.header_now(),
-            leases: leases.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect(),
+            leases: leases
+                .into_iter()
+                .map(|id| pb::LeaseStatus { id: id.0 })
+                .collect(),
         }))
     }
 }
@@ -104,7 +125,11 @@ impl Stream for KeepAlives {
                     Err(StoreError::LeaseNotFound(_)) => 0,
                     Err(error) => return Err(status(store_error(error))),
                 };
-                Ok(pb::LeaseKeepAliveResponse { header: self.node.header_now(), id, ttl })
+                Ok(pb::LeaseKeepAliveResponse {
+                    header: self.node.header_now(),
+                    id,
+                    ttl,
+                })
             }))
         })
     }

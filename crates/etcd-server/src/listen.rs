@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::api::Api;
 use crate::limits::{
-    BACKLOG_CONNECTIONS, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_TIMEOUT,
-    PING_INTERVAL, PING_TIMEOUT, RESETS_PENDING_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    BACKLOG_CONNECTIONS, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN_TIMEOUT,
+    HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, RESETS_PENDING_MAX,
+    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::options::TlsFiles;
 use crate::route::answer;
@@ -40,14 +41,21 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, String>
         Some(ca) => {
             let mut roots = rustls::RootCertStore::empty();
             for certificate in certificates(ca)? {
-                roots.add(certificate).map_err(|error| format!("{}: {error}", ca.display()))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| format!("{}: {error}", ca.display()))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = if files.client_cert_auth { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = if files.client_cert_auth {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
             builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
         }
     };
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| format!("{}: {error}", files.key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| format!("{}: {error}", files.key.display()))?;
     let mut config = builder
         .with_single_cert(certificates(&files.cert)?, key)
         .map_err(|error| format!("{}: {error}", files.cert.display()))?;
@@ -59,7 +67,10 @@ pub fn tls_config(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, String>
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let fail = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
-    CertificateDer::pem_file_iter(path).map_err(fail)?.collect::<Result<_, _>>().map_err(fail)
+    CertificateDer::pem_file_iter(path)
+        .map_err(fail)?
+        .collect::<Result<_, _>>()
+        .map_err(fail)
 }
 
 /// Opens one listening socket per runtime. The first takes the port alone, so that a port in use by anybody else is
@@ -91,7 +102,9 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return Ok(());
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopped(stop.clone()) => break,
@@ -109,7 +122,9 @@ pub async fn serve(
         tokio::spawn(async move {
             let _slot = slot;
             let _ = stream.set_nodelay(true);
-            let Some(tls) = tls else { return connection(stream, api, stop).await };
+            let Some(tls) = tls else {
+                return connection(stream, api, stop).await;
+            };
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                 Ok(Ok(stream)) => connection(stream, api, stop).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -136,7 +151,10 @@ async fn connection(
 ) {
     let handler = hyper::service::service_fn(move |request| answer(api.clone(), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())

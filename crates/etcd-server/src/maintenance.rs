@@ -2,8 +2,8 @@
 
 use std::pin::Pin;
 
-use etcd_wire::etcdserverpb as pb;
 use etcd_wire::RpcError;
+use etcd_wire::etcdserverpb as pb;
 use kv::{KeyRange, KeyValue, RangeOp, Revision};
 use store::CollectionStats;
 use tonic::codegen::tokio_stream::Stream;
@@ -19,7 +19,12 @@ impl Node {
     /// What all collections hold together.
     pub fn totals(&self) -> CollectionStats {
         let mut total = CollectionStats::default();
-        for stats in self.store.collections().iter().map(|collection| collection.stats()) {
+        for stats in self
+            .store
+            .collections()
+            .iter()
+            .map(|collection| collection.stats())
+        {
             total.keys += stats.keys;
             total.live_bytes += stats.live_bytes;
             total.history_entries += stats.history_entries;
@@ -32,15 +37,26 @@ impl Node {
 
 #[tonic::async_trait]
 impl Maintenance for Api {
-    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+    async fn alarm(
+        &self,
+        request: Request<pb::AlarmRequest>,
+    ) -> Result<Response<pb::AlarmResponse>, Status> {
         // Nothing raises alarms here yet: there are none to list or to end.
         if request.get_ref().action == pb::alarm_request::AlarmAction::Activate as i32 {
-            return Err(status(RpcError::unimplemented("megaplane: alarms cannot be raised by hand yet")));
+            return Err(status(RpcError::unimplemented(
+                "megaplane: alarms cannot be raised by hand yet",
+            )));
         }
-        Ok(Response::new(pb::AlarmResponse { header: self.node.header_now(), alarms: Vec::new() }))
+        Ok(Response::new(pb::AlarmResponse {
+            header: self.node.header_now(),
+            alarms: Vec::new(),
+        }))
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
         let node = &self.node;
         let totals = node.totals();
         let applied = node.store.applied();
@@ -67,13 +83,21 @@ impl Maintenance for Api {
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
         // Space is given back as it comes free: there is nothing to do.
-        Ok(Response::new(pb::DefragmentResponse { header: self.node.header_now() }))
+        Ok(Response::new(pb::DefragmentResponse {
+            header: self.node.header_now(),
+        }))
     }
 
-    async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
+    async fn hash(
+        &self,
+        _: Request<pb::HashRequest>,
+    ) -> Result<Response<pb::HashResponse>, Status> {
         let revision = self.node.store.applied();
         let hash = self.checksum(revision).await?;
-        Ok(Response::new(pb::HashResponse { header: self.node.header(revision), hash }))
+        Ok(Response::new(pb::HashResponse {
+            header: self.node.header(revision),
+            hash,
+        }))
     }
 
     async fn hash_kv(
@@ -115,14 +139,18 @@ impl Maintenance for Api {
             return Err(status(RpcError::BAD_LEADER_TRANSFEREE));
         }
         // The only member leads already.
-        Ok(Response::new(pb::MoveLeaderResponse { header: self.node.header_now() }))
+        Ok(Response::new(pb::MoveLeaderResponse {
+            header: self.node.header_now(),
+        }))
     }
 
     async fn downgrade(
         &self,
         _: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(status(RpcError::unimplemented("megaplane: there is no older release to go back to")))
+        Err(status(RpcError::unimplemented(
+            "megaplane: there is no older release to go back to",
+        )))
     }
 }
 
@@ -134,7 +162,11 @@ impl Api {
         op.revision = revision;
         op.limit = HASH_PAGE_KEYS;
         loop {
-            let page = self.node.store.range(&op).map_err(|error| status(store_error(error)))?;
+            let page = self
+                .node
+                .store
+                .range(&op)
+                .map_err(|error| status(store_error(error)))?;
             page.kvs.iter().for_each(|kv| hash.key_value(kv));
             let Some(last) = page.kvs.last().filter(|_| page.more) else {
                 return Ok(hash.0);
@@ -159,7 +191,12 @@ impl Fnv {
         self.bytes(&(kv.key.len() as u64).to_le_bytes());
         self.bytes(&kv.key);
         self.bytes(&kv.value);
-        for number in [kv.create_revision.0, kv.mod_revision.0, kv.version, kv.lease.0] {
+        for number in [
+            kv.create_revision.0,
+            kv.mod_revision.0,
+            kv.version,
+            kv.lease.0,
+        ] {
             self.bytes(&number.to_le_bytes());
         }
     }

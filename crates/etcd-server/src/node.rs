@@ -50,12 +50,18 @@ pub fn identity(name: &str) -> Identity {
         let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         bytes.fold(0xcbf2_9ce4_8422_2325, step).max(1)
     };
-    Identity { cluster_id: hash("cluster"), member_id: hash("member"), raft_term: 2 }
+    Identity {
+        cluster_id: hash("cluster"),
+        member_id: hash("member"),
+        raft_term: 2,
+    }
 }
 
 /// Microseconds since the Unix epoch.
 pub fn now_micros() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -71,12 +77,14 @@ impl Node {
 
     /// Returns once `revision` is visible in every collection the transaction could touch.
     pub async fn txn_visible(&self, txn: &Txn, revision: Revision) -> Result<(), Status> {
-        self.wait(|cx| self.store.poll_txn_visible(txn, revision, cx)).await
+        self.wait(|cx| self.store.poll_txn_visible(txn, revision, cx))
+            .await
     }
 
     /// Returns once `revision` is visible in every collection the range touches.
     pub async fn range_visible(&self, range: &KeyRange, revision: Revision) -> Result<(), Status> {
-        self.wait(|cx| self.store.poll_range_visible(range, revision, cx)).await
+        self.wait(|cx| self.store.poll_range_visible(range, revision, cx))
+            .await
     }
 
     /// Returns once everything queued for the log so far is on the medium.
@@ -86,10 +94,17 @@ impl Node {
     }
 
     async fn wait(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<()>) -> Result<(), Status> {
-        if tokio::time::timeout(ANSWER_TIMEOUT, poll_fn(poll)).await.is_ok() {
+        if tokio::time::timeout(ANSWER_TIMEOUT, poll_fn(poll))
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         count(&self.counters.slow_answers);
-        Err(status(if self.store.failure().is_some() { RpcError::STOPPED } else { RpcError::TIMEOUT }))
+        Err(status(if self.store.failure().is_some() {
+            RpcError::STOPPED
+        } else {
+            RpcError::TIMEOUT
+        }))
     }
 }

@@ -36,16 +36,16 @@ pub fn store_error(error: StoreError) -> RpcError {
         StoreError::Txn(TxnError::EmptyKey) => RpcError::EMPTY_KEY,
         StoreError::Read(error) => read_error(error),
         StoreError::KeyNotFound => RpcError::KEY_NOT_FOUND,
-        StoreError::KeyTooLong { .. } | StoreError::ValueTooLong { .. } | StoreError::TooManyTags { .. } => {
-            RpcError::REQUEST_TOO_LARGE
-        }
+        StoreError::KeyTooLong { .. }
+        | StoreError::ValueTooLong { .. }
+        | StoreError::TooManyTags { .. } => RpcError::REQUEST_TOO_LARGE,
         StoreError::BudgetSpent { .. } => RpcError::NO_SPACE,
         StoreError::LeaseNotFound(_) => RpcError::LEASE_NOT_FOUND,
         StoreError::LeaseExists(_) => RpcError::LEASE_EXISTS,
         StoreError::LeaseTooLong { .. } => RpcError::LEASE_TTL_TOO_LARGE,
-        StoreError::TooManyWatchers { .. } | StoreError::TooManyLeases { .. } | StoreError::LogBehind => {
-            RpcError::TOO_MANY_REQUESTS
-        }
+        StoreError::TooManyWatchers { .. }
+        | StoreError::TooManyLeases { .. }
+        | StoreError::LogBehind => RpcError::TOO_MANY_REQUESTS,
         StoreError::LogStopped(_) => RpcError::STOPPED,
     }
 }

@@ -24,13 +24,29 @@ use crate::rpc::watch_server::WatchServer;
 
 /// Answers a request.
 pub async fn answer(api: Api, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let is_grpc = request.headers().get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc = request
+        .headers()
+        .get("content-type")
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     if !is_grpc {
-        return Ok(plain(&api, request.method(), request.uri().path(), request.uri().query()).await);
+        return Ok(plain(
+            &api,
+            request.method(),
+            request.uri().path(),
+            request.uri().query(),
+        )
+        .await);
     }
-    let limit = api.node.options.max_request_bytes.saturating_add(REQUEST_OVERHEAD_BYTES);
+    let limit = api
+        .node
+        .options
+        .max_request_bytes
+        .saturating_add(REQUEST_OVERHEAD_BYTES);
     let path = request.uri().path();
-    let service = path.strip_prefix('/').and_then(|path| path.split('/').next()).unwrap_or_default();
+    let service = path
+        .strip_prefix('/')
+        .and_then(|path| path.split('/').next())
+        .unwrap_or_default();
     macro_rules! call {
         ($server:ident) => {
             $server::new(api)
@@ -48,9 +64,10 @@ pub async fn answer(api: Api, request: Request<Incoming>) -> Result<Response<Bod
         "etcdserverpb.Maintenance" => call!(MaintenanceServer),
         "etcdserverpb.Auth" => call!(AuthServer),
         "grpc.health.v1.Health" => call!(HealthServer),
-        "v3lockpb.Lock" | "v3electionpb.Election" => {
-            Ok(Status::unimplemented("megaplane: locks and elections are not there yet").into_http())
-        }
+        "v3lockpb.Lock" | "v3electionpb.Election" => Ok(Status::unimplemented(
+            "megaplane: locks and elections are not there yet",
+        )
+        .into_http()),
         other => Ok(Status::unimplemented(format!("unknown service {other}")).into_http()),
     };
     response.map(as_grpc_go_says_it)
@@ -60,10 +77,16 @@ pub async fn answer(api: Api, request: Request<Incoming>) -> Result<Response<Bod
 fn as_grpc_go_says_it(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     let is_out_of_range = headers.get("grpc-status").is_some_and(|code| code == "11");
-    let text = headers.get("grpc-message").map(HeaderValue::as_bytes).unwrap_or_default();
+    let text = headers
+        .get("grpc-message")
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
     if is_out_of_range && text.starts_with(b"Error,") {
         headers.insert("grpc-status", HeaderValue::from_static("8"));
-        headers.insert("grpc-message", HeaderValue::from_static("grpc: received message larger than max"));
+        headers.insert(
+            "grpc-message",
+            HeaderValue::from_static("grpc: received message larger than max"),
+        );
     }
     response
 }
@@ -72,11 +95,19 @@ async fn plain(api: &Api, method: &Method, path: &str, query: Option<&str>) -> R
     const JSON: &str = "application/json";
     const TEXT: &str = "text/plain; charset=utf-8";
     if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Method Not Allowed\n".into());
+        return text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "Method Not Allowed\n".into(),
+        );
     }
     match path {
         "/health" => match health(api, query).await {
-            None => text(StatusCode::OK, JSON, r#"{"health":"true","reason":""}"#.into()),
+            None => text(
+                StatusCode::OK,
+                JSON,
+                r#"{"health":"true","reason":""}"#.into(),
+            ),
             Some(reason) => {
                 let reason = reason.replace(['"', '\\'], "'");
                 let body = format!(r#"{{"health":"false","reason":"{reason}"}}"#);
@@ -85,13 +116,23 @@ async fn plain(api: &Api, method: &Method, path: &str, query: Option<&str>) -> R
         },
         "/livez" | "/readyz" => match health(api, query).await {
             None => text(StatusCode::OK, TEXT, "ok\n".into()),
-            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("[-]{reason}\n")),
+            Some(reason) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                format!("[-]{reason}\n"),
+            ),
         },
         "/version" => {
-            let body = format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"3.6.0","storage":"3.6.0"}}"#);
+            let body = format!(
+                r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"3.6.0","storage":"3.6.0"}}"#
+            );
             text(StatusCode::OK, JSON, body)
         }
-        "/metrics" => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics(api)),
+        "/metrics" => text(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            metrics(api),
+        ),
         _ => text(StatusCode::NOT_FOUND, TEXT, "404 page not found\n".into()),
     }
 }
@@ -102,7 +143,8 @@ async fn health(api: &Api, query: Option<&str>) -> Option<String> {
     if let Some(failure) = node.store.failure() {
         return Some(failure);
     }
-    let serializable = query.is_some_and(|query| query.split('&').any(|pair| pair == "serializable=true"));
+    let serializable =
+        query.is_some_and(|query| query.split('&').any(|pair| pair == "serializable=true"));
     if serializable {
         return None;
     }
@@ -120,31 +162,114 @@ fn metrics(api: &Api) -> String {
     let mut out = String::new();
     let mut line = |name: &str, kind: &str, help: &str, value: u64| {
         // Writing to a String cannot fail.
-        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        let _ = write!(
+            out,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
+        );
     };
     let bytes = totals.live_bytes + totals.history_bytes;
-    line("etcd_server_has_leader", "gauge", "Whether there is a leader.", 1);
-    line("etcd_server_is_leader", "gauge", "Whether it is this member.", 1);
-    line("etcd_server_is_learner", "gauge", "Whether this member has no vote.", 0);
-    line("etcd_server_quota_backend_bytes", "gauge", "Bytes a collection may hold.", node.options.quota_bytes);
-    line("etcd_mvcc_db_total_size_in_bytes", "gauge", "Bytes held, with history.", bytes);
-    line("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge", "Bytes held, without history.", totals.live_bytes);
-    line("etcd_debugging_mvcc_keys_total", "gauge", "Keys.", totals.keys as u64);
-    line("etcd_debugging_mvcc_watcher_total", "gauge", "Watch cursors.", totals.watchers as u64);
-    line("etcd_debugging_mvcc_current_revision", "gauge", "The newest revision.", node.store.applied().0.unsigned_abs());
-    line("etcd_debugging_mvcc_compact_revision", "gauge", "Where history begins.", node.store.compacted().0.unsigned_abs());
-    line("etcd_mvcc_range_total", "counter", "Reads.", read(&counters.ranges));
-    line("etcd_mvcc_put_total", "counter", "Writes.", read(&counters.puts));
-    line("etcd_mvcc_delete_total", "counter", "Deletions.", read(&counters.deletes));
-    line("etcd_mvcc_txn_total", "counter", "Transactions.", read(&counters.txns));
-    line("megaplane_store_answers_timed_out_total", "counter", "Answers that waited in vain.", read(&counters.slow_answers));
-    let _ = writeln!(out, "# HELP etcd_server_version Which release.\n# TYPE etcd_server_version gauge\netcd_server_version{{server_version=\"{ETCD_VERSION}\"}} 1");
+    line(
+        "etcd_server_has_leader",
+        "gauge",
+        "Whether there is a leader.",
+        1,
+    );
+    line(
+        "etcd_server_is_leader",
+        "gauge",
+        "Whether it is this member.",
+        1,
+    );
+    line(
+        "etcd_server_is_learner",
+        "gauge",
+        "Whether this member has no vote.",
+        0,
+    );
+    line(
+        "etcd_server_quota_backend_bytes",
+        "gauge",
+        "Bytes a collection may hold.",
+        node.options.quota_bytes,
+    );
+    line(
+        "etcd_mvcc_db_total_size_in_bytes",
+        "gauge",
+        "Bytes held, with history.",
+        bytes,
+    );
+    line(
+        "etcd_mvcc_db_total_size_in_use_in_bytes",
+        "gauge",
+        "Bytes held, without history.",
+        totals.live_bytes,
+    );
+    line(
+        "etcd_debugging_mvcc_keys_total",
+        "gauge",
+        "Keys.",
+        totals.keys as u64,
+    );
+    line(
+        "etcd_debugging_mvcc_watcher_total",
+        "gauge",
+        "Watch cursors.",
+        totals.watchers as u64,
+    );
+    line(
+        "etcd_debugging_mvcc_current_revision",
+        "gauge",
+        "The newest revision.",
+        node.store.applied().0.unsigned_abs(),
+    );
+    line(
+        "etcd_debugging_mvcc_compact_revision",
+        "gauge",
+        "Where history begins.",
+        node.store.compacted().0.unsigned_abs(),
+    );
+    line(
+        "etcd_mvcc_range_total",
+        "counter",
+        "Reads.",
+        read(&counters.ranges),
+    );
+    line(
+        "etcd_mvcc_put_total",
+        "counter",
+        "Writes.",
+        read(&counters.puts),
+    );
+    line(
+        "etcd_mvcc_delete_total",
+        "counter",
+        "Deletions.",
+        read(&counters.deletes),
+    );
+    line(
+        "etcd_mvcc_txn_total",
+        "counter",
+        "Transactions.",
+        read(&counters.txns),
+    );
+    line(
+        "megaplane_store_answers_timed_out_total",
+        "counter",
+        "Answers that waited in vain.",
+        read(&counters.slow_answers),
+    );
+    let _ = writeln!(
+        out,
+        "# HELP etcd_server_version Which release.\n# TYPE etcd_server_version gauge\netcd_server_version{{server_version=\"{ETCD_VERSION}\"}} 1"
+    );
     out
 }
 
 fn text(code: StatusCode, kind: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Body::new(Full::new(Bytes::from(body))));
     *response.status_mut() = code;
-    response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static(kind));
     response
 }

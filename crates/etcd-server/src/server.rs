@@ -46,20 +46,33 @@ pub struct Server {
 impl Server {
     /// Recovers the data directory and takes the port.
     pub fn open(options: Options) -> Result<Server, OpenError> {
-        let tls = options.tls.as_ref().map(tls_config).transpose().map_err(OpenError::Tls)?;
+        let tls = options
+            .tls
+            .as_ref()
+            .map(tls_config)
+            .transpose()
+            .map_err(OpenError::Tls)?;
         let collections = |durability| CollectionConfig {
             durability,
             bytes_max: options.quota_bytes,
             keep_until_compacted: true,
             ..CollectionConfig::default()
         };
-        let is_collection = |prefix: &str| collection_prefix(prefix.as_bytes()) == prefix.as_bytes();
-        if let Some((prefix, _)) = options.durability.iter().find(|(prefix, _)| !is_collection(prefix)) {
+        let is_collection =
+            |prefix: &str| collection_prefix(prefix.as_bytes()) == prefix.as_bytes();
+        if let Some((prefix, _)) = options
+            .durability
+            .iter()
+            .find(|(prefix, _)| !is_collection(prefix))
+        {
             return Err(OpenError::NoCollection(prefix.clone()));
         }
         let fail = |error| OpenError::Bind(options.listen, error);
         let sockets = bind(options.listen, options.runtimes).map_err(fail)?;
-        let address = sockets.first().map_or(Ok(options.listen), std::net::TcpListener::local_addr).map_err(fail)?;
+        let address = sockets
+            .first()
+            .map_or(Ok(options.listen), std::net::TcpListener::local_addr)
+            .map_err(fail)?;
         let store = Arc::new(Store::new(StoreConfig {
             log: options.data_dir.is_some(),
             collections: collections(options.default_durability),
@@ -80,8 +93,20 @@ impl Server {
             options.advertise_client_urls.clone()
         };
         let identity = identity(&options.name);
-        let node = Node { store, options, identity, client_urls, counters: Counters::default() };
-        Ok(Server { node: Arc::new(node), disk, sockets, tls: tls.map(TlsAcceptor::from), address })
+        let node = Node {
+            store,
+            options,
+            identity,
+            client_urls,
+            counters: Counters::default(),
+        };
+        Ok(Server {
+            node: Arc::new(node),
+            disk,
+            sockets,
+            tls: tls.map(TlsAcceptor::from),
+            address,
+        })
     }
 
     /// Where it listens.
@@ -99,9 +124,13 @@ impl Server {
     /// Serves until `stop` turns true, then closes the data directory cleanly. Blocks: one runtime is on this
     /// thread, the others on threads of their own.
     pub fn run(self, stop: watch::Receiver<bool>) -> Result<(), OpenError> {
-        let api = Api { node: self.node.clone() };
+        let api = Api {
+            node: self.node.clone(),
+        };
         let mut sockets = self.sockets.into_iter();
-        let Some(first) = sockets.next() else { return Ok(()) };
+        let Some(first) = sockets.next() else {
+            return Ok(());
+        };
         std::thread::scope(|scope| {
             for socket in sockets {
                 let (tls, api, stop) = (self.tls.clone(), api.clone(), stop.clone());
@@ -133,7 +162,9 @@ impl Server {
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 /// Ends leases and trims history, in small steps.

@@ -15,6 +15,9 @@ impl Watch for Api {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
-        Ok(Response::new(WatchStream::new(self.node.clone(), request.into_inner())))
+        Ok(Response::new(WatchStream::new(
+            self.node.clone(),
+            request.into_inner(),
+        )))
     }
 }

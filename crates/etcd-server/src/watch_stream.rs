@@ -21,7 +21,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::limits::{EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES, WATCHES_PER_STREAM_MAX};
+use crate::limits::{
+    EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES, WATCHES_PER_STREAM_MAX,
+};
 use crate::node::Node;
 use crate::refuse::store_error;
 
@@ -147,14 +149,18 @@ impl WatchStream {
     /// Takes requests until one needs an answer. True when there is one.
     fn take_requests(&mut self, cx: &mut Context<'_>) -> Result<bool, Status> {
         for _ in 0..REQUESTS_PER_TURN {
-            let Some(requests) = &mut self.requests else { return Ok(false) };
+            let Some(requests) = &mut self.requests else {
+                return Ok(false);
+            };
             match Pin::new(requests).poll_next(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(None) => self.requests = None,
                 Poll::Ready(Some(request)) => match request?.request_union {
                     Some(RequestUnion::CreateRequest(create)) => self.create(create),
                     Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
-                    Some(RequestUnion::ProgressRequest(_)) => self.asked = self.asked.saturating_add(1),
+                    Some(RequestUnion::ProgressRequest(_)) => {
+                        self.asked = self.asked.saturating_add(1)
+                    }
                     None => {}
                 },
             }
@@ -191,14 +197,29 @@ impl WatchStream {
             return self.outbox.push_back(refused(TOO_MANY));
         }
         let start = Revision(request.start_revision);
-        let after = if start.0 == 0 { current } else { Revision(start.0 - 1) };
+        let after = if start.0 == 0 {
+            current
+        } else {
+            Revision(start.0 - 1)
+        };
         let opened = match self.node.store.watch_range(range, after) {
             Ok(cursor) => Ok(cursor),
             Err(OpenError::Compacted(compacted)) => Err(compacted),
-            Err(OpenError::Refused(error)) => return self.outbox.push_back(refused(&store_error(error).text)),
+            Err(OpenError::Refused(error)) => {
+                return self.outbox.push_back(refused(&store_error(error).text));
+            }
         };
-        let id = if request.watch_id == 0 { self.free_id() } else { request.watch_id };
-        self.outbox.push_back(pb::WatchResponse { header, watch_id: id, created: true, ..Default::default() });
+        let id = if request.watch_id == 0 {
+            self.free_id()
+        } else {
+            request.watch_id
+        };
+        self.outbox.push_back(pb::WatchResponse {
+            header,
+            watch_id: id,
+            created: true,
+            ..Default::default()
+        });
         let cursor = match opened {
             Ok(cursor) => cursor,
             Err(compacted) => return self.end_compacted(id, compacted),
@@ -208,7 +229,11 @@ impl WatchStream {
         }
         let has = |filter: FilterType| request.filters.contains(&filter.into());
         let is_queued = AtomicBool::new(false);
-        let waker = Arc::new(WatchWaker { id, is_queued, signal: self.signal.clone() });
+        let waker = Arc::new(WatchWaker {
+            id,
+            is_queued,
+            signal: self.signal.clone(),
+        });
         let watch = Watch {
             cursor,
             start,
@@ -237,7 +262,12 @@ impl WatchStream {
     fn cancel(&mut self, id: i64) {
         if self.watches.remove(&id).is_some() {
             let header = self.node.header_now();
-            self.outbox.push_back(pb::WatchResponse { header, watch_id: id, canceled: true, ..Default::default() });
+            self.outbox.push_back(pb::WatchResponse {
+                header,
+                watch_id: id,
+                canceled: true,
+                ..Default::default()
+            });
         }
     }
 
@@ -267,16 +297,29 @@ impl WatchStream {
                 };
                 id
             };
-            let Some(watch) = self.watches.get_mut(&id) else { continue };
+            let Some(watch) = self.watches.get_mut(&id) else {
+                continue;
+            };
             watch.waker.is_queued.store(false, Ordering::Release);
             let waker = Waker::from(watch.waker.clone());
-            match watch.cursor.poll_next(&mut Context::from_waker(&waker), EVENTS_PER_LOOK, &mut items) {
+            match watch.cursor.poll_next(
+                &mut Context::from_waker(&waker),
+                EVENTS_PER_LOOK,
+                &mut items,
+            ) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(through)) => {
                     // There may be more: behind the others that wait.
                     waker.wake();
                     let max_bytes = self.node.options.max_request_bytes;
-                    watch.send(&self.node, id, items.drain(..), through, max_bytes, &mut self.outbox);
+                    watch.send(
+                        &self.node,
+                        id,
+                        items.drain(..),
+                        through,
+                        max_bytes,
+                        &mut self.outbox,
+                    );
                 }
                 Poll::Ready(Err(compacted)) => {
                     self.watches.remove(&id);
@@ -296,13 +339,21 @@ impl WatchStream {
         if asked == 0 {
             return false;
         }
-        let reach = self.watches.values().map(|watch| watch.cursor.progress()).min();
+        let reach = self
+            .watches
+            .values()
+            .map(|watch| watch.cursor.progress())
+            .min();
         let reach = reach.unwrap_or_else(|| self.node.store.applied());
         if self.watches.values().any(|watch| reach < watch.start) {
             return false;
         }
         let header = self.node.header(reach);
-        let response = pb::WatchResponse { header, watch_id: NO_WATCH, ..Default::default() };
+        let response = pb::WatchResponse {
+            header,
+            watch_id: NO_WATCH,
+            ..Default::default()
+        };
         // However many were asked together, one answer is as good: they would all say the same.
         self.outbox.push_back(response);
         true
@@ -310,7 +361,9 @@ impl WatchStream {
 
     /// Tells watches that asked for it how far they have come, when they had no events meanwhile.
     fn tick(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(ticker) = &mut self.ticker else { return false };
+        let Some(ticker) = &mut self.ticker else {
+            return false;
+        };
         if ticker.poll_tick(cx).is_pending() {
             return false;
         }
@@ -319,7 +372,11 @@ impl WatchStream {
             let reach = watch.cursor.progress();
             if watch.progress_notify && !was_lively && reach >= watch.start {
                 let header = self.node.header(reach);
-                self.outbox.push_back(pb::WatchResponse { header, watch_id: *id, ..Default::default() });
+                self.outbox.push_back(pb::WatchResponse {
+                    header,
+                    watch_id: *id,
+                    ..Default::default()
+                });
             }
         }
         // Polled again, so that the next tick wakes us.
@@ -345,15 +402,25 @@ impl Watch {
         max_bytes: usize,
         outbox: &mut VecDeque<pb::WatchResponse>,
     ) {
-        let mut answer = pb::WatchResponse { watch_id: id, ..Default::default() };
+        let mut answer = pb::WatchResponse {
+            watch_id: id,
+            ..Default::default()
+        };
         let (mut bytes, mut last) = (0, Revision(0));
         for item in items {
-            let is_unwanted = if item.value.is_some() { self.no_put } else { self.no_delete };
+            let is_unwanted = if item.value.is_some() {
+                self.no_put
+            } else {
+                self.no_delete
+            };
             if is_unwanted {
                 continue;
             }
             if bytes >= WATCH_ANSWER_BYTES && item.revision != last {
-                let next = pb::WatchResponse { watch_id: id, ..Default::default() };
+                let next = pb::WatchResponse {
+                    watch_id: id,
+                    ..Default::default()
+                };
                 let mut full = std::mem::replace(&mut answer, next);
                 full.header = node.header(last);
                 self.push(full, max_bytes, outbox);
@@ -372,11 +439,20 @@ impl Watch {
     }
 
     /// One answer, or several pieces of it for a client that can put them together.
-    fn push(&self, answer: pb::WatchResponse, max_bytes: usize, outbox: &mut VecDeque<pb::WatchResponse>) {
+    fn push(
+        &self,
+        answer: pb::WatchResponse,
+        max_bytes: usize,
+        outbox: &mut VecDeque<pb::WatchResponse>,
+    ) {
         if !self.fragment || answer.encoded_len() < max_bytes {
             return outbox.push_back(answer);
         }
-        let piece = |events| pb::WatchResponse { events, fragment: true, ..answer.clone_head() };
+        let piece = |events| pb::WatchResponse {
+            events,
+            fragment: true,
+            ..answer.clone_head()
+        };
         let (mut events, mut bytes) = (Vec::new(), 0);
         for event in answer.events.iter().cloned() {
             let len = event.encoded_len();
@@ -387,7 +463,10 @@ impl Watch {
             bytes += len;
             events.push(event);
         }
-        outbox.push_back(pb::WatchResponse { fragment: false, ..piece(events) });
+        outbox.push_back(pb::WatchResponse {
+            fragment: false,
+            ..piece(events)
+        });
     }
 
     fn event(&self, item: WatchItem) -> mvccpb::Event {
@@ -411,7 +490,11 @@ impl Watch {
                 },
                 prev,
             },
-            None => Event::Delete { key: item.key, revision: item.revision, prev },
+            None => Event::Delete {
+                key: item.key,
+                revision: item.revision,
+                prev,
+            },
         })
     }
 }
@@ -423,6 +506,10 @@ trait Head {
 
 impl Head for pb::WatchResponse {
     fn clone_head(&self) -> pb::WatchResponse {
-        pb::WatchResponse { header: self.header, watch_id: self.watch_id, ..Default::default() }
+        pb::WatchResponse {
+            header: self.header,
+            watch_id: self.watch_id,
+            ..Default::default()
+        }
     }
 }

@@ -15,13 +15,36 @@ use tonic::Status;
 
 /// Keys in several collections, some of them odd.
 const KEYS: [&str; 16] = [
-    "a", "a/", "b", "foo", "fop", "/registry/health", "/registry/pods/default/web-1", "/registry/pods/default/web-2",
-    "/registry/pods/kube-system/dns", "/registry/nodes/n1", "/registry/nodes/n2", "/registry/example.com/widgets/a/b",
-    "/registry/example.com/gadgets/x", "/registry/", "\u{7f}", "z",
+    "a",
+    "a/",
+    "b",
+    "foo",
+    "fop",
+    "/registry/health",
+    "/registry/pods/default/web-1",
+    "/registry/pods/default/web-2",
+    "/registry/pods/kube-system/dns",
+    "/registry/nodes/n1",
+    "/registry/nodes/n2",
+    "/registry/example.com/widgets/a/b",
+    "/registry/example.com/gadgets/x",
+    "/registry/",
+    "\u{7f}",
+    "z",
 ];
 const ENDS: [&str; 12] = [
-    "\0", "b", "z", "/registry/pods0", "/registry/pods/default0", "/registry0", "/registry/nodes/n2", "/registry/pods/kube",
-    "a", "/registry/example.com/h", "0", "zz",
+    "\0",
+    "b",
+    "z",
+    "/registry/pods0",
+    "/registry/pods/default0",
+    "/registry0",
+    "/registry/nodes/n2",
+    "/registry/pods/kube",
+    "a",
+    "/registry/example.com/h",
+    "0",
+    "zz",
 ];
 const LEASES: [i64; 4] = [101, 102, 103, 999];
 
@@ -62,11 +85,19 @@ impl Gen {
     }
 
     fn put(&mut self) -> pb::PutRequest {
-        let lease = if self.dice.one_in(4) { *self.dice.pick(&LEASES) } else { 0 };
+        let lease = if self.dice.one_in(4) {
+            *self.dice.pick(&LEASES)
+        } else {
+            0
+        };
         let ignore_value = self.dice.one_in(10);
         pb::PutRequest {
             key: self.key(),
-            value: if ignore_value && !self.dice.one_in(4) { Bytes::new() } else { self.value() },
+            value: if ignore_value && !self.dice.one_in(4) {
+                Bytes::new()
+            } else {
+                self.value()
+            },
             lease,
             prev_kv: self.dice.one_in(2),
             ignore_value,
@@ -75,16 +106,28 @@ impl Gen {
     }
 
     fn delete(&mut self) -> pb::DeleteRangeRequest {
-        pb::DeleteRangeRequest { key: self.key(), range_end: self.delete_end(), prev_kv: self.dice.one_in(2) }
+        pb::DeleteRangeRequest {
+            key: self.key(),
+            range_end: self.delete_end(),
+            prev_kv: self.dice.one_in(2),
+        }
     }
 
     fn delete_end(&mut self) -> Bytes {
         // Otherwise there would never be much to find.
-        if self.dice.one_in(5) { self.end() } else { Bytes::new() }
+        if self.dice.one_in(5) {
+            self.end()
+        } else {
+            Bytes::new()
+        }
     }
 
     fn range(&mut self) -> pb::RangeRequest {
-        let mut range = pb::RangeRequest { key: self.key(), range_end: self.end(), ..Default::default() };
+        let mut range = pb::RangeRequest {
+            key: self.key(),
+            range_end: self.end(),
+            ..Default::default()
+        };
         if self.dice.one_in(3) {
             range.limit = self.dice.below(6) as i64;
         }
@@ -94,7 +137,11 @@ impl Gen {
         if self.dice.one_in(4) {
             range.sort_order = self.dice.below(3) as i32;
             // Without an order etcd sorts what the limit has left, by a target that is not the key.
-            range.sort_target = if range.sort_order == 0 { 0 } else { self.dice.below(5) as i32 };
+            range.sort_target = if range.sort_order == 0 {
+                0
+            } else {
+                self.dice.below(5) as i32
+            };
         }
         range.serializable = self.dice.one_in(4);
         range.keys_only = self.dice.one_in(6);
@@ -122,14 +169,26 @@ impl Gen {
             1 => TargetUnion::CreateRevision(if self.dice.one_in(2) { 0 } else { self.near() }),
             2 => TargetUnion::ModRevision(if self.dice.one_in(2) { 0 } else { self.near() }),
             3 => TargetUnion::Value(self.value()),
-            _ => TargetUnion::Lease(if self.dice.one_in(2) { 0 } else { *self.dice.pick(&LEASES) }),
+            _ => TargetUnion::Lease(if self.dice.one_in(2) {
+                0
+            } else {
+                *self.dice.pick(&LEASES)
+            }),
         };
         pb::Compare {
             result: self.dice.below(4) as i32,
             target,
             key: self.key(),
-            range_end: if self.dice.one_in(3) { self.end() } else { Bytes::new() },
-            target_union: if self.dice.one_in(12) { None } else { Some(union) },
+            range_end: if self.dice.one_in(3) {
+                self.end()
+            } else {
+                Bytes::new()
+            },
+            target_union: if self.dice.one_in(12) {
+                None
+            } else {
+                Some(union)
+            },
         }
     }
 
@@ -141,11 +200,18 @@ impl Gen {
             _ if depth < 3 => Op::RequestTxn(self.txn(depth + 1)),
             _ => Op::RequestPut(self.put()),
         };
-        pb::RequestOp { request: if self.dice.one_in(80) { None } else { Some(request) } }
+        pb::RequestOp {
+            request: if self.dice.one_in(80) {
+                None
+            } else {
+                Some(request)
+            },
+        }
     }
 
     fn txn(&mut self, depth: u32) -> pb::TxnRequest {
-        let (compares, then, otherwise) = (self.dice.below(3), self.dice.below(4), self.dice.below(3));
+        let (compares, then, otherwise) =
+            (self.dice.below(3), self.dice.below(4), self.dice.below(3));
         pb::TxnRequest {
             compare: (0..compares).map(|_| self.compare()).collect(),
             success: (0..then).map(|_| self.op(depth)).collect(),
@@ -165,7 +231,9 @@ impl Gen {
                 _ => false,
             };
             let hides_none = !txn.success.iter().chain(&txn.failure).any(hides);
-            if hides_none || etcd_wire::txn(txn.clone(), 128) != Err(etcd_wire::RpcError::DUPLICATE_KEY) {
+            if hides_none
+                || etcd_wire::txn(txn.clone(), 128) != Err(etcd_wire::RpcError::DUPLICATE_KEY)
+            {
                 return txn;
             }
         }
@@ -175,7 +243,10 @@ impl Gen {
 /// A result without what may differ: ids and terms, and texts of positions in the answer.
 type Outcome<T> = Result<T, (tonic::Code, String)>;
 
-fn outcome<T>(result: Result<tonic::Response<T>, Status>, mut plain: impl FnMut(&mut T)) -> Outcome<T> {
+fn outcome<T>(
+    result: Result<tonic::Response<T>, Status>,
+    mut plain: impl FnMut(&mut T),
+) -> Outcome<T> {
     match result {
         Ok(response) => {
             let mut response = response.into_inner();
@@ -188,7 +259,10 @@ fn outcome<T>(result: Result<tonic::Response<T>, Status>, mut plain: impl FnMut(
 
 fn plain(header: &mut Option<pb::ResponseHeader>) {
     if let Some(header) = header {
-        *header = pb::ResponseHeader { revision: header.revision, ..Default::default() };
+        *header = pb::ResponseHeader {
+            revision: header.revision,
+            ..Default::default()
+        };
     }
 }
 
@@ -201,10 +275,22 @@ fn plain_range(request: &pb::RangeRequest, response: &mut pb::RangeResponse) {
     }
     for kv in &mut response.kvs {
         *kv = match target {
-            1 => mvccpb::KeyValue { version: kv.version, ..Default::default() },
-            2 => mvccpb::KeyValue { create_revision: kv.create_revision, ..Default::default() },
-            3 => mvccpb::KeyValue { mod_revision: kv.mod_revision, ..Default::default() },
-            _ => mvccpb::KeyValue { value: kv.value.clone(), ..Default::default() },
+            1 => mvccpb::KeyValue {
+                version: kv.version,
+                ..Default::default()
+            },
+            2 => mvccpb::KeyValue {
+                create_revision: kv.create_revision,
+                ..Default::default()
+            },
+            3 => mvccpb::KeyValue {
+                mod_revision: kv.mod_revision,
+                ..Default::default()
+            },
+            _ => mvccpb::KeyValue {
+                value: kv.value.clone(),
+                ..Default::default()
+            },
         };
     }
 }
@@ -212,11 +298,19 @@ fn plain_range(request: &pb::RangeRequest, response: &mut pb::RangeResponse) {
 fn plain_txn(request: &pb::TxnRequest, response: &mut pb::TxnResponse) {
     use pb::response_op::Response;
     plain(&mut response.header);
-    let ops = if response.succeeded { &request.success } else { &request.failure };
+    let ops = if response.succeeded {
+        &request.success
+    } else {
+        &request.failure
+    };
     for (op, response) in ops.iter().zip(&mut response.responses) {
         match (&op.request, &mut response.response) {
-            (Some(Op::RequestRange(range)), Some(Response::ResponseRange(response))) => plain_range(range, response),
-            (Some(Op::RequestTxn(txn)), Some(Response::ResponseTxn(response))) => plain_txn(txn, response),
+            (Some(Op::RequestRange(range)), Some(Response::ResponseRange(response))) => {
+                plain_range(range, response)
+            }
+            (Some(Op::RequestTxn(txn)), Some(Response::ResponseTxn(response))) => {
+                plain_txn(txn, response)
+            }
             _ => {}
         }
     }
@@ -239,7 +333,10 @@ macro_rules! both {
 
 #[tokio::test]
 async fn the_same_operations_have_the_same_outcomes() {
-    let seeds = match std::env::var("MEGAPLANE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let seeds = match std::env::var("MEGAPLANE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         Some(seed) => vec![seed],
         None => vec![1, 2, 3],
     };
@@ -250,14 +347,23 @@ async fn the_same_operations_have_the_same_outcomes() {
 }
 
 async fn compare(seed: u64) {
-    let Some(etcd) = RealEtcd::start().await else { return };
+    let Some(etcd) = RealEtcd::start().await else {
+        return;
+    };
     let ours = Ours::in_memory();
-    let mut pair = Pair { ours: Client::connect(&ours.url()).await, real: Client::connect(&etcd.url).await };
+    let mut pair = Pair {
+        ours: Client::connect(&ours.url()).await,
+        real: Client::connect(&etcd.url).await,
+    };
     let mut dice = Dice::new(seed);
     let mut watches = (pair.ours.watches("ours"), pair.real.watches("etcd"));
     let mut last: BTreeMap<i64, String> = BTreeMap::new();
     let mut ended: Vec<i64> = Vec::new();
-    let mut generator = Gen { dice: Dice::new(dice.below(1 << 30)), revision: 1, compacted: 0 };
+    let mut generator = Gen {
+        dice: Dice::new(dice.below(1 << 30)),
+        revision: 1,
+        compacted: 0,
+    };
     for step in 0..3_000 {
         operate(&mut pair, &mut generator).await;
         if step % 100 == 0 {
@@ -267,16 +373,29 @@ async fn compare(seed: u64) {
     // Every watch gets a last event, so that the end can be told.
     let keys: BTreeSet<String> = last.values().cloned().collect();
     for key in keys {
-        let put = pb::PutRequest { key: key.into(), value: "last".into(), ..Default::default() };
-        let _ = both!(pair, kv.put(put), |put: &mut pb::PutResponse| plain(&mut put.header));
+        let put = pb::PutRequest {
+            key: key.into(),
+            value: "last".into(),
+            ..Default::default()
+        };
+        let _ = both!(pair, kv.put(put), |put: &mut pb::PutResponse| plain(
+            &mut put.header
+        ));
     }
     watches.0.until_keys(&last).await;
     watches.1.until_keys(&last).await;
     // etcd reads the past in the background: a compaction may overtake it, and end the watch.
     last.retain(|id, _| !watches.1.has_ended(*id));
-    assert!(last.len() > 8, "hardly any watch is left to compare: {last:?}");
+    assert!(
+        last.len() > 8,
+        "hardly any watch is left to compare: {last:?}"
+    );
     for (id, key) in &last {
-        compare_events(*id, until_last(&watches.0.events[id], key), until_last(&watches.1.events[id], key));
+        compare_events(
+            *id,
+            until_last(&watches.0.events[id], key),
+            until_last(&watches.1.events[id], key),
+        );
     }
 }
 
@@ -284,29 +403,47 @@ async fn operate(pair: &mut Pair, generator: &mut Gen) {
     let dice = generator.dice.below(100);
     let header = match dice {
         0..30 => {
-            let put = both!(pair, kv.put(generator.put()), |put: &mut pb::PutResponse| plain(&mut put.header));
+            let put = both!(
+                pair,
+                kv.put(generator.put()),
+                |put: &mut pb::PutResponse| plain(&mut put.header)
+            );
             put.ok().and_then(|put| put.header)
         }
         30..38 => {
             let delete = generator.delete();
-            let deleted =
-                both!(pair, kv.delete_range(delete), |put: &mut pb::DeleteRangeResponse| plain(&mut put.header));
+            let deleted = both!(
+                pair,
+                kv.delete_range(delete),
+                |put: &mut pb::DeleteRangeResponse| plain(&mut put.header)
+            );
             deleted.ok().and_then(|deleted| deleted.header)
         }
         38..65 => {
             let range = generator.range();
-            let found = both!(pair, kv.range(range.clone()), |response| plain_range(&range, response));
+            let found = both!(pair, kv.range(range.clone()), |response| plain_range(
+                &range, response
+            ));
             found.ok().and_then(|found| found.header)
         }
         65..92 => {
             let txn = generator.sound_txn();
-            let done = both!(pair, kv.txn(txn.clone()), |response| plain_txn(&txn, response));
+            let done = both!(pair, kv.txn(txn.clone()), |response| plain_txn(
+                &txn, response
+            ));
             done.ok().and_then(|done| done.header)
         }
         92..94 => {
             let revision = (generator.near() + 2).max(1);
-            let compact = pb::CompactionRequest { revision, physical: generator.dice.one_in(2) };
-            let done = both!(pair, kv.compact(compact), |done: &mut pb::CompactionResponse| plain(&mut done.header));
+            let compact = pb::CompactionRequest {
+                revision,
+                physical: generator.dice.one_in(2),
+            };
+            let done = both!(
+                pair,
+                kv.compact(compact),
+                |done: &mut pb::CompactionResponse| plain(&mut done.header)
+            );
             if done.is_ok() {
                 generator.compacted = revision;
             }
@@ -324,33 +461,47 @@ async fn lease(pair: &mut Pair, generator: &mut Gen) -> Option<pb::ResponseHeade
     match generator.dice.below(5) {
         0 => {
             let revoke = pb::LeaseRevokeRequest { id };
-            both!(pair, lease.lease_revoke(revoke), |done: &mut pb::LeaseRevokeResponse| plain(&mut done.header))
-                .ok()
-                .and_then(|done| done.header)
+            both!(
+                pair,
+                lease.lease_revoke(revoke),
+                |done: &mut pb::LeaseRevokeResponse| plain(&mut done.header)
+            )
+            .ok()
+            .and_then(|done| done.header)
         }
         1 => {
             let left = pb::LeaseTimeToLiveRequest { id, keys: true };
-            both!(pair, lease.lease_time_to_live(left), |left: &mut pb::LeaseTimeToLiveResponse| {
-                plain(&mut left.header);
-                left.ttl = left.ttl.signum();
-                left.keys.sort();
-            })
+            both!(
+                pair,
+                lease.lease_time_to_live(left),
+                |left: &mut pb::LeaseTimeToLiveResponse| {
+                    plain(&mut left.header);
+                    left.ttl = left.ttl.signum();
+                    left.keys.sort();
+                }
+            )
             .ok()
             .and_then(|left| left.header)
         }
-        2 => {
-            both!(pair, lease.lease_leases(pb::LeaseLeasesRequest {}), |all: &mut pb::LeaseLeasesResponse| {
+        2 => both!(
+            pair,
+            lease.lease_leases(pb::LeaseLeasesRequest {}),
+            |all: &mut pb::LeaseLeasesResponse| {
                 plain(&mut all.header);
                 all.leases.sort_by_key(|lease| lease.id);
-            })
-            .ok()
-            .and_then(|all| all.header)
-        }
+            }
+        )
+        .ok()
+        .and_then(|all| all.header),
         _ => {
             let ttl = *generator.dice.pick(&[10_000, 5_000, 9_000_000_001]);
-            both!(pair, lease.lease_grant(pb::LeaseGrantRequest { ttl, id }), |done: &mut pb::LeaseGrantResponse| {
-                plain(&mut done.header);
-            })
+            both!(
+                pair,
+                lease.lease_grant(pb::LeaseGrantRequest { ttl, id }),
+                |done: &mut pb::LeaseGrantResponse| {
+                    plain(&mut done.header);
+                }
+            )
             .ok()
             .and_then(|done| done.header)
         }
@@ -365,15 +516,31 @@ async fn open_watch(
     ended: &mut Vec<i64>,
 ) {
     let key = *generator.dice.pick(&KEYS);
-    let end = *generator.dice.pick(&["", "", "\0", "zz", "/registry0", "/registry/pods0", "/registry/nodes/n2"]);
+    let end = *generator.dice.pick(&[
+        "",
+        "",
+        "\0",
+        "zz",
+        "/registry0",
+        "/registry/pods0",
+        "/registry/nodes/n2",
+    ]);
     let start_revision = match generator.dice.below(4) {
         0 | 1 => 0,
         2 => generator.near().max(1),
         _ => generator.revision + 1 + generator.dice.below(20) as i64,
     };
-    let filters = if generator.dice.one_in(6) { vec![1] } else { Vec::new() };
+    let filters = if generator.dice.one_in(6) {
+        vec![1]
+    } else {
+        Vec::new()
+    };
     // Once a watch was ended by compaction, etcd keeps its name taken: it is not chosen again.
-    let chosen = if generator.dice.one_in(5) { 1 + generator.dice.below(8) as i64 } else { 0 };
+    let chosen = if generator.dice.one_in(5) {
+        1 + generator.dice.below(8) as i64
+    } else {
+        0
+    };
     let was_ended = ended.contains(&chosen) || watches.1.has_ended(chosen);
     let create = pb::WatchCreateRequest {
         key: key.into(),
@@ -387,14 +554,23 @@ async fn open_watch(
     watches.0.create(create.clone()).await;
     watches.1.create(create.clone()).await;
     let said = (created(&mut watches.0).await, created(&mut watches.1).await);
-    assert_eq!(said.0, said.1, "left: ours, right: etcd, request: {create:#?}");
+    assert_eq!(
+        said.0, said.1,
+        "left: ours, right: etcd, request: {create:#?}"
+    );
     let id = said.0.watch_id;
     if said.0.canceled {
         return;
     }
     if start_revision > 0 && start_revision < generator.compacted {
-        let said = (canceled(&mut watches.0, id).await, canceled(&mut watches.1, id).await);
-        assert_eq!(said.0, said.1, "left: ours, right: etcd, request: {create:#?}");
+        let said = (
+            canceled(&mut watches.0, id).await,
+            canceled(&mut watches.1, id).await,
+        );
+        assert_eq!(
+            said.0, said.1,
+            "left: ours, right: etcd, request: {create:#?}"
+        );
         ended.push(id);
         last.remove(&id);
         watches.0.events.remove(&id);
@@ -439,7 +615,10 @@ fn compare_events(id: i64, ours: &[mvccpb::Event], real: &[mvccpb::Event]) {
             // etcd leaves the version before out once it has been compacted; we still have it.
             ours.prev_kv = None;
         }
-        assert_eq!(&ours, real, "event {index} of watch {id}: left: ours, right: etcd");
+        assert_eq!(
+            &ours, real,
+            "event {index} of watch {id}: left: ours, right: etcd"
+        );
     }
     assert_eq!(ours.len(), real.len(), "events of watch {id}");
 }

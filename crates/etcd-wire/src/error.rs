@@ -88,6 +88,9 @@ impl RpcError {
     /// Something that is not here, and why.
     #[must_use]
     pub fn unimplemented(text: &'static str) -> RpcError {
-        RpcError { code: Code::Unimplemented, text: Cow::Borrowed(text) }
+        RpcError {
+            code: Code::Unimplemented,
+            text: Cow::Borrowed(text),
+        }
     }
 }

@@ -51,9 +51,17 @@ pub fn event(event: Event) -> mvccpb::Event {
             kv: Some(key_value(kv)),
             prev_kv: prev.map(key_value),
         },
-        Event::Delete { key, revision, prev } => mvccpb::Event {
+        Event::Delete {
+            key,
+            revision,
+            prev,
+        } => mvccpb::Event {
             r#type: EventType::Delete.into(),
-            kv: Some(mvccpb::KeyValue { key, mod_revision: revision.0, ..Default::default() }),
+            kv: Some(mvccpb::KeyValue {
+                key,
+                mod_revision: revision.0,
+                ..Default::default()
+            }),
             prev_kv: prev.map(key_value),
         },
     }
@@ -99,7 +107,9 @@ fn responses(
     pb::TxnResponse {
         header,
         succeeded: reply.succeeded,
-        responses: replies.map(|reply| response(reply, revision, current)).collect(),
+        responses: replies
+            .map(|reply| response(reply, revision, current))
+            .collect(),
     }
 }
 
@@ -108,7 +118,12 @@ fn response(reply: OpReply, revision: i64, current: &mut i64) -> pb::ResponseOp 
     if has_effect(&reply) && !matches!(reply, OpReply::Txn(_)) {
         *current = revision;
     }
-    let header = |revision| Some(pb::ResponseHeader { revision, ..Default::default() });
+    let header = |revision| {
+        Some(pb::ResponseHeader {
+            revision,
+            ..Default::default()
+        })
+    };
     let response = match reply {
         OpReply::Range(range) => {
             let header = header(range.revision.0);
@@ -129,7 +144,9 @@ fn response(reply: OpReply, revision: i64, current: &mut i64) -> pb::ResponseOp 
             Response::ResponseTxn(responses(inner, header(0), revision, current))
         }
     };
-    pb::ResponseOp { response: Some(response) }
+    pb::ResponseOp {
+        response: Some(response),
+    }
 }
 
 fn count(count: usize) -> i64 {

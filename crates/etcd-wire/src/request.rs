@@ -18,7 +18,10 @@ pub fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
         [0] => End::Unbounded,
         _ => End::Before(range_end.clone()),
     };
-    KeyRange { start: key.clone(), end }
+    KeyRange {
+        start: key.clone(),
+        end,
+    }
 }
 
 /// The range of a watch, in which no key means the first there can be. None if it is empty.
@@ -104,7 +107,10 @@ pub fn delete_op(request: &pb::DeleteRangeRequest) -> Result<DeleteOp, RpcError>
         return Err(RpcError::EMPTY_KEY);
     }
     let range = key_range(&request.key, &request.range_end);
-    Ok(DeleteOp { range, prev_kv: request.prev_kv })
+    Ok(DeleteOp {
+        range,
+        prev_kv: request.prev_kv,
+    })
 }
 
 /// A transaction of at most `ops_max` operations a list.
@@ -120,17 +126,30 @@ pub fn txn(request: pb::TxnRequest, ops_max: usize) -> Result<Txn, RpcError> {
 
 /// Each level takes its operations off what the levels below may have.
 fn inner_txn(request: pb::TxnRequest, ops_max: usize, depth: usize) -> Result<Txn, RpcError> {
-    let pb::TxnRequest { compare, success, failure } = request;
+    let pb::TxnRequest {
+        compare,
+        success,
+        failure,
+    } = request;
     let ops = compare.len().max(success.len()).max(failure.len());
     if ops > ops_max || depth > TXN_DEPTH_MAX {
         return Err(RpcError::TOO_MANY_OPS);
     }
-    let compares = compare.into_iter().map(compare_of).collect::<Result<_, _>>()?;
+    let compares = compare
+        .into_iter()
+        .map(compare_of)
+        .collect::<Result<_, _>>()?;
     let left = ops_max - ops;
     let list = |ops: Vec<pb::RequestOp>| {
-        ops.into_iter().map(|op| op_of(op, left, depth)).collect::<Result<Vec<Op>, RpcError>>()
+        ops.into_iter()
+            .map(|op| op_of(op, left, depth))
+            .collect::<Result<Vec<Op>, RpcError>>()
     };
-    Ok(Txn { compares, then: list(success)?, otherwise: list(failure)? })
+    Ok(Txn {
+        compares,
+        then: list(success)?,
+        otherwise: list(failure)?,
+    })
 }
 
 fn op_of(op: pb::RequestOp, ops_max: usize, depth: usize) -> Result<Op, RpcError> {
@@ -139,7 +158,10 @@ fn op_of(op: pb::RequestOp, ops_max: usize, depth: usize) -> Result<Op, RpcError
         // Alone, a negative revision means "now"; in a transaction etcd takes it as it is: long compacted.
         Some(Request::RequestRange(range)) => {
             let revision = Revision(range.revision);
-            Ok(Op::Range(RangeOp { revision, ..range_op(&range)? }))
+            Ok(Op::Range(RangeOp {
+                revision,
+                ..range_op(&range)?
+            }))
         }
         Some(Request::RequestPut(put)) => Ok(Op::Put(put_op(put)?)),
         Some(Request::RequestDeleteRange(delete)) => Ok(Op::Delete(delete_op(&delete)?)),
@@ -185,7 +207,11 @@ fn compare_of(compare: pb::Compare) -> Result<Compare, RpcError> {
         })),
         Err(_) => return Err(RpcError::KEY_NOT_FOUND),
     };
-    Ok(Compare { range: key_range(&compare.key, &compare.range_end), op, operand })
+    Ok(Compare {
+        range: key_range(&compare.key, &compare.range_end),
+        op,
+        operand,
+    })
 }
 
 #[cfg(test)]
@@ -193,16 +219,26 @@ mod tests {
     use super::*;
 
     fn put(key: &'static str) -> pb::RequestOp {
-        let put = pb::PutRequest { key: key.into(), ..Default::default() };
-        pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
+        let put = pb::PutRequest {
+            key: key.into(),
+            ..Default::default()
+        };
+        pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestPut(put)),
+        }
     }
 
     fn nest(inner: pb::TxnRequest) -> pb::RequestOp {
-        pb::RequestOp { request: Some(pb::request_op::Request::RequestTxn(inner)) }
+        pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestTxn(inner)),
+        }
     }
 
     fn then(success: Vec<pb::RequestOp>) -> pb::TxnRequest {
-        pb::TxnRequest { success, ..Default::default() }
+        pb::TxnRequest {
+            success,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -219,19 +255,37 @@ mod tests {
         assert_eq!(watch_range(&"b".into(), &"b".into()), None);
         let all = watch_range(&Bytes::new(), &Bytes::from_static(&[0]));
         let first = Bytes::from_static(&[0]);
-        assert_eq!(all, Some(KeyRange { start: first, end: End::Unbounded }));
+        assert_eq!(
+            all,
+            Some(KeyRange {
+                start: first,
+                end: End::Unbounded
+            })
+        );
     }
 
     #[test]
     fn transactions_are_refused_in_etcds_words() {
         let err = |request, max| txn(request, max).unwrap_err();
         assert_eq!(err(then(vec![put("")]), 9), RpcError::EMPTY_KEY);
-        assert_eq!(err(then(vec![put("a"), put("a")]), 9), RpcError::DUPLICATE_KEY);
-        assert_eq!(err(then(vec![put("a"), put("b")]), 1), RpcError::TOO_MANY_OPS);
-        assert_eq!(err(then(vec![pb::RequestOp { request: None }]), 9), RpcError::KEY_NOT_FOUND);
+        assert_eq!(
+            err(then(vec![put("a"), put("a")]), 9),
+            RpcError::DUPLICATE_KEY
+        );
+        assert_eq!(
+            err(then(vec![put("a"), put("b")]), 1),
+            RpcError::TOO_MANY_OPS
+        );
+        assert_eq!(
+            err(then(vec![pb::RequestOp { request: None }]), 9),
+            RpcError::KEY_NOT_FOUND
+        );
         // An inner transaction has what the outer one left.
         let inner = then(vec![put("a"), put("b")]);
-        assert_eq!(err(then(vec![nest(inner.clone())]), 2), RpcError::TOO_MANY_OPS);
+        assert_eq!(
+            err(then(vec![nest(inner.clone())]), 2),
+            RpcError::TOO_MANY_OPS
+        );
         assert!(txn(then(vec![nest(inner)]), 3).is_ok());
     }
 
@@ -249,10 +303,23 @@ mod tests {
         let put = |value: &'static str, lease, ignore_value, ignore_lease| {
             let key = "k".into();
             let value = value.into();
-            put_op(pb::PutRequest { key, value, lease, ignore_value, ignore_lease, prev_kv: false })
+            put_op(pb::PutRequest {
+                key,
+                value,
+                lease,
+                ignore_value,
+                ignore_lease,
+                prev_kv: false,
+            })
         };
-        assert_eq!(put("v", 0, true, false).unwrap_err(), RpcError::VALUE_PROVIDED);
-        assert_eq!(put("", 7, false, true).unwrap_err(), RpcError::LEASE_PROVIDED);
+        assert_eq!(
+            put("v", 0, true, false).unwrap_err(),
+            RpcError::VALUE_PROVIDED
+        );
+        assert_eq!(
+            put("", 7, false, true).unwrap_err(),
+            RpcError::LEASE_PROVIDED
+        );
         assert!(put("", 7, true, false).is_ok());
     }
 }

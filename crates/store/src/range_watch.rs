@@ -49,7 +49,11 @@ impl Store {
     ) -> Result<RangeWatcher, OpenError> {
         let oldest = Revision(self.compacted().0 - 1);
         if after < oldest {
-            return Err(Compacted { requested: after, oldest }.into());
+            return Err(Compacted {
+                requested: after,
+                oldest,
+            }
+            .into());
         }
         let mut watcher = RangeWatcher {
             store: self.clone(),
@@ -173,7 +177,12 @@ impl RangeWatcher {
     fn join(&mut self, collection: Arc<Collection>) -> Result<(), OpenError> {
         let (interest, filters) = interest(&self.range, collection.prefix());
         let watcher = collection.watch(self.after.max(self.through), interest)?;
-        self.parts.push(Part { collection, watcher, filters, held: VecDeque::new() });
+        self.parts.push(Part {
+            collection,
+            watcher,
+            filters,
+            held: VecDeque::new(),
+        });
         Ok(())
     }
 

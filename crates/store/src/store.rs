@@ -166,7 +166,9 @@ impl Store {
         directory.by_prefix.insert(prefix, collection.clone());
         self.made.store(directory.by_id.len(), Ordering::SeqCst);
         drop(directory);
-        std::mem::take(&mut *lock(&self.expecting)).into_iter().for_each(Waker::wake);
+        std::mem::take(&mut *lock(&self.expecting))
+            .into_iter()
+            .for_each(Waker::wake);
         (collection, true)
     }
 

@@ -18,13 +18,23 @@ impl Wake for Woken {
 }
 
 fn store(log: bool) -> Arc<Store> {
-    let collections = CollectionConfig { keep_until_compacted: true, ..CollectionConfig::default() };
-    Arc::new(Store::new(StoreConfig { log, collections, ..StoreConfig::default() }))
+    let collections = CollectionConfig {
+        keep_until_compacted: true,
+        ..CollectionConfig::default()
+    };
+    Arc::new(Store::new(StoreConfig {
+        log,
+        collections,
+        ..StoreConfig::default()
+    }))
 }
 
 fn put(store: &Store, keys: &[&str]) -> i64 {
     let put = |key: &&str| Op::Put(PutOp::new(key.to_string(), "v"));
-    let txn = Txn { then: keys.iter().map(put).collect(), ..Txn::default() };
+    let txn = Txn {
+        then: keys.iter().map(put).collect(),
+        ..Txn::default()
+    };
     store.txn(&txn).unwrap().revision.0
 }
 
@@ -34,7 +44,10 @@ fn range(start: &str, end: &str) -> KeyRange {
         "\0" => End::Unbounded,
         end => End::Before(Bytes::from(end.to_owned())),
     };
-    KeyRange { start: Bytes::from(start.to_owned()), end }
+    KeyRange {
+        start: Bytes::from(start.to_owned()),
+        end,
+    }
 }
 
 /// Everything there is to deliver now, and how far that reaches.
@@ -56,17 +69,25 @@ fn drain(watcher: &mut RangeWatcher, woken: &Arc<Woken>, max: usize) -> Vec<Watc
 
 fn seen(items: &[WatchItem]) -> Vec<(i64, String)> {
     let key = |item: &WatchItem| String::from_utf8(item.key.to_vec()).unwrap();
-    items.iter().map(|item| (item.revision.0, key(item))).collect()
+    items
+        .iter()
+        .map(|item| (item.revision.0, key(item)))
+        .collect()
 }
 
 #[test]
 fn what_one_collection_has_waits_for_what_another_has_not_yet() {
     let store = store(true);
     store.reserve(Revision(1000));
-    let memory = CollectionConfig { durability: Durability::Memory, ..CollectionConfig::default() };
+    let memory = CollectionConfig {
+        durability: Durability::Memory,
+        ..CollectionConfig::default()
+    };
     store.collection("/registry/leases/", memory);
     let woken = Arc::new(Woken::default());
-    let mut watcher = store.watch_range(range("/registry/", "/registry0"), Revision(1)).unwrap();
+    let mut watcher = store
+        .watch_range(range("/registry/", "/registry0"), Revision(1))
+        .unwrap();
     // The node at 2 waits for the log; the lease at 3 is visible at once, and has to wait with it.
     put(&store, &["/registry/nodes/n"]);
     put(&store, &["/registry/leases/l"]);
@@ -78,7 +99,13 @@ fn what_one_collection_has_waits_for_what_another_has_not_yet() {
     store.set_durable(Revision(3));
     assert!(woken.0.load(Ordering::SeqCst) > before);
     let items = drain(&mut watcher, &woken, 10);
-    assert_eq!(seen(&items), [(2, "/registry/nodes/n".into()), (3, "/registry/leases/l".into())]);
+    assert_eq!(
+        seen(&items),
+        [
+            (2, "/registry/nodes/n".into()),
+            (3, "/registry/leases/l".into())
+        ]
+    );
     assert_eq!(watcher.progress(), Revision(3));
 }
 
@@ -86,11 +113,16 @@ fn what_one_collection_has_waits_for_what_another_has_not_yet() {
 fn one_that_waits_for_a_write_it_does_not_want_is_woken_by_it() {
     let store = store(true);
     store.reserve(Revision(1000));
-    let memory = CollectionConfig { durability: Durability::Memory, ..CollectionConfig::default() };
+    let memory = CollectionConfig {
+        durability: Durability::Memory,
+        ..CollectionConfig::default()
+    };
     store.collection("/registry/leases/", memory);
     let woken = Arc::new(Woken::default());
     // Of the nodes only m to p are wanted, but all of them are in the way of the lease.
-    let mut watcher = store.watch_range(range("/registry/leases/", "/registry/nodes/p"), Revision(1)).unwrap();
+    let mut watcher = store
+        .watch_range(range("/registry/leases/", "/registry/nodes/p"), Revision(1))
+        .unwrap();
     put(&store, &["/registry/nodes/z"]);
     put(&store, &["/registry/leases/l"]);
     assert!(drain(&mut watcher, &woken, 10).is_empty());
@@ -98,19 +130,36 @@ fn one_that_waits_for_a_write_it_does_not_want_is_woken_by_it() {
     store.drain_log(&mut Vec::new());
     store.set_durable(Revision(3));
     assert!(woken.0.load(Ordering::SeqCst) > before);
-    assert_eq!(seen(&drain(&mut watcher, &woken, 10)), [(3, "/registry/leases/l".into())]);
+    assert_eq!(
+        seen(&drain(&mut watcher, &woken, 10)),
+        [(3, "/registry/leases/l".into())]
+    );
 }
 
 #[test]
 fn a_collection_that_is_made_later_belongs_to_it() {
     let store = store(false);
     let woken = Arc::new(Woken::default());
-    let mut watcher = store.watch_range(range("/registry/", "/registry0"), Revision(1)).unwrap();
+    let mut watcher = store
+        .watch_range(range("/registry/", "/registry0"), Revision(1))
+        .unwrap();
     assert!(drain(&mut watcher, &woken, 10).is_empty());
-    assert_eq!(put(&store, &["/registry/pods/p", "/registry/nodes/n", "/other/x"]), 2);
+    assert_eq!(
+        put(
+            &store,
+            &["/registry/pods/p", "/registry/nodes/n", "/other/x"]
+        ),
+        2
+    );
     assert!(woken.0.load(Ordering::SeqCst) > 0);
     let items = drain(&mut watcher, &woken, 1);
-    assert_eq!(seen(&items), [(2, "/registry/pods/p".into()), (2, "/registry/nodes/n".into())]);
+    assert_eq!(
+        seen(&items),
+        [
+            (2, "/registry/pods/p".into()),
+            (2, "/registry/nodes/n".into())
+        ]
+    );
 }
 
 #[test]
@@ -122,11 +171,18 @@ fn what_was_compacted_cannot_be_watched_and_what_is_left_can() {
     store.compact(Revision(4)).unwrap();
     let whole = || range("/registry/", "/registry0");
     assert!(store.watch_range(whole(), Revision(2)).is_err());
-    assert!(store.watch_range(range("nothing", ""), Revision(2)).is_err());
+    assert!(
+        store
+            .watch_range(range("nothing", ""), Revision(2))
+            .is_err()
+    );
     let mut watcher = store.watch_range(whole(), Revision(3)).unwrap();
     // Made after the compaction, from before it: nothing can have happened there.
     put(&store, &["/registry/nodes/n"]);
-    let revisions: Vec<i64> = drain(&mut watcher, &Arc::default(), 2).iter().map(|item| item.revision.0).collect();
+    let revisions: Vec<i64> = drain(&mut watcher, &Arc::default(), 2)
+        .iter()
+        .map(|item| item.revision.0)
+        .collect();
     assert_eq!(revisions, [4, 5, 6, 7]);
 }
 
@@ -149,10 +205,27 @@ fn the_log_says_when_what_takes_no_revision_is_kept() {
 }
 
 const KEYS: [&str; 10] = [
-    "a", "/registry/pods/a", "/registry/pods/b", "/registry/pods/ns/c", "/registry/nodes/a", "/registry/nodes/b",
-    "/registry/", "/registry/x.io/w/a", "/registry/x.io/v/b", "z",
+    "a",
+    "/registry/pods/a",
+    "/registry/pods/b",
+    "/registry/pods/ns/c",
+    "/registry/nodes/a",
+    "/registry/nodes/b",
+    "/registry/",
+    "/registry/x.io/w/a",
+    "/registry/x.io/v/b",
+    "z",
 ];
-const ENDS: [&str; 8] = ["", "\0", "/registry0", "/registry/pods0", "/registry/pods/b", "/registry/nodes/b", "b", "zz"];
+const ENDS: [&str; 8] = [
+    "",
+    "\0",
+    "/registry0",
+    "/registry/pods0",
+    "/registry/pods/b",
+    "/registry/nodes/b",
+    "b",
+    "zz",
+];
 
 proptest! {
     /// Random transactions, watches of random ranges from random places, read in random portions: each sees exactly

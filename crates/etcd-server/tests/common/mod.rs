@@ -32,7 +32,8 @@ impl TempDir {
     pub fn new() -> TempDir {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("megaplane-etcd-{}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("megaplane-etcd-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         TempDir(path)
     }
@@ -59,7 +60,11 @@ impl Ours {
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let thread = std::thread::spawn(move || server.run(stopped).unwrap());
-        Ours { address, stop, thread: Some(thread) }
+        Ours {
+            address,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     pub fn in_memory() -> Ours {
@@ -104,7 +109,9 @@ impl RealEtcd {
     /// None, and says so, when no etcd was named. One that was named must work.
     pub async fn start() -> Option<RealEtcd> {
         let Some(binary) = std::env::var_os("MEGAPLANE_ETCD") else {
-            eprintln!("not compared with a real etcd: MEGAPLANE_ETCD names none (./test and scripts/fetch-etcd do)");
+            eprintln!(
+                "not compared with a real etcd: MEGAPLANE_ETCD names none (./test and scripts/fetch-etcd do)"
+            );
             return None;
         };
         let binary = Path::new(&binary).to_owned();
@@ -113,26 +120,59 @@ impl RealEtcd {
         let url = format!("http://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
         let process = Command::new(&binary)
-            .args(["--name", "real", "--log-level", "error", "--unsafe-no-fsync", "--data-dir"])
+            .args([
+                "--name",
+                "real",
+                "--log-level",
+                "error",
+                "--unsafe-no-fsync",
+                "--data-dir",
+            ])
             .arg(&dir.0)
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args([
+                "--listen-client-urls",
+                &url,
+                "--advertise-client-urls",
+                &url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
             .args(["--initial-cluster", &format!("real={peer}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("MEGAPLANE_ETCD={} does not run: {error}", binary.display()));
-        let etcd = RealEtcd { url, process, _dir: dir };
+            .unwrap_or_else(|error| {
+                panic!("MEGAPLANE_ETCD={} does not run: {error}", binary.display())
+            });
+        let etcd = RealEtcd {
+            url,
+            process,
+            _dir: dir,
+        };
         for _ in 0..300 {
-            if let Ok(channel) = Endpoint::from_shared(etcd.url.clone()).unwrap().connect().await {
-                let range = pb::RangeRequest { key: "x".into(), ..Default::default() };
+            if let Ok(channel) = Endpoint::from_shared(etcd.url.clone())
+                .unwrap()
+                .connect()
+                .await
+            {
+                let range = pb::RangeRequest {
+                    key: "x".into(),
+                    ..Default::default()
+                };
                 if KvClient::new(channel).range(range).await.is_ok() {
                     return Some(etcd);
                 }
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("MEGAPLANE_ETCD={} does not answer within 30 s", binary.display());
+        panic!(
+            "MEGAPLANE_ETCD={} does not answer within 30 s",
+            binary.display()
+        );
     }
 }
 
@@ -144,7 +184,11 @@ impl Drop for RealEtcd {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Clients of one server.
@@ -158,7 +202,11 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(url: &str) -> Client {
-        let channel = Endpoint::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
+        let channel = Endpoint::from_shared(url.to_owned())
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         let max = 1 << 30;
         Client {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(max),
@@ -175,7 +223,14 @@ impl Client {
             value: value.to_owned().into(),
             ..Default::default()
         };
-        self.kv.put(put).await.unwrap().into_inner().header.unwrap().revision
+        self.kv
+            .put(put)
+            .await
+            .unwrap()
+            .into_inner()
+            .header
+            .unwrap()
+            .revision
     }
 
     pub async fn delete(&mut self, key: &str, range_end: &str) -> i64 {
@@ -184,25 +239,44 @@ impl Client {
             range_end: range_end.to_owned().into(),
             prev_kv: false,
         };
-        self.kv.delete_range(delete).await.unwrap().into_inner().header.unwrap().revision
+        self.kv
+            .delete_range(delete)
+            .await
+            .unwrap()
+            .into_inner()
+            .header
+            .unwrap()
+            .revision
     }
 
     pub async fn get(&mut self, key: &str) -> Option<mvccpb::KeyValue> {
-        let range = pb::RangeRequest { key: key.to_owned().into(), ..Default::default() };
+        let range = pb::RangeRequest {
+            key: key.to_owned().into(),
+            ..Default::default()
+        };
         self.kv.range(range).await.unwrap().into_inner().kvs.pop()
     }
 
     pub fn watches(&mut self, name: &'static str) -> Watches {
         let (requests, receiver) = mpsc::channel(1024);
         let responses = Responses::Waiting(self.watch.clone(), Some(receiver));
-        Watches { name, requests, responses, events: BTreeMap::new(), controls: Vec::new() }
+        Watches {
+            name,
+            requests,
+            responses,
+            events: BTreeMap::new(),
+            controls: Vec::new(),
+        }
     }
 }
 
 /// etcd answers a watch stream only once it has a first request.
 #[derive(Debug)]
 enum Responses {
-    Waiting(WatchClient<Channel>, Option<mpsc::Receiver<pb::WatchRequest>>),
+    Waiting(
+        WatchClient<Channel>,
+        Option<mpsc::Receiver<pb::WatchRequest>>,
+    ),
     Open(Box<tonic::Streaming<pb::WatchResponse>>),
 }
 
@@ -219,7 +293,12 @@ pub struct Watches {
 
 impl Watches {
     pub async fn send(&self, request: RequestUnion) {
-        self.requests.send(pb::WatchRequest { request_union: Some(request) }).await.unwrap();
+        self.requests
+            .send(pb::WatchRequest {
+                request_union: Some(request),
+            })
+            .await
+            .unwrap();
     }
 
     pub async fn create(&self, request: pb::WatchCreateRequest) {
@@ -227,7 +306,8 @@ impl Watches {
     }
 
     pub async fn ask_progress(&self) {
-        self.send(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})).await;
+        self.send(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}))
+            .await;
     }
 
     /// The next answer; filed, too.
@@ -238,13 +318,21 @@ impl Watches {
             let opened = opened.expect("a watch stream does not open").unwrap();
             self.responses = Responses::Open(Box::new(opened.into_inner()));
         }
-        let Responses::Open(responses) = &mut self.responses else { unreachable!() };
+        let Responses::Open(responses) = &mut self.responses else {
+            unreachable!()
+        };
         let next = tokio::time::timeout(PATIENCE * 2, responses.message()).await;
-        let response = next.expect("the watch stream is silent").unwrap().expect("the watch stream has ended");
+        let response = next
+            .expect("the watch stream is silent")
+            .unwrap()
+            .expect("the watch stream has ended");
         if response.events.is_empty() {
             self.controls.push(response.clone());
         }
-        self.events.entry(response.watch_id).or_default().extend(response.events.iter().cloned());
+        self.events
+            .entry(response.watch_id)
+            .or_default()
+            .extend(response.events.iter().cloned());
         response
     }
 
@@ -258,25 +346,38 @@ impl Watches {
 
     /// Whether a watch of this name was ended.
     pub fn has_ended(&self, id: i64) -> bool {
-        self.controls.iter().any(|response| response.canceled && response.watch_id == id)
+        self.controls
+            .iter()
+            .any(|response| response.canceled && response.watch_id == id)
     }
 
     /// Reads on until every one of these watches has seen the put of "last" to its key.
     pub async fn until_keys(&mut self, last: &BTreeMap<i64, String>) {
         let seen = |events: Option<&Vec<mvccpb::Event>>, key: &str| {
-            events.into_iter().flatten().any(|event| is_last(event, key))
+            events
+                .into_iter()
+                .flatten()
+                .any(|event| is_last(event, key))
         };
-        while let Some(missing) = last.iter().find(|(id, key)| !self.has_ended(**id) && !seen(self.events.get(id), key)) {
+        while let Some(missing) = last
+            .iter()
+            .find(|(id, key)| !self.has_ended(**id) && !seen(self.events.get(id), key))
+        {
             tokio::time::timeout(PATIENCE, self.next())
                 .await
-                .unwrap_or_else(|_| panic!("{}: watch {missing:?} misses its last event", self.name));
+                .unwrap_or_else(|_| {
+                    panic!("{}: watch {missing:?} misses its last event", self.name)
+                });
         }
     }
 }
 
 /// Whether this is the put by which a test marks the end.
 pub fn is_last(event: &mvccpb::Event, key: &str) -> bool {
-    event.kv.as_ref().is_some_and(|kv| kv.key == key.as_bytes() && &kv.value[..] == b"last")
+    event
+        .kv
+        .as_ref()
+        .is_some_and(|kv| kv.key == key.as_bytes() && &kv.value[..] == b"last")
 }
 
 /// Pseudo-random numbers from a seed (xorshift64*).

@@ -1,0 +1,114 @@
+//! etcd's own command line against us. Needs the `etcdctl` beside the etcd that `MEGAPLANE_ETCD` names.
+
+mod common;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use common::Ours;
+
+struct Etcdctl {
+    binary: PathBuf,
+    endpoint: String,
+}
+
+impl Etcdctl {
+    /// Runs it; answers whether it succeeded and what it printed.
+    fn run(&self, arguments: &[&str], input: &str) -> (bool, String) {
+        let mut child = Command::new(&self.binary)
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.endpoint])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not run: {error}", self.binary.display()));
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    }
+
+    /// Runs it; it must succeed.
+    fn good(&self, arguments: &[&str]) -> String {
+        let (is_good, text) = self.run(arguments, "");
+        assert!(is_good, "{arguments:?}: {text}");
+        text
+    }
+
+    /// Runs it; it must fail.
+    fn bad(&self, arguments: &[&str]) -> String {
+        let (is_good, text) = self.run(arguments, "");
+        assert!(!is_good, "{arguments:?}: {text}");
+        text
+    }
+}
+
+#[test]
+fn etcds_own_command_line_finds_an_etcd() {
+    let Some(etcd) = std::env::var_os("MEGAPLANE_ETCD") else {
+        eprintln!(
+            "not tried with etcdctl: MEGAPLANE_ETCD names no etcd (./test and scripts/fetch-etcd do)"
+        );
+        return;
+    };
+    let ours = Ours::in_memory();
+    let ctl = Etcdctl {
+        binary: PathBuf::from(etcd).with_file_name("etcdctl"),
+        endpoint: ours.address.to_string(),
+    };
+    assert_eq!(ctl.good(&["put", "foo", "bar"]), "OK\n");
+    assert_eq!(ctl.good(&["get", "foo"]), "foo\nbar\n");
+    assert_eq!(ctl.good(&["put", "/registry/pods/a", "1"]), "OK\n");
+    assert_eq!(
+        ctl.good(&["get", "/registry/", "--prefix", "--keys-only"]),
+        "/registry/pods/a\n\n"
+    );
+    assert_eq!(ctl.good(&["del", "foo", "--prev-kv"]), "1\nfoo\nbar\n");
+    let txn = ctl.run(&["txn"], "mod(\"x\") = \"0\"\n\nput x 1\n\nget x\n\n");
+    assert_eq!(txn, (true, "SUCCESS\n\nOK\n".into()));
+    let granted = ctl.good(&["lease", "grant", "60"]);
+    let lease = granted.split(' ').nth(1).unwrap();
+    ctl.good(&["put", "leased", "v", "--lease", lease]);
+    assert!(
+        ctl.good(&["lease", "timetolive", lease, "--keys"])
+            .contains("attached keys([leased])")
+    );
+    assert!(
+        ctl.good(&["lease", "keep-alive", "--once", lease])
+            .contains("keepalived with TTL(60)")
+    );
+    assert!(ctl.good(&["lease", "list"]).contains(lease));
+    assert!(ctl.good(&["lease", "revoke", lease]).contains("revoked"));
+    assert_eq!(ctl.good(&["get", "leased"]), "");
+    assert_eq!(ctl.good(&["compaction", "4"]), "compacted revision 4\n");
+    assert!(
+        ctl.bad(&["compaction", "4"])
+            .contains("mvcc: required revision has been compacted")
+    );
+    assert!(
+        ctl.bad(&["get", "x", "--rev", "99"])
+            .contains("mvcc: required revision is a future revision")
+    );
+    assert!(
+        ctl.good(&["endpoint", "status"])
+            .contains(etcd_server::ETCD_VERSION)
+    );
+    assert!(ctl.good(&["endpoint", "health"]).contains("is healthy"));
+    assert!(ctl.good(&["member", "list"]).contains("started, default"));
+    assert_eq!(ctl.good(&["alarm", "list"]), "");
+    assert!(ctl.good(&["defrag"]).contains("Finished defragmenting"));
+    assert!(
+        ctl.bad(&["user", "add", "u:p"])
+            .contains("authentication is not enabled")
+    );
+    // Its lock and election are made of leases, transactions and watches.
+    assert!(ctl.good(&["lock", "l", "echo", "held"]).contains("held"));
+}
