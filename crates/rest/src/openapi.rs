@@ -176,7 +176,8 @@ impl OpenApi {
         match json_only(accept) {
             Ok(()) => Ok(self.v2().reply(JSON, if_none_match)),
             Err(_) if takes_v2_protobuf(accept) => {
-                Ok(Reply::full(200, V2_PROTOBUF, self.v2_protobuf_head()).with_header("vary", "Accept"))
+                Ok(Reply::full(200, V2_PROTOBUF, self.v2_protobuf_head())
+                    .with_header("vary", "Accept"))
             }
             Err(error) => Err(error),
         }
@@ -245,7 +246,13 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 fn takes_v2_protobuf(accept: &str) -> bool {
     accept
         .split(',')
-        .map(|part| part.split(';').next().unwrap_or_default().trim().replace('@', "."))
+        .map(|part| {
+            part.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .replace('@', ".")
+        })
         .any(|media| media == V2_PROTOBUF)
 }
 

@@ -104,7 +104,10 @@ fn check(set: &Value, findings: &mut Findings) {
 /// Upstream leaves the pod's spec to the pods themselves: containers mount claims, which are no volumes of the template.
 fn check_template(set: &Value, path: &FieldPath, findings: &mut Findings) {
     let template = tree::get(set, "spec.template").unwrap_or(&Value::Null);
-    findings.labels(&path.child("labels"), tree::get(template, "metadata.labels"));
+    findings.labels(
+        &path.child("labels"),
+        tree::get(template, "metadata.labels"),
+    );
     if let Some(annotations) = tree::map(template, "metadata.annotations") {
         metadata::check_annotations(annotations, &path.child("annotations"), findings);
     }
