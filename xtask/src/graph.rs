@@ -22,13 +22,14 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
         "cores",
         &["store", "registry", "placement", "reconcile"],
     ),
-    (Floor::Edge, "edges", &["wal", "rest"]),
+    (Floor::Edge, "edges", &["wal", "rest", "etcd-wire"]),
     (
         Floor::Shell,
         "shells",
         &[
             "client",
             "apiserver",
+            "etcd-server",
             "scheduler",
             "controllers",
             "fleet",

@@ -16,7 +16,9 @@ use crate::probes::{self, version_info};
 use crate::select::Selection;
 use crate::state::{Served, State};
 use crate::write::{Address, Mode};
-use crate::{body, encode, metrics, patch, read, reviews, subresource, watching, write};
+use crate::{
+    body, components, encode, metrics, patch, read, reviews, subresource, watching, write,
+};
 
 /// Who our own components are: in process there is no certificate to read it from.
 const SYSTEM_USER: &str = "system:megaplane";
@@ -220,6 +222,9 @@ async fn resource(
         ));
     }
     if let Some(reply) = reviews::answer(request, user, target)? {
+        return Ok(reply);
+    }
+    if let Some(reply) = components::answer(state, request, target)? {
         return Ok(reply);
     }
     let served = state

@@ -14,6 +14,7 @@ mod allocate;
 mod api;
 mod body;
 mod bootstrap;
+mod components;
 mod deleting;
 mod encode;
 mod event_lease;

@@ -294,6 +294,19 @@ async fn read(
             }
         },
     };
+    if parts
+        .headers
+        .keys()
+        .any(|name| name.as_str().starts_with("impersonate-"))
+    {
+        // To take the request for the sender's own would be worse than to refuse it.
+        let error = ApiError::new(
+            403,
+            meta::Reason::Forbidden,
+            "impersonation is not served by this release",
+        );
+        return Err(Box::new(Reply::error(&error)));
+    }
     let header = |name: &str| {
         parts
             .headers

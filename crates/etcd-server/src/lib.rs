@@ -15,8 +15,14 @@
 //! users and roles (their calls answer "authentication is not enabled"), locks and elections (`v3lockpb`,
 //! `v3electionpb`), reflection, the JSON gateway, RangeStream.
 //!
-//! Differs from etcd, knowingly: `HashKV` is a checksum of our own; a quota holds for each collection, not for all
-//! together, and raises no alarm; after a restart, history before the newest snapshot of the log is compacted.
+//! Differs from etcd, knowingly:
+//! - `Hash` and `HashKV` are checksums of our own;
+//! - a quota holds for each collection, not for all together, and raises no alarm;
+//! - after a restart, history before the newest snapshot of the log is compacted;
+//! - a key that one transaction both deletes and puts is always refused as written twice; etcd overlooks deletions
+//!   without an end (`range_end` a zero byte) and some deep inside;
+//! - a sort target without a sort order sorts before the limit cuts, not after;
+//! - several progress requests that wait together get one answer.
 
 mod api;
 mod auth;

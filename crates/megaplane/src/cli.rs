@@ -39,6 +39,13 @@ Examples:
 
 Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Events excepted, which are made again).")]
     Up(UpOptions),
+    /// Run a store that speaks etcd's v3 API (first slice; what is not there yet is in docs/limits.md)
+    #[command(after_help = "\
+Examples:
+  megaplane store --data-dir /var/lib/megaplane-store
+  megaplane store --listen-client-urls http://127.0.0.1:2379 --durability /registry/events/=memory
+  ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 put a b")]
+    Store(crate::store_command::StoreOptions),
     /// Measure: one benchmark by name, or the list of them
     #[command(after_help = "\
 Examples:

@@ -6,6 +6,7 @@ mod census;
 mod cli;
 mod paths;
 mod screen;
+mod store_command;
 mod threads;
 mod up;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match cli.command {
         cli::Command::Up(options) => up::run(&options),
+        cli::Command::Store(options) => store_command::run(&options),
         cli::Command::Bench(options) => bench::run(&options.into()).map_err(Into::into),
         cli::Command::Version { json } => {
             version(json);

@@ -30,3 +30,18 @@ pub fn raise_file_limit() -> u64 {
         Err(_) => limit.current.unwrap_or(u64::MAX),
     }
 }
+
+/// Ready when this process is asked to end (SIGINT, SIGTERM).
+pub async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
