@@ -227,7 +227,8 @@ fn is_stored(resource: &Resource) -> bool {
     resource.verbs.contains(&"get") && resource.verbs.contains(&"create")
 }
 
-/// The key prefix of a resource, in kube-apiserver's layout: `/registry/pods/`, `/registry/deployments.apps/`.
+/// The key prefix of a resource: `/registry/pods/`, `/registry/deployments.apps/`. A layout of our own: kube-apiserver's
+/// leaves the group out and names some kinds otherwise (`/registry/deployments/`, `/registry/minions/`).
 fn prefix(resource: &Resource) -> String {
     if resource.group.is_empty() {
         format!("/registry/{}/", resource.resource)
