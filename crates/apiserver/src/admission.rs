@@ -104,13 +104,8 @@ fn mutate_created(
     registry::admission::admit_create(served.resource, object, &found)
 }
 
-/// Hook for rules on updates that look at other objects; today a PriorityClass value only.
-pub fn validate_updated(
-    _state: &State,
-    served: &Served,
-    old: &Value,
-    update: &Update,
-) -> Result<(), ApiError> {
+/// Rules on updates: the value of a PriorityClass is for ever (k8s Priority plugin).
+pub fn validate_updated(served: &Served, old: &Value, update: &Update) -> Result<(), ApiError> {
     if served.resource.resource == "priorityclasses"
         && let Update::Store(new) = update
         && new["value"] != old["value"]

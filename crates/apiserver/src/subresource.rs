@@ -106,24 +106,19 @@ async fn put_scale(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
     let user = &call.user.name;
     let outcome = call
         .state
-        .modify(
-            call.address(Some("scale")),
-            call.mode(query),
-            None,
-            |_, old| {
-                let scale = match &sent {
-                    Some(scale) => scale.clone(),
-                    None => patched_scale(
-                        call,
-                        &registry::scale_of(call.served.resource, old)?,
-                        &expected,
-                    )?,
-                };
-                with_context(user, |context| {
-                    registry::with_scale(call.served.resource, old, &scale, context)
-                })
-            },
-        )
+        .modify(call.address(Some("scale")), call.mode(query), None, |old| {
+            let scale = match &sent {
+                Some(scale) => scale.clone(),
+                None => patched_scale(
+                    call,
+                    &registry::scale_of(call.served.resource, old)?,
+                    &expected,
+                )?,
+            };
+            with_context(user, |context| {
+                registry::with_scale(call.served.resource, old, &scale, context)
+            })
+        })
         .await?;
     let object = call
         .served
@@ -169,7 +164,7 @@ async fn bind(call: &Call<'_>, query: &Query) -> Result<Reply, ApiError> {
             call.address(Some("binding")),
             call.mode(query),
             None,
-            |_, pod| {
+            |pod| {
                 with_context(user, |context| registry::bind(pod, &binding, context))
                     .map(Update::Store)
             },
@@ -266,7 +261,7 @@ async fn spend_budget(call: &Call<'_>, pod: &Value, query: &Query) -> Result<(),
         namespace: call.namespace,
         name,
     };
-    let spend = |_: &_, budget: &Value| match with_context(user, |context| {
+    let spend = |budget: &Value| match with_context(user, |context| {
         registry::prepare_eviction(pod, &[budget], context)
     })? {
         Eviction::Spend(spent) => Ok(Update::Store(spent)),

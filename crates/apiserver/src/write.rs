@@ -156,12 +156,12 @@ impl State {
         create_missing: Option<Value>,
     ) -> Result<Outcome, ApiError> {
         let served = at.served;
-        self.modify(at, mode, create_missing, |state, old| {
+        self.modify(at, mode, create_missing, |old| {
             let new = next(old)?;
             let update = with_context(mode.user, |context| {
                 registry::prepare_update(served.resource, at.subresource, old, new, context)
             })?;
-            admission::validate_updated(state, served, old, &update)?;
+            admission::validate_updated(served, old, &update)?;
             Ok(update)
         })
         .await
@@ -173,7 +173,7 @@ impl State {
         at: Address<'_>,
         mode: Mode<'_>,
         mut create_missing: Option<Value>,
-        mut decide: impl FnMut(&State, &Value) -> Result<Update, ApiError>,
+        mut decide: impl FnMut(&Value) -> Result<Update, ApiError>,
     ) -> Result<Outcome, ApiError> {
         let served = at.served;
         let key = served.key(at.namespace, at.name);
@@ -187,7 +187,7 @@ impl State {
                 return Err(ApiError::not_found(&served.group_resource(), at.name));
             };
             let old = served.decode(&record.value, record.mod_revision)?;
-            let decision = match decide(self, &old) {
+            let decision = match decide(&old) {
                 Ok(decision) => decision,
                 Err(error) => {
                     // The refusal rests on what was read.

@@ -95,8 +95,9 @@ impl WatchStream {
 }
 
 fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
-    let (kind, object) = split(frame)
-        .ok_or_else(|| ClientError::Transport("a watch event cannot be read".into()))?;
+    let (kind, object) = schema::envelope::watch_event(frame).map_err(|error| {
+        ClientError::Transport(format!("a watch event cannot be read: {error}"))
+    })?;
     let object = decode_object(object)?;
     Ok(match kind {
         "ADDED" => WatchEvent::Added(object),
@@ -115,72 +116,4 @@ fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
             )));
         }
     })
-}
-
-/// Type and object of a `WatchEvent` message: field 1 is the type, field 2 a RawExtension whose field 1 is the object.
-fn split(frame: &[u8]) -> Option<(&str, &[u8])> {
-    let (mut kind, mut object) = ("", [].as_slice());
-    let mut rest = frame;
-    while !rest.is_empty() {
-        let (field, value, after) = field(rest)?;
-        match field {
-            1 => kind = std::str::from_utf8(value).ok()?,
-            2 => object = field_of(value, 1)?,
-            _ => {}
-        }
-        rest = after;
-    }
-    Some((kind, object))
-}
-
-fn field_of(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
-    while !message.is_empty() {
-        let (number, value, after) = field(message)?;
-        if number == wanted {
-            return Some(value);
-        }
-        message = after;
-    }
-    None
-}
-
-/// The first field of a message, which must be length-delimited as all of these are.
-fn field(message: &[u8]) -> Option<(u64, &[u8], &[u8])> {
-    let (tag, rest) = varint(message)?;
-    if tag & 7 != 2 {
-        return None;
-    }
-    let (length, rest) = varint(rest)?;
-    let (value, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    Some((tag >> 3, value, after))
-}
-
-fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    for (place, byte) in bytes.iter().enumerate().take(10) {
-        value |= u64::from(byte & 0x7f) << (7 * place).min(63);
-        if byte & 0x80 == 0 {
-            return Some((value, &bytes[place + 1..]));
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_split_and_damage_is_told() {
-        let frame = b"\x0a\x05ADDED\x12\x05\x0a\x03abc";
-        assert_eq!(split(frame), Some(("ADDED", b"abc".as_slice())));
-        for cut in 1..frame.len() {
-            let part = split(&frame[..cut]);
-            assert!(
-                part.is_none() || part == Some(("ADDED", b"".as_slice())),
-                "{cut}"
-            );
-        }
-        assert_eq!(split(b"\x08\x01"), None);
-    }
 }
