@@ -22,7 +22,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
         "cores",
         &["store", "registry", "placement", "reconcile"],
     ),
-    (Floor::Edge, "edges", &["wal", "rest", "etcd-wire"]),
+    (Floor::Edge, "edges", &["wal", "rest", "etcd-wire", "bbolt"]),
     (
         Floor::Shell,
         "shells",
