@@ -51,3 +51,6 @@ pub const KEYS_MAX: usize = u32::MAX as usize - 1;
 
 /// Time marks in a history window: one a second for an hour, then coarser.
 pub const TIME_MARKS_MAX: usize = 3600;
+
+/// Changes a reader of all versions holds, over all collections: 64 Ki of about 150 bytes are 10 MB.
+pub const VERSIONS_BUFFERED_MAX: usize = 64 << 10;

@@ -84,10 +84,10 @@ impl Store {
         let state = collection.lock();
         let durability = state.config.durability;
         let is_wanted = durability.is_logged() == (cursor.scope == SnapshotScope::Logged);
-        let mut page: Vec<(Arc<[u8]>, Version)> = Vec::new();
+        let mut page: Vec<(Arc<[u8]>, Version, u32)> = Vec::new();
         let next = if is_wanted {
             state.page(&cursor.from, None, i64::MAX, |key, version| {
-                page.push((key.clone(), version.clone()));
+                page.push((key.clone(), version.clone(), state.latest_sub(key)));
                 true
             })
         } else {
@@ -97,7 +97,7 @@ impl Store {
         let prefix = collection.prefix();
         out.extend(
             page.iter()
-                .map(|(key, version)| item(prefix, durability, key, version)),
+                .map(|(key, version, sub)| item(prefix, durability, key, version, *sub)),
         );
         match next {
             Some(next) => cursor.from = next,
@@ -121,7 +121,13 @@ impl Store {
     }
 }
 
-fn item(prefix: &Bytes, durability: Durability, key: &[u8], version: &Version) -> LogRecord {
+fn item(
+    prefix: &Bytes,
+    durability: Durability,
+    key: &[u8],
+    version: &Version,
+    sub: u32,
+) -> LogRecord {
     LogRecord {
         revision: Revision(version.modified),
         durability,
@@ -133,7 +139,7 @@ fn item(prefix: &Bytes, durability: Durability, key: &[u8], version: &Version) -
             version: version.version(),
             lease: LeaseId(version.lease),
             tags: version.tags().collect(),
-            sub: 0,
+            sub,
         },
     }
 }
@@ -286,6 +292,7 @@ impl Collection {
         } else if is_gone {
             state.forget(number);
         } else {
+            state.set_base_sub(number, sub);
             state.raise_floor(revision);
         }
     }
