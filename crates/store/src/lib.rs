@@ -33,6 +33,7 @@ mod names;
 mod range_watch;
 mod records;
 mod restore;
+mod settings;
 mod shared;
 mod state;
 mod store;

@@ -37,6 +37,12 @@ pub const TAGS_MAX: usize = 64;
 /// Collections that are made on demand by keys; later prefixes share the default collection.
 pub const COLLECTIONS_MAX: usize = 16 << 10;
 
+/// Bytes the name of a setting may have.
+pub const SETTING_NAME_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of all settings together: 100,000 users of 600 bytes are 60 MB.
+pub const SETTINGS_BYTES_MAX: usize = 64 << 20;
+
 /// Leases at once: 10^7 of about 200 bytes are 2 GB.
 pub const LEASES_MAX: usize = 10_000_000;
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Which collections a snapshot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotScope {
-    /// Those that are logged, and the leases: what the log is truncated for.
+    /// Those that are logged, the leases and the settings: what the log is truncated for.
     Logged,
     /// Those that are not: what a clean shutdown keeps.
     Memory,
@@ -76,6 +76,15 @@ impl Store {
                         },
                     }),
             );
+            let settings = self.shared.settings.all().into_iter();
+            out.extend(settings.map(|(name, value)| LogRecord {
+                revision: Revision(0),
+                durability: Durability::Fsync,
+                change: Change::Setting {
+                    name,
+                    value: Some(value),
+                },
+            }));
             return true;
         }
         let Some(collection) = cursor.collections.last() else {
@@ -212,6 +221,7 @@ impl Restoring<'_> {
                     .leases
                     .restore(id, ttl_seconds, deadline_micros);
             }
+            Change::Setting { name, value } => self.store.shared.settings.restore(name, value),
             Change::Revoke { id } => self.store.shared.leases.remove(id, || {}),
             Change::Compact { revision } => self.store.restore_compacted(revision.0),
         }
