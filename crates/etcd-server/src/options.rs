@@ -27,7 +27,7 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// Operations a list of a transaction may have.
     pub max_txn_ops: usize,
-    /// Bytes a collection may hold, history included.
+    /// Bytes all keys may hold together, history included; the largest number for no limit.
     pub quota_bytes: u64,
     /// How often a watch that asked for it hears how far it has come.
     pub progress_notify_interval: Duration,

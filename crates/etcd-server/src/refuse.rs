@@ -14,6 +14,7 @@ pub fn status(error: RpcError) -> Status {
         Code::FailedPrecondition => tonic::Code::FailedPrecondition,
         Code::OutOfRange => tonic::Code::OutOfRange,
         Code::Unimplemented => tonic::Code::Unimplemented,
+        Code::DataLoss => tonic::Code::DataLoss,
         Code::Unavailable => tonic::Code::Unavailable,
     };
     Status::new(code, error.text)

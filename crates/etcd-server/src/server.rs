@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use wal::{Disk, WalError};
 
+use crate::alarms::Alarms;
 use crate::api::Api;
 use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
 use crate::listen::{bind, serve, stopped, tls_config};
@@ -54,7 +55,6 @@ impl Server {
             .map_err(OpenError::Tls)?;
         let collections = |durability| CollectionConfig {
             durability,
-            bytes_max: options.quota_bytes,
             keep_until_compacted: true,
             ..CollectionConfig::default()
         };
@@ -94,6 +94,7 @@ impl Server {
         };
         let identity = identity(&options.name);
         let node = Node {
+            alarms: Alarms::of(&store),
             store,
             options,
             identity,

@@ -63,14 +63,16 @@ pub struct StoreOptions {
         env = "ETCD_MAX_TXN_OPS"
     )]
     max_txn_ops: usize,
-    /// Bytes a collection (all keys of one Kubernetes kind) may hold, history included; 0 for etcd's 2 GiB
+    /// Bytes all keys may hold together, history included: past it an alarm is raised and growth is refused until it
+    /// is ended; 0 for etcd's 2 GiB, negative for no limit
     #[arg(
         long,
         value_name = "BYTES",
         default_value_t = 0,
-        env = "ETCD_QUOTA_BACKEND_BYTES"
+        env = "ETCD_QUOTA_BACKEND_BYTES",
+        allow_negative_numbers = true
     )]
-    quota_backend_bytes: u64,
+    quota_backend_bytes: i64,
     /// Seconds between progress notices to watches that ask for them
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     watch_progress_notify_seconds: u64,
@@ -155,7 +157,7 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
     let defaults = Options::default();
     let quota_bytes = match options.quota_backend_bytes {
         0 => defaults.quota_bytes,
-        bytes => bytes,
+        bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
     };
     Ok(Options {
         name: options.name.clone(),

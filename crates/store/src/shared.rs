@@ -11,7 +11,7 @@ use crate::limits::LOG_PENDING_BYTES_MAX;
 use crate::settings::Settings;
 use bytes::Bytes;
 use kv::{Durability, LeaseId, LogRecord, Revision};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -49,6 +49,25 @@ pub(crate) struct Shared {
     failed: OnceLock<String>,
     pub(crate) leases: Leases,
     pub(crate) settings: Settings,
+    pub(crate) usage: Arc<Usage>,
+}
+
+/// Bytes of all collections, history included. Each adds what changed when it lets its step go.
+#[derive(Debug, Default)]
+pub(crate) struct Usage(AtomicU64);
+
+impl Usage {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn change(&self, before: u64, now: u64) {
+        if now > before {
+            self.0.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            self.0.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -143,6 +162,7 @@ impl Shared {
             failed: OnceLock::new(),
             leases: Leases::new(seed),
             settings: Settings::default(),
+            usage: Arc::default(),
         }
     }
 

@@ -238,6 +238,12 @@ impl Store {
         Revision(self.shared.revision())
     }
 
+    /// Bytes of all keys and values, history and overheads included. One atomic read.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.usage.get()
+    }
+
     /// Everything logged up to here is on the medium.
     #[must_use]
     pub fn durable(&self) -> Revision {
