@@ -4,9 +4,9 @@
 //! it is a setting, so it survives a restart. As in etcd, an alarm ends only when somebody ends it.
 //!
 //! ```text
-//!   put, txn with a put, lease grant ─► quota spent? ─► NOSPACE is raised ─► refused
-//!                                        └ NOSPACE is up already ──────────► refused
-//!   delete, compaction, lease revoke, read ────────────────────────────────► go on
+//!   put, txn with a put, lease grant ─► quota spent, or disk full? ─► NOSPACE is raised ─► refused
+//!                                        └ NOSPACE is up already ───────────────────────► refused
+//!   delete, compaction, lease revoke, read ─────────────────────────────────────────────► go on
 //! ```
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -160,7 +160,8 @@ impl Node {
         if self.alarms.is_up(NOSPACE) {
             return Err(status(RpcError::NO_SPACE));
         }
-        if self.store.used_bytes().saturating_add(cost_bytes) < self.options.quota_bytes {
+        let used_bytes = self.store.used_bytes().saturating_add(cost_bytes);
+        if used_bytes < self.options.quota_bytes && !self.store.is_full() {
             return Ok(());
         }
         let member = pb::AlarmMember {

@@ -28,6 +28,7 @@ mod alarms;
 mod api;
 mod auth;
 mod cluster;
+mod compactor;
 mod health;
 mod kv_service;
 mod lease_service;
@@ -42,6 +43,7 @@ mod server;
 mod watch_service;
 mod watch_stream;
 
+pub use compactor::AutoCompaction;
 pub use limits::ETCD_VERSION;
 pub use options::{Options, TlsFiles};
 pub use server::{OpenError, Server};

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use store::{CollectionConfig, Store, StoreConfig, collection_prefix};
+use kv::Revision;
+use store::{CollectionConfig, ReadError, Store, StoreConfig, collection_prefix};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use wal::{Disk, WalError};
 
 use crate::alarms::Alarms;
 use crate::api::Api;
+use crate::compactor::Compactor;
 use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
 use crate::listen::{bind, serve, stopped, tls_config};
 use crate::node::{Counters, Node, identity, now_micros};
@@ -168,10 +171,17 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Ends leases and trims history, in small steps.
+/// Ends leases, compacts by itself if it was told to, and trims history, in small steps.
 async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
+    let begun = std::time::Instant::now();
+    let rule = node.options.auto_compaction;
+    let revision = node.store.applied().0;
+    let mut compactor = rule.map(|rule| Compactor::new(rule, Duration::ZERO, revision));
     let work = async {
         loop {
+            if let Some(compactor) = &mut compactor {
+                compact(&node, compactor, begun.elapsed());
+            }
             let stepped = node.store.step(now_micros(), STEP_ENTRIES);
             if stepped.leases > 0 || stepped.entries > 0 {
                 tokio::task::yield_now().await;
@@ -184,4 +194,25 @@ async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
         () = work => {}
         () = stopped(stop) => {}
     }
+}
+
+/// Compacts if it is time to. What fails is tried again at the compactor's next step.
+fn compact(node: &Node, compactor: &mut Compactor, now: Duration) {
+    let Some(target) = compactor.target(now, node.store.applied().0) else {
+        return;
+    };
+    if node.admit_change().is_err() {
+        tracing::warn!(target, "no compaction while the alarm CORRUPT is up");
+        return;
+    }
+    match node.store.compact(Revision(target)) {
+        Ok(()) => tracing::info!(target, "compacted by itself"),
+        // Somebody else has done it.
+        Err(ReadError::Compacted(_)) => {}
+        Err(error) => {
+            tracing::warn!(target, %error, "could not compact");
+            return;
+        }
+    }
+    compactor.succeeded(now);
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use etcd_server::{Options, Server, TlsFiles};
+use etcd_server::{AutoCompaction, Options, Server, TlsFiles};
 use kv::Durability;
 
 use crate::{screen, threads};
@@ -73,6 +73,22 @@ pub struct StoreOptions {
         allow_negative_numbers = true
     )]
     quota_backend_bytes: i64,
+    /// How --auto-compaction-retention counts: periodic or revision
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "periodic",
+        env = "ETCD_AUTO_COMPACTION_MODE"
+    )]
+    auto_compaction_mode: String,
+    /// History to keep: hours or a time such as 90m, or a number of revisions; 0 keeps all until somebody compacts
+    #[arg(
+        long,
+        value_name = "RETENTION",
+        default_value = "0",
+        env = "ETCD_AUTO_COMPACTION_RETENTION"
+    )]
+    auto_compaction_retention: String,
     /// Seconds between progress notices to watches that ask for them
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     watch_progress_notify_seconds: u64,
@@ -159,7 +175,12 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         0 => defaults.quota_bytes,
         bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
     };
+    let auto_compaction = AutoCompaction::parse(
+        &options.auto_compaction_mode,
+        &options.auto_compaction_retention,
+    )?;
     Ok(Options {
+        auto_compaction,
         name: options.name.clone(),
         data_dir: Some(data_dir(options)),
         listen,

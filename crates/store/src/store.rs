@@ -296,6 +296,18 @@ impl Store {
         self.shared.fail(reason.into());
     }
 
+    /// The log shell: whether its medium is full. What grows is refused while it is; deletes, ends of leases,
+    /// compactions and settings go on.
+    pub fn set_full(&self, is_full: bool) {
+        self.shared.set_full(is_full);
+    }
+
+    /// Whether the log's medium is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
+    }
+
     /// Why the log stopped, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -377,6 +389,7 @@ impl Store {
         id: LeaseId,
         ttl_seconds: i64,
     ) -> Result<Granted, StoreError> {
+        self.shared.check_room(true)?;
         let mut wakes = Wakes::default();
         let granted =
             self.shared
