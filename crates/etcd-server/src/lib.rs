@@ -17,16 +17,18 @@
 //!
 //! Differs from etcd, knowingly:
 //! - `Hash` and `HashKV` are checksums of our own;
-//! - a quota holds for each collection, not for all together, and raises no alarm;
+//! - the quota counts what is held in memory, not the size of a file: compaction alone gives room;
 //! - after a restart, history before the newest snapshot of the log is compacted;
 //! - a key that one transaction both deletes and puts is always refused as written twice; etcd overlooks deletions
 //!   without an end (`range_end` a zero byte) and some deep inside;
 //! - a sort target without a sort order sorts before the limit cuts, not after;
 //! - several progress requests that wait together get one answer.
 
+mod alarms;
 mod api;
 mod auth;
 mod cluster;
+mod compactor;
 mod health;
 mod kv_service;
 mod lease_service;
@@ -42,6 +44,7 @@ mod tls;
 mod watch_service;
 mod watch_stream;
 
+pub use compactor::AutoCompaction;
 pub use limits::ETCD_VERSION;
 pub use options::{Door, Options, TlsFiles, TlsVersion};
 pub use server::{OpenError, Server};

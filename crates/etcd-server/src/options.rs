@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use kv::Durability;
 
+use crate::compactor::AutoCompaction;
+
 /// How a server runs. The defaults are etcd's.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -27,8 +29,10 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// Operations a list of a transaction may have.
     pub max_txn_ops: usize,
-    /// Bytes a collection may hold, history included.
+    /// Bytes all keys may hold together, history included; the largest number for no limit.
     pub quota_bytes: u64,
+    /// Which history is given up by itself, if any.
+    pub auto_compaction: Option<AutoCompaction>,
     /// How often a watch that asked for it hears how far it has come.
     pub progress_notify_interval: Duration,
     /// When a write counts.
@@ -50,6 +54,7 @@ impl Default for Options {
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
             quota_bytes: 2 << 30,
+            auto_compaction: None,
             progress_notify_interval: Duration::from_secs(600),
             default_durability: Durability::Fsync,
             durability: Vec::new(),

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use store::{CollectionConfig, Store, StoreConfig, collection_prefix};
+use kv::Revision;
+use store::{CollectionConfig, ReadError, Store, StoreConfig, collection_prefix};
 use tokio::sync::watch;
 use wal::{Disk, WalError};
 
+use crate::alarms::Alarms;
 use crate::api::Api;
+use crate::compactor::Compactor;
 use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
 use crate::listen::{bind, serve, stopped};
 use crate::node::{Counters, Node, identity, now_micros};
@@ -62,7 +66,6 @@ impl Server {
         }
         let collections = |durability| CollectionConfig {
             durability,
-            bytes_max: options.quota_bytes,
             keep_until_compacted: true,
             ..CollectionConfig::default()
         };
@@ -105,6 +108,7 @@ impl Server {
         };
         let identity = identity(&options.name);
         let node = Node {
+            alarms: Alarms::of(&store),
             store,
             options,
             identity,
@@ -217,10 +221,17 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Ends leases and trims history, in small steps.
+/// Ends leases, compacts by itself if it was told to, and trims history, in small steps.
 async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
+    let begun = std::time::Instant::now();
+    let rule = node.options.auto_compaction;
+    let revision = node.store.applied().0;
+    let mut compactor = rule.map(|rule| Compactor::new(rule, Duration::ZERO, revision));
     let work = async {
         loop {
+            if let Some(compactor) = &mut compactor {
+                compact(&node, compactor, begun.elapsed());
+            }
             let stepped = node.store.step(now_micros(), STEP_ENTRIES);
             if stepped.leases > 0 || stepped.entries > 0 {
                 tokio::task::yield_now().await;
@@ -233,4 +244,25 @@ async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
         () = work => {}
         () = stopped(stop) => {}
     }
+}
+
+/// Compacts if it is time to. What fails is tried again at the compactor's next step.
+fn compact(node: &Node, compactor: &mut Compactor, now: Duration) {
+    let Some(target) = compactor.target(now, node.store.applied().0) else {
+        return;
+    };
+    if node.admit_change().is_err() {
+        tracing::warn!(target, "no compaction while the alarm CORRUPT is up");
+        return;
+    }
+    match node.store.compact(Revision(target)) {
+        Ok(()) => tracing::info!(target, "compacted by itself"),
+        // Somebody else has done it.
+        Err(ReadError::Compacted(_)) => {}
+        Err(error) => {
+            tracing::warn!(target, %error, "could not compact");
+            return;
+        }
+    }
+    compactor.succeeded(now);
 }

@@ -85,6 +85,8 @@ const FLAGS: &[Flag] = &[
     value("max-request-bytes", Same),
     value("max-txn-ops", Same),
     value("quota-backend-bytes", Same),
+    value("auto-compaction-mode", Same),
+    value("auto-compaction-retention", Same),
     value("watch-progress-notify-interval", Same),
     switch("unsafe-no-fsync", Same),
     value("log-level", Same),

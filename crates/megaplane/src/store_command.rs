@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use etcd_server::{Door, Options, Server, TlsFiles, TlsVersion};
+use etcd_server::{AutoCompaction, Door, Options, Server, TlsFiles, TlsVersion};
 use kv::Durability;
 
 use crate::{screen, threads};
@@ -65,9 +65,21 @@ pub struct StoreOptions {
     /// Operations a transaction may have
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_txn_ops: usize,
-    /// Bytes a collection (all keys of one Kubernetes kind) may hold, history included; 0 for etcd's 2 GiB
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
-    quota_backend_bytes: u64,
+    /// Bytes all keys may hold together, history included: past it an alarm is raised and growth is refused until it
+    /// is ended; 0 for etcd's 2 GiB, negative for no limit
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    quota_backend_bytes: i64,
+    /// How --auto-compaction-retention counts: periodic or revision
+    #[arg(long, value_name = "MODE", default_value = "periodic")]
+    auto_compaction_mode: String,
+    /// History to keep: hours or a time such as 90m, or a number of revisions; 0 keeps all until somebody compacts
+    #[arg(long, value_name = "RETENTION", default_value = "0")]
+    auto_compaction_retention: String,
     /// Time between progress notices to watches that ask for them, as in 5s or 10m
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     watch_progress_notify_interval: Duration,
@@ -232,10 +244,15 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
     let defaults = Options::default();
     let quota_bytes = match options.quota_backend_bytes {
         0 => defaults.quota_bytes,
-        bytes => bytes,
+        bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
     };
     let doors = doors.into_iter().chain(metrics).collect();
+    let auto_compaction = AutoCompaction::parse(
+        &options.auto_compaction_mode,
+        &options.auto_compaction_retention,
+    )?;
     Ok(Options {
+        auto_compaction,
         name: options.name.clone(),
         data_dir: Some(data_dir(options)),
         doors,
