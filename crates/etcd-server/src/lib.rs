@@ -16,7 +16,7 @@
 //! `v3electionpb`), reflection, the JSON gateway, RangeStream.
 //!
 //! Differs from etcd, knowingly:
-//! - `Hash` and `HashKV` are checksums of our own;
+//! - `Hash` is etcd's checksum of the file it would keep, with leases as they were granted;
 //! - a quota holds for each collection, not for all together, and raises no alarm;
 //! - after a restart, history before the newest snapshot of the log is compacted;
 //! - a key that one transaction both deletes and puts is always refused as written twice; etcd overlooks deletions
@@ -26,6 +26,7 @@
 
 mod api;
 mod auth;
+pub mod backend;
 mod cluster;
 mod health;
 mod kv_service;

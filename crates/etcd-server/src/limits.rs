@@ -69,5 +69,6 @@ pub const STEP_INTERVAL: Duration = Duration::from_millis(100);
 /// History entries a collection gives up in one step: well below 1 ms.
 pub const STEP_ENTRIES: usize = 256;
 
-/// Keys read in one hold of the locks for a checksum.
-pub const HASH_PAGE_KEYS: usize = 1_000;
+/// Checksums and copies of the whole store being made at once: each holds 24 bytes a key (240 MB for ten million) and
+/// a thread.
+pub const WHOLE_READERS_MAX: usize = 4;

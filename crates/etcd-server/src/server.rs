@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use store::{CollectionConfig, Store, StoreConfig, collection_prefix};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use wal::{Disk, WalError};
 
 use crate::api::Api;
-use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
+use crate::limits::{STEP_ENTRIES, STEP_INTERVAL, WHOLE_READERS_MAX};
 use crate::listen::{bind, serve, stopped, tls_config};
 use crate::node::{Counters, Node, identity, now_micros};
 use crate::options::Options;
@@ -99,6 +99,7 @@ impl Server {
             identity,
             client_urls,
             counters: Counters::default(),
+            whole_readers: Arc::new(Semaphore::new(WHOLE_READERS_MAX)),
         };
         Ok(Server {
             node: Arc::new(node),
