@@ -11,7 +11,7 @@
 //! Answers wait until what they rest on is visible: on the medium, unless the keys' class says less. A watch stream
 //! is one state machine that hyper polls when the peer can take more: no task, no queue, only cursors.
 //!
-//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, snapshots over the wire, downgrades,
+//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, downgrades,
 //! users and roles (their calls answer "authentication is not enabled"), locks and elections (`v3lockpb`,
 //! `v3electionpb`), reflection, the JSON gateway, RangeStream.
 //!
@@ -39,6 +39,7 @@ mod options;
 mod refuse;
 mod route;
 mod server;
+mod snapshot_stream;
 mod watch_service;
 mod watch_stream;
 

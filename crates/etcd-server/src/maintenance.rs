@@ -1,21 +1,21 @@
 //! Maintenance: status, alarms, checksums; what a single member can say of the rest.
 
-use std::pin::Pin;
-
 use bbolt::etcd::Hasher;
 use etcd_wire::RpcError;
 use etcd_wire::etcdserverpb as pb;
 use kv::{KeyRange, Revision};
 use store::CollectionStats;
-use tonic::codegen::tokio_stream::Stream;
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::api::Api;
 use crate::backend::{Backend, BackendError, KvHash, hash_kv, hash_of_nothing};
-use crate::limits::ETCD_VERSION;
+use crate::limits::{ETCD_VERSION, SNAPSHOT_PIECES_WAITING_MAX, STORAGE_VERSION};
 use crate::node::Node;
 use crate::refuse::{read_error, status};
 use crate::rpc::maintenance_server::Maintenance;
+use crate::snapshot_stream::{Piece, send_snapshot};
 
 impl Node {
     /// What all collections hold together.
@@ -74,7 +74,7 @@ impl Maintenance for Api {
             errors: node.store.failure().into_iter().collect(),
             db_size_in_use: size(totals.live_bytes),
             is_learner: false,
-            storage_version: "3.6.0".into(),
+            storage_version: STORAGE_VERSION.into(),
             db_size_quota: size(node.options.quota_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
@@ -145,14 +145,19 @@ impl Maintenance for Api {
         }))
     }
 
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = ReceiverStream<Piece>;
 
     async fn snapshot(
         &self,
         _: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let text = "megaplane: snapshots over the wire are not there yet; copy the data directory of a stopped store";
-        Err(status(RpcError::unimplemented(text)))
+        let node = self.node.clone();
+        let permit = node.whole_reader().await?;
+        let at = node.store.applied();
+        node.range_visible(&KeyRange::all(), at).await?;
+        let (pieces, taken) = mpsc::channel(SNAPSHOT_PIECES_WAITING_MAX);
+        tokio::task::spawn_blocking(move || send_snapshot(&node, at, permit, &pieces));
+        Ok(Response::new(ReceiverStream::new(taken)))
     }
 
     async fn move_leader(
@@ -198,7 +203,7 @@ impl Api {
 }
 
 /// A copy or checksum that was not finished.
-fn backend_error(error: BackendError) -> Status {
+pub fn backend_error(error: BackendError) -> Status {
     match error {
         BackendError::Read(error) => status(read_error(error)),
         BackendError::Write(_) | BackendError::GivenUp => Status::internal(error.to_string()),
