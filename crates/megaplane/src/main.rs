@@ -4,6 +4,7 @@
 
 mod census;
 mod cli;
+mod move_command;
 mod paths;
 mod screen;
 mod store_command;

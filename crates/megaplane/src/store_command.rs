@@ -8,11 +8,16 @@ use clap::Args;
 use etcd_server::{Options, Server, TlsFiles};
 use kv::Durability;
 
-use crate::{screen, threads};
+use crate::move_command::StoreCommand;
+use crate::{move_command, screen, threads};
 
 /// Flags of `megaplane store`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StoreOptions {
+    /// What to do instead of running it
+    #[command(subcommand)]
+    command: Option<StoreCommand>,
     /// Name of this member
     #[arg(long, default_value = "default", env = "ETCD_NAME")]
     name: String,
@@ -103,8 +108,11 @@ fn durability(text: &str) -> Result<(String, Durability), String> {
     Ok((prefix.to_owned(), class))
 }
 
-/// Runs until a signal comes.
+/// Runs until a signal comes, or does what the subcommand says.
 pub fn run(options: &StoreOptions) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(command) = &options.command {
+        return move_command::run(command);
+    }
     screen::start_logging(&options.log)?;
     threads::raise_file_limit();
     let server = Server::open(server_options(options)?)?;
