@@ -11,12 +11,12 @@
 //! Answers wait until what they rest on is visible: on the medium, unless the keys' class says less. A watch stream
 //! is one state machine that hyper polls when the peer can take more: no task, no queue, only cursors.
 //!
-//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, snapshots over the wire, downgrades,
+//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, downgrades,
 //! users and roles (their calls answer "authentication is not enabled"), locks and elections (`v3lockpb`,
 //! `v3electionpb`), reflection, the JSON gateway, RangeStream.
 //!
 //! Differs from etcd, knowingly:
-//! - `Hash` and `HashKV` are checksums of our own;
+//! - `Hash` is etcd's checksum of the file it would keep, with leases as they were granted;
 //! - the quota counts what is held in memory, not the size of a file: compaction alone gives room;
 //! - after a restart, history before the newest snapshot of the log is compacted;
 //! - a key that one transaction both deletes and puts is always refused as written twice; etcd overlooks deletions
@@ -27,6 +27,7 @@
 mod alarms;
 mod api;
 mod auth;
+pub mod backend;
 mod cluster;
 mod compactor;
 mod health;
@@ -40,6 +41,7 @@ mod options;
 mod refuse;
 mod route;
 mod server;
+mod snapshot_stream;
 mod tls;
 mod watch_service;
 mod watch_stream;

@@ -31,6 +31,12 @@ pub fn raise_file_limit() -> u64 {
     }
 }
 
+/// Microseconds since the Unix epoch.
+pub fn now_micros() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
 /// Ready when this process is asked to end (SIGINT, SIGTERM).
 pub async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
