@@ -88,5 +88,8 @@ pub const WHOLE_READERS_MAX: usize = 4;
 /// Bytes of a snapshot in one answer. A stream costs little more than its bytes at 256 KiB.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 
+/// Bytes of the disk that a snapshot leaves alone: 4 of the log's segments of 64 MiB. The log must not stop for a copy.
+pub const SNAPSHOT_SPARE_BYTES: u64 = 256 << 20;
+
 /// Pieces of a snapshot that wait for its reader: 1 MiB.
 pub const SNAPSHOT_PIECES_WAITING_MAX: usize = 4;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
 use crate::backend::{Backend, BackendError};
-use crate::limits::{SNAPSHOT_PIECE_BYTES, STORAGE_VERSION};
+use crate::limits::{SNAPSHOT_PIECE_BYTES, SNAPSHOT_SPARE_BYTES, STORAGE_VERSION};
 use crate::node::{Node, now_micros};
 
 /// One piece, or why there are no more.
@@ -47,6 +47,8 @@ pub fn send_snapshot(
 fn write(node: &Node, at: Revision, pieces: &Sender<Piece>) -> Result<(File, u64), Status> {
     let dir = node.options.data_dir.clone();
     let file = nameless_file(&dir.unwrap_or_else(std::env::temp_dir)).map_err(io_error)?;
+    let kept = node.totals();
+    check_room(&file, kept.live_bytes.saturating_add(kept.history_bytes))?;
     let backend = Backend {
         store: &node.store,
         at,
@@ -77,6 +79,22 @@ fn nameless_file(dir: &Path) -> io::Result<File> {
         .open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
+}
+
+/// Refuses when the disk has no room for so many bytes and for the log beside them. The bytes that a key costs in
+/// memory are more than those of an entry in the file.
+fn check_room(file: &File, needed_bytes: u64) -> Result<(), Status> {
+    let disk = rustix::fs::fstatvfs(file).map_err(|error| io_error(error.into()))?;
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if needed_bytes.saturating_add(SNAPSHOT_SPARE_BYTES) <= free_bytes {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!(
+        "megaplane: a snapshot needs {} MiB of the disk and leaves {} MiB to the log, but {} MiB are free",
+        needed_bytes >> 20,
+        SNAPSHOT_SPARE_BYTES >> 20,
+        free_bytes >> 20
+    )))
 }
 
 fn send(
@@ -121,4 +139,26 @@ fn send(
 
 fn io_error(error: io::Error) -> Status {
     Status::unavailable(format!("megaplane: the snapshot's file: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_room_is_told_before_it_is_full() {
+        let file = nameless_file(&std::env::temp_dir()).unwrap();
+        let refused = check_room(&file, u64::MAX).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("MiB are free"), "{refused}");
+        assert_eq!(
+            check_room(&file, 0).is_ok(),
+            free(&file) >= SNAPSHOT_SPARE_BYTES
+        );
+    }
+
+    fn free(file: &File) -> u64 {
+        let disk = rustix::fs::fstatvfs(file).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
 }

@@ -17,6 +17,12 @@ where
         .spawn(move || runtime.block_on(make()))
 }
 
+/// Runs one future to its end on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    Ok(runtime.enable_all().build()?.block_on(future))
+}
+
 /// Takes all the open files that the system allows, and says how many.
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -39,6 +39,57 @@ pub enum MoveError {
     /// It would be overwritten.
     #[error("{0} exists: name a file that does not")]
     Exists(PathBuf),
+    /// Nobody answers there, or not as an etcd does.
+    #[error("cannot connect to {url}: {reason}")]
+    Connect {
+        /// Where.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The source refused.
+    #[error("cannot {action} {url}: {text}")]
+    Source {
+        /// What was asked.
+        action: &'static str,
+        /// Of whom.
+        url: String,
+        /// What it said.
+        text: String,
+    },
+    /// The watch of the source ended too early.
+    #[error("the watch of the source ended: {0}; remove the data directory and import again")]
+    WatchEnded(String),
+    /// The source gave up history that was still to be read.
+    #[error(
+        "the source compacted revision {compacted} when only {revision} had been read: remove the data directory and import again, with a longer compaction interval if it comes again"
+    )]
+    Overtaken {
+        /// Read so far.
+        revision: i64,
+        /// Where its history begins now.
+        compacted: i64,
+    },
+    /// The snapshot is newer than where to stop.
+    #[error("the source is at revision {revision} already, after {asked}: name a later one")]
+    Passed {
+        /// Where to stop.
+        asked: i64,
+        /// Where it is.
+        revision: i64,
+    },
+    /// The copy is not what it was copied from.
+    #[error(
+        "at revision {revision} the checksum of the copy is {ours}, that of the source {theirs}: do not use the copy"
+    )]
+    Different {
+        /// Where they were compared.
+        revision: i64,
+        /// The copy's.
+        ours: u32,
+        /// The source's.
+        theirs: u32,
+    },
     /// The revision cannot go so far.
     #[error("the revision can be moved ahead by 1 to {max}, not by {asked}")]
     Bump {

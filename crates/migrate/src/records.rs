@@ -96,6 +96,19 @@ pub fn lease(lease: &StoredLease, now_micros: i64) -> LogRecord {
     )
 }
 
+/// A lease of a running source, which says whole seconds: it ends a second later rather than early.
+pub fn lease_until(id: LeaseId, ttl_seconds: i64, left_seconds: i64, now_micros: i64) -> LogRecord {
+    let left = left_seconds.saturating_add(1);
+    logged(
+        Revision(0),
+        Change::Lease {
+            id,
+            ttl_seconds,
+            deadline_micros: now_micros.saturating_add(left.saturating_mul(MICROS_PER_SECOND)),
+        },
+    )
+}
+
 /// A setting.
 pub fn setting(prefix: &[u8], name: &[u8], value: Bytes) -> LogRecord {
     logged(

@@ -1,9 +1,11 @@
-//! A snapshot of etcd's from the data directory of a store that is stopped.
+//! A snapshot of etcd's: from the data directory of a store that is stopped, or over the wire.
 
 use crate::Progress;
 use crate::error::MoveError;
 use crate::limits::PIECE_BYTES;
-use bbolt::Writer;
+use crate::source::{Source, SourceOptions};
+use bbolt::etcd::EtcdFile;
+use bbolt::{BboltError, Database, Integrity, ReadAt, Writer, check_trailer};
 use etcd_server::backend::{Backend, BackendError};
 use kv::Revision;
 use sha2::{Digest as _, Sha256};
@@ -77,6 +79,45 @@ pub fn export_directory(
     })
 }
 
+/// Writes the snapshot `out`, which must not exist, of a running store or etcd.
+pub async fn export_source(
+    options: &SourceOptions,
+    out: &Path,
+    mut progress: impl FnMut(Progress),
+) -> Result<Exported, MoveError> {
+    let source = Source::connect(options).await?;
+    let (part, file) = part_of(out)?;
+    drop(file);
+    let saved = source.save_snapshot(&part, &mut progress).await;
+    let done = saved.and_then(|()| judge(&part));
+    match &done {
+        Ok(_) => name(&part, out)?,
+        Err(_) => {
+            let _ = std::fs::remove_file(&part);
+        }
+    }
+    done
+}
+
+/// What a saved snapshot holds; refuses one that is not whole.
+fn judge(file: &Path) -> Result<Exported, MoveError> {
+    let wrong = MoveError::file(file);
+    let saved = File::open(file).map_err(MoveError::io("open", file))?;
+    let bytes = saved.bytes_len().map_err(MoveError::io("read", file))?;
+    let (trailed, integrity) = check_trailer(saved, false, |_| {}).map_err(&wrong)?;
+    if integrity != Integrity::Checked {
+        return Err(wrong(BboltError::NoSha256));
+    }
+    let etcd = Database::open(trailed)
+        .and_then(EtcdFile::new)
+        .map_err(&wrong)?;
+    Ok(Exported {
+        revision: etcd.revision().map_err(&wrong)?,
+        versions: etcd.versions().map_err(&wrong)?.count() as u64,
+        bytes,
+    })
+}
+
 /// Opens the store of a directory; its leases and its history stay as they are.
 pub(crate) fn open(dir: &Path) -> Result<(Arc<Store>, Disk), MoveError> {
     let store = Arc::new(Store::new(StoreConfig {
@@ -142,10 +183,15 @@ fn seal(
     let checksum = hash.finalize();
     file.write_all(&checksum).map_err(failed("write"))?;
     file.sync_all().map_err(failed("sync"))?;
+    name(part, out)?;
+    Ok(done_bytes + checksum.len() as u64)
+}
+
+/// Gives a file its name, durably.
+fn name(part: &Path, out: &Path) -> Result<(), MoveError> {
     std::fs::rename(part, out).map_err(MoveError::io("rename", part))?;
     let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty());
     let dir = dir.unwrap_or(Path::new("."));
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(MoveError::io("sync", dir))?;
-    Ok(done_bytes + checksum.len() as u64)
+    synced.map_err(MoveError::io("sync", dir))
 }
