@@ -84,3 +84,12 @@ pub const SNAPSHOT_SPARE_BYTES: u64 = 256 << 20;
 
 /// Pieces of a snapshot that wait for its reader: 1 MiB.
 pub const SNAPSHOT_PIECES_WAITING_MAX: usize = 4;
+
+/// Bytes a put is taken to cost beside key and value, as in etcd.
+pub const PUT_COST_BYTES: u64 = 256;
+
+/// Bytes a lease is taken to cost, as in etcd.
+pub const LEASE_COST_BYTES: u64 = 64;
+
+/// Alarms that may be up at once: the member's own two, and some that were raised by hand for others.
+pub const ALARMS_MAX: usize = 64;

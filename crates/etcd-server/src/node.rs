@@ -13,6 +13,7 @@ use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
+use crate::alarms::Alarms;
 use crate::limits::ANSWER_TIMEOUT;
 use crate::options::Options;
 use crate::refuse::status;
@@ -28,6 +29,7 @@ pub struct Node {
     pub counters: Counters,
     /// Taken by whoever reads the whole store.
     pub whole_readers: Arc<Semaphore>,
+    pub alarms: Alarms,
 }
 
 /// What `/metrics` counts.
