@@ -72,15 +72,6 @@ pub const STEP_INTERVAL: Duration = Duration::from_millis(100);
 /// History entries a collection gives up in one step: well below 1 ms.
 pub const STEP_ENTRIES: usize = 256;
 
-/// Bytes a put is taken to cost beside key and value, as in etcd.
-pub const PUT_COST_BYTES: u64 = 256;
-
-/// Bytes a lease is taken to cost, as in etcd.
-pub const LEASE_COST_BYTES: u64 = 64;
-
-/// Alarms that may be up at once: the member's own two, and some that were raised by hand for others.
-pub const ALARMS_MAX: usize = 64;
-
 /// Checksums and copies of the whole store being made at once: each holds 24 bytes a key (240 MB for ten million) and
 /// a thread; a snapshot also a file as large as everything kept.
 pub const WHOLE_READERS_MAX: usize = 4;
@@ -93,3 +84,12 @@ pub const SNAPSHOT_SPARE_BYTES: u64 = 256 << 20;
 
 /// Pieces of a snapshot that wait for its reader: 1 MiB.
 pub const SNAPSHOT_PIECES_WAITING_MAX: usize = 4;
+
+/// Bytes a put is taken to cost beside key and value, as in etcd.
+pub const PUT_COST_BYTES: u64 = 256;
+
+/// Bytes a lease is taken to cost, as in etcd.
+pub const LEASE_COST_BYTES: u64 = 64;
+
+/// Alarms that may be up at once: the member's own two, and some that were raised by hand for others.
+pub const ALARMS_MAX: usize = 64;

@@ -27,9 +27,9 @@ pub struct Node {
     /// Where clients find us.
     pub client_urls: Vec<String>,
     pub counters: Counters,
-    pub alarms: Alarms,
     /// Taken by whoever reads the whole store.
     pub whole_readers: Arc<Semaphore>,
+    pub alarms: Alarms,
 }
 
 /// What `/metrics` counts.

@@ -52,17 +52,18 @@ fn main() -> ExitCode {
 /// The command line; that of `store` with etcd's words turned into ours, and what is to be said of them.
 fn arguments() -> Result<(Vec<OsString>, Vec<String>), String> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // Its subcommands are ours alone.
-    let is_flag = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-'));
-    let is_store = arguments.get(1).is_some_and(|word| word == "store")
-        && arguments.get(2).is_none_or(is_flag);
+    let is_store = arguments.get(1).is_some_and(|word| word == "store");
+    let moves = arguments
+        .get(2)
+        .and_then(|word| word.to_str())
+        .is_some_and(move_command::is_command);
     let texts = arguments
         .iter()
         .skip(2)
         .map(|word| word.to_str().map(str::to_owned));
     // What is no text is no word of etcd's, and our parser says so.
     let texts: Option<Vec<String>> = texts.collect();
-    let Some(texts) = texts.filter(|_| is_store) else {
+    let Some(texts) = texts.filter(|_| is_store && !moves) else {
         return Ok((arguments, Vec::new()));
     };
     let variables = std::env::vars_os();

@@ -149,6 +149,11 @@ pub struct ExportOptions {
     out: PathBuf,
 }
 
+/// Whether the word after `store` is one of these commands, which know none of etcd's words and variables.
+pub fn is_command(word: &str) -> bool {
+    StoreCommand::has_subcommand(word) || word == "help"
+}
+
 /// Does it.
 pub fn run(command: &StoreCommand) -> Result<(), Box<dyn std::error::Error>> {
     match command {
