@@ -256,7 +256,7 @@ impl Scheduler {
         let entry = placement::queue::Pending {
             pod,
             class,
-            priority: info.priority,
+            priority: info.spec.priority,
             gated: info.gated,
         };
         if self.queue.add(entry, now).is_err() {
