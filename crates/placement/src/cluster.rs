@@ -1,7 +1,7 @@
 //! The cluster as the scheduler decides on it: nodes, pods on them, classes.
 //!
 //! Here stand the tables and their sizes; what is done with pods is in `pods.rs`, with classes in `classes.rs`,
-//! the choice of a node in `pick.rs`. Synchronous and pure: no clock, and randomness only from the caller. Does
+//! the choice of a node in `pick.rs`, who must go for it in `preempt.rs`. Synchronous and pure: no clock, and randomness only from the caller. Does
 //! not know the API, the queue, or how a pick becomes a binding.
 
 use crate::class::Class;
@@ -11,6 +11,7 @@ use crate::key::PodKey;
 use crate::kinds::Kinds;
 use crate::makers::Makers;
 use crate::objects::NodeInfo;
+use crate::preempt::Budget;
 use crate::terms::{MakerKind, Pairs};
 use crate::verdict::Unschedulable;
 use hashbrown::{HashMap, HashTable};
@@ -60,7 +61,7 @@ pub struct ClassId {
     pub(crate) generation: u32,
 }
 
-/// A pod on a node: 48 bytes.
+/// A pod on a node: 56 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PodRecord {
     pub(crate) key: PodKey,
@@ -71,6 +72,8 @@ pub(crate) struct PodRecord {
     pub(crate) next: u32,
     pub(crate) previous: u32,
     pub(crate) started_micros: i64,
+    /// Of its name; 0 while it is assumed.
+    pub(crate) name_hash: u64,
     /// It is going because a pod of higher priority takes its place.
     pub(crate) preempted: bool,
 }
@@ -106,6 +109,8 @@ pub struct Cluster {
     pub(crate) first_pods: Vec<u32>,
     pub(crate) nominations: HashMap<PodKey, Nomination, Hashing>,
     pub(crate) namespaces: HashMap<Box<str>, Pairs, Hashing>,
+    /// By namespace.
+    pub(crate) budgets: HashMap<Box<str>, Vec<Budget>, Hashing>,
     pub(crate) makers: Makers,
     pub(crate) classes: Vec<ClassSlot>,
     pub(crate) free_classes: Vec<u32>,
@@ -127,7 +132,8 @@ impl Cluster {
             free_records: Vec::new(),
             first_pods: Vec::new(),
             nominations: HashMap::with_hasher(hashing.clone()),
-            namespaces: HashMap::with_hasher(hashing),
+            namespaces: HashMap::with_hasher(hashing.clone()),
+            budgets: HashMap::with_hasher(hashing),
             makers: Makers::default(),
             classes: Vec::new(),
             free_classes: Vec::new(),

@@ -6,7 +6,7 @@ use crate::asks::Names;
 use crate::class::{Class, Shares, Shortage, Static};
 use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId};
 use crate::company::{Look, Refusal};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Load};
 use crate::key::PodKey;
 use crate::verdict::{
     OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT, TOO_MANY_PODS,
@@ -96,6 +96,7 @@ impl Cluster {
         };
         self.kinds.hold(kind);
         self.account(key, node.0, kind, ASSUMED);
+        self.withdraw_nomination(key);
         true
     }
 
@@ -291,17 +292,35 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
     }
 }
 
+/// The same for a node of that shape and cell, with another load and pods thought away.
+pub(crate) fn why_not_with(
+    fleet: &Fleet,
+    class: &Class,
+    look: &Look,
+    cell: u32,
+    shape: u32,
+    load: &Load,
+    gone: &[(u32, i64)],
+) -> Option<WhyNot> {
+    let with = class.with_claims(fleet, load);
+    if !class.fits(fleet, shape, with.as_ref().unwrap_or(load)) {
+        return Some(WhyNot::NoRoom);
+    }
+    class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Filter(Plugin),
     Short(Shortage),
     Company(Refusal),
     OutsideNamedNodes,
+    Text(&'static str),
 }
 
 /// Reasons of rejected nodes being counted; put into words only at the end.
 #[derive(Debug, Default)]
-struct Counting {
+pub(crate) struct Counting {
     reasons: Vec<(Reason, usize)>,
     rejected_by: PluginSet,
     preemptible: usize,
@@ -315,8 +334,42 @@ impl Counting {
         }
     }
 
+    pub(crate) fn add_text(&mut self, text: &'static str, nodes: usize) {
+        self.add(Reason::Text(text), nodes);
+    }
+
     fn count(&mut self, fleet: &Fleet, class: &mut Class, look: &Look, state: u32, nodes: usize) {
-        match why_not(fleet, class, look, state) {
+        let why = why_not(fleet, class, look, state);
+        let (shape, load) = (fleet.shape_of(state), fleet.load(state));
+        self.count_one(fleet, class, why, shape, load, nodes);
+    }
+
+    /// Counts a node with another load and pods thought away.
+    #[expect(clippy::too_many_arguments)]
+    pub(crate) fn count_with(
+        &mut self,
+        fleet: &Fleet,
+        class: &Class,
+        look: &Look,
+        cell: u32,
+        shape: u32,
+        load: &Load,
+        gone: &[(u32, i64)],
+    ) {
+        let why = why_not_with(fleet, class, look, cell, shape, load, gone);
+        self.count_one(fleet, class, why, shape, load, 1);
+    }
+
+    fn count_one(
+        &mut self,
+        fleet: &Fleet,
+        class: &Class,
+        why: Option<WhyNot>,
+        shape: u32,
+        load: &Load,
+        nodes: usize,
+    ) {
+        match why {
             None => {}
             Some(WhyNot::Static(plugin)) => {
                 self.add(Reason::Filter(plugin), nodes);
@@ -330,7 +383,6 @@ impl Counting {
                 }
             }
             Some(WhyNot::NoRoom) => {
-                let (shape, load) = (fleet.shape_of(state), fleet.load(state));
                 let with = class.with_claims(fleet, load);
                 let load = with.as_ref().unwrap_or(load);
                 let resolvable = class.shortages(fleet, shape, load, &mut |shortage| {
@@ -344,7 +396,7 @@ impl Counting {
         }
     }
 
-    fn finish(self, fleet: &Fleet) -> Unschedulable {
+    pub(crate) fn finish(self, fleet: &Fleet) -> Unschedulable {
         let insufficient = |resource: &str| format!("Insufficient {resource}");
         let mut reasons: Vec<(String, usize)> = self
             .reasons
@@ -359,6 +411,7 @@ impl Counting {
                     Reason::Short(Shortage::Scalar(word)) => insufficient(fleet.words.text(word)),
                     Reason::Company(refusal) => refusal.text().into(),
                     Reason::OutsideNamedNodes => OUTSIDE_NAMED_NODES.into(),
+                    Reason::Text(text) => text.into(),
                 };
                 (text, nodes)
             })

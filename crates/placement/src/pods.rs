@@ -8,6 +8,7 @@
 use crate::cluster::{ASSUMED, Cluster, NO_POD, NodeId, PodRecord};
 use crate::company::SpreadRule;
 use crate::fleet::{Due, Load};
+use crate::hashing::hash_one;
 use crate::intern::Word;
 use crate::key::PodKey;
 use crate::objects::{PodInfo, PodSpec};
@@ -27,9 +28,12 @@ impl Cluster {
                 let kind = self.hold_kind(&pod.spec, pod.deleting);
                 let node = self.fleet.find_or_add(node);
                 let moved = self.account(key, node, kind, 0);
+                self.withdraw_nomination(key);
                 if let Some(slot) = self.pods.get(&key).copied() {
+                    let name_hash = self.name_hash(&pod.name);
                     let record = &mut self.records[slot as usize];
                     record.started_micros = pod.started_micros;
+                    record.name_hash = name_hash;
                     record.preempted = pod.preempted && pod.deleting;
                 }
                 moved
@@ -38,6 +42,10 @@ impl Cluster {
             // A pod not bound yet may be assumed: our own binding is on its way.
             None => false,
         }
+    }
+
+    pub(crate) fn name_hash(&self, name: &str) -> u64 {
+        hash_one(&self.hashing, name)
     }
 
     /// A pod is gone or finished. True when it was accounted for.
@@ -76,6 +84,7 @@ impl Cluster {
                 next: NO_POD,
                 previous: NO_POD,
                 started_micros: 0,
+                name_hash: 0,
                 preempted: false,
             };
             let slot = match self.free_records.pop() {

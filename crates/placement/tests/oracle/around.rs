@@ -22,7 +22,7 @@ fn domain<'a>(node: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 /// A LabelSelector object; null selects nothing.
-fn selects(selector: &Value, labels: &Value) -> bool {
+pub fn selects(selector: &Value, labels: &Value) -> bool {
     if selector.is_null() {
         return false;
     }

@@ -1,13 +1,16 @@
 //! The pick against a plain model: random clusters, pods and changes, every answer compared.
 
 mod around;
+mod evict;
 mod model;
 mod objects;
 
+use evict::Outcome;
 use model::{Finding, Model, ModelPod};
 use objects::{Dice, NAMESPACES, NODES, node_object, pod_object};
 use placement::{
-    Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey, Unschedulable,
+    Budget, Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey,
+    Preemption, Unschedulable,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,6 +28,8 @@ enum Step {
     Namespace { which: usize, seed: u64 },
     Service { which: usize, seed: u64 },
     ReplicaSet { seed: u64 },
+    Budget { which: usize, seed: u64, nth: usize },
+    Withdraw { nth: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,6 +47,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2usize, 0..6u64).prop_map(|(which, seed)| Step::Namespace { which, seed }),
         1 => (0..2usize, 0..6u64).prop_map(|(which, seed)| Step::Service { which, seed }),
         1 => (0..6u64).prop_map(|seed| Step::ReplicaSet { seed }),
+        1 => (0..2usize, 0..9u64, any::<usize>())
+            .prop_map(|(which, seed, nth)| Step::Budget { which, seed, nth }),
+        1 => any::<usize>().prop_map(|nth| Step::Withdraw { nth }),
     ]
 }
 
@@ -80,6 +88,8 @@ impl Rig {
                 let (uid, mut object) = self.new_pod(seed);
                 let node = format!("node-{id}");
                 object["spec"]["nodeName"] = node.as_str().into();
+                let second = format!("2026-01-01T00:00:{:02}Z", seed % 60);
+                object["status"] = json!({"startTime": second});
                 assert!(
                     self.cluster
                         .observe_pod(&PodInfo::from_object(&object).unwrap())
@@ -133,6 +143,32 @@ impl Rig {
                     self.model.namespaces.insert(name.into(), labels);
                 }
             }
+            Step::Budget { which, seed, nth } => {
+                let name = format!("budget-{which}");
+                if seed == 8 {
+                    self.cluster.remove_budget("default", &name);
+                    self.model.budgets.remove(&name);
+                } else {
+                    let disrupted = self.nth(nth).filter(|_| seed % 3 == 0);
+                    let object = objects::budget_object(which, seed, disrupted.as_deref());
+                    self.cluster.upsert_budget(Budget::from_object(&object));
+                    self.model.budgets.insert(name, object);
+                }
+            }
+            Step::Withdraw { nth } => {
+                let count = self.model.nominated.len();
+                if count > 0 {
+                    let uid = self
+                        .model
+                        .nominated
+                        .keys()
+                        .nth(nth % count)
+                        .unwrap()
+                        .clone();
+                    assert!(self.cluster.withdraw_nomination(PodKey::of(&uid)));
+                    self.model.nominated.remove(&uid);
+                }
+            }
             Step::Service { which, seed } => {
                 let selector = objects::service_selector(seed);
                 let key = ("default".to_owned(), format!("svc-{which}"));
@@ -180,7 +216,7 @@ impl Rig {
         let (uid, object) = self.new_pod(seed);
         let pod = PodInfo::from_object(&object).unwrap();
         let class = self.cluster.class_of(&pod.spec);
-        let finding = self.model.find(&object);
+        let finding = self.model.find(&uid, &object);
         if !finding.narrowed && !finding.conflict {
             let feasible = finding.nodes.values().filter(|n| n.is_ok()).count();
             assert_eq!(self.cluster.feasible(class), Some(feasible));
@@ -214,8 +250,55 @@ impl Rig {
                     why.message()
                 );
                 self.compare_failure(&finding, &why);
+                self.preempt(&uid, &object, class, pod.pin.as_deref(), random);
             }
             Err(PickError::UnknownClass) => panic!("class just asked for"),
+        }
+    }
+
+    fn preempt(
+        &mut self,
+        uid: &str,
+        object: &Value,
+        class: placement::ClassId,
+        pin: Option<&str>,
+        random: u64,
+    ) {
+        let mut dice = Dice(random);
+        let key = PodKey::of(uid);
+        let found = self
+            .cluster
+            .preempt(key, class, pin, evict::NOW, &mut || dice.roll(u64::MAX))
+            .unwrap();
+        match (found, evict::preempt(&self.model, uid, object)) {
+            (Preemption::Hopeless(text), Outcome::Hopeless(expected)) => assert_eq!(text, expected),
+            (
+                Preemption::Found {
+                    node,
+                    victims,
+                    displaced,
+                },
+                Outcome::Best(cost, nodes),
+            ) => {
+                let name = self.cluster.node_name(node).unwrap().to_owned();
+                let expected = nodes
+                    .get(&name)
+                    .unwrap_or_else(|| panic!("{name} {cost:?}"));
+                let expected: Vec<PodKey> = expected.iter().map(|uid| PodKey::of(uid)).collect();
+                assert_eq!(victims, expected, "{name}");
+                let lower = |(_, (to, other)): &(&String, &(String, Value))| {
+                    *to == name && evict::priority(other) < evict::priority(object)
+                };
+                let lower = self.model.nominated.iter().filter(lower);
+                let mut lower: Vec<PodKey> = lower.map(|(uid, _)| PodKey::of(uid)).collect();
+                lower.sort();
+                assert_eq!(displaced, lower);
+                assert!(self.cluster.nominate(key, class, node));
+                self.model
+                    .nominated
+                    .insert(uid.to_owned(), (name, object.clone()));
+            }
+            (found, expected) => panic!("{found:?} {expected:?}"),
         }
     }
 

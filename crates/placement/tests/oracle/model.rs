@@ -2,7 +2,7 @@
 //!
 //! Written from the description of the rules; shares no code with the crate but the types of the answers.
 
-use crate::around;
+use crate::{around, evict};
 use placement::Scores;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -39,6 +39,10 @@ pub struct Model {
     pub services: BTreeMap<(String, String), Value>,
     /// Selectors of ReplicaSets by namespace and name.
     pub replica_sets: BTreeMap<(String, String), Value>,
+    /// Disruption budgets of the namespace `default`.
+    pub budgets: BTreeMap<String, Value>,
+    /// Pods that are to come to a node once others have gone, with the node.
+    pub nominated: BTreeMap<String, (String, Value)>,
 }
 
 fn amount(resource: &str, text: &str) -> i64 {
@@ -88,7 +92,7 @@ fn larger(a: &Amounts, b: &Amounts) -> Amounts {
     max
 }
 
-fn pod_amounts(pod: &Value, defaults: bool) -> Amounts {
+pub fn pod_amounts(pod: &Value, defaults: bool) -> Amounts {
     let of = |container: &Value| {
         let mut own = amounts(&container["resources"]["requests"]);
         if defaults {
@@ -292,7 +296,7 @@ impl Model {
         50 + (50 + level(true) - level(false)) / 2
     }
 
-    pub fn find(&self, pod: &Value) -> Finding {
+    pub fn find(&self, uid: &str, pod: &Value) -> Finding {
         let affinity = &pod["spec"]["affinity"]["nodeAffinity"];
         let terms =
             array(&affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]);
@@ -332,7 +336,7 @@ impl Model {
         let mut nodes = BTreeMap::new();
         for object in looked_at {
             let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-            let reasons = self.rejections(pod, object);
+            let reasons = evict::rejections(self, uid, pod, object);
             if !reasons.is_empty() {
                 nodes.insert(name, Err(reasons));
                 continue;

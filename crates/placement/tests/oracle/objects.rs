@@ -185,6 +185,20 @@ fn constraint(dice: &mut Dice) -> Value {
 const APPS: &[&str] = &["a", "b", "c"];
 pub const NAMESPACES: [&str; 2] = ["default", "other"];
 
+/// A disruption budget of the namespace `default`.
+pub fn budget_object(which: usize, seed: u64, disrupted: Option<&str>) -> Value {
+    let mut dice = Dice(seed);
+    let mut budget = json!({
+        "metadata": {"namespace": "default", "name": format!("budget-{which}")},
+        "spec": {"selector": selector(&mut dice)},
+        "status": {"disruptionsAllowed": dice.roll(3)},
+    });
+    if let Some(name) = disrupted {
+        budget["status"]["disruptedPods"] = json!({name: "2026-01-01T00:00:00Z"});
+    }
+    budget
+}
+
 pub fn namespace_labels(seed: u64) -> Value {
     let mut dice = Dice(seed);
     match dice.roll(3) {
@@ -319,6 +333,12 @@ pub fn pod_object(uid: &str, seed: u64) -> Value {
     if dice.one_in(3) {
         let constraints: Vec<Value> = (0..=dice.roll(3)).map(|_| constraint(&mut dice)).collect();
         spec["topologySpreadConstraints"] = constraints.into();
+    }
+    if !dice.one_in(3) {
+        spec["priority"] = dice.roll(3).into();
+    }
+    if dice.one_in(9) {
+        spec["preemptionPolicy"] = "Never".into();
     }
     if dice.one_in(3) {
         metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet",
