@@ -20,9 +20,9 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Core,
         "cores",
-        &["store", "registry", "placement", "reconcile"],
+        &["store", "registry", "placement", "reconcile", "http2"],
     ),
-    (Floor::Edge, "edges", &["wal", "rest", "etcd-wire"]),
+    (Floor::Edge, "edges", &["wal", "rest", "etcd-wire", "bbolt"]),
     (
         Floor::Shell,
         "shells",

@@ -467,6 +467,7 @@ pub fn store_error(error: StoreError) -> ApiError {
     match error {
         StoreError::LogBehind => ApiError::too_many_requests(error.to_string(), 1),
         StoreError::BudgetSpent { .. }
+        | StoreError::SettingsFull { .. }
         | StoreError::TooManyWatchers { .. }
         | StoreError::TooManyLeases { .. } => ApiError::too_many_requests(error.to_string(), 10),
         StoreError::ValueTooLong { .. } | StoreError::KeyTooLong { .. } => {

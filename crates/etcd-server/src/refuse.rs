@@ -39,7 +39,7 @@ pub fn store_error(error: StoreError) -> RpcError {
         StoreError::KeyTooLong { .. }
         | StoreError::ValueTooLong { .. }
         | StoreError::TooManyTags { .. } => RpcError::REQUEST_TOO_LARGE,
-        StoreError::BudgetSpent { .. } => RpcError::NO_SPACE,
+        StoreError::BudgetSpent { .. } | StoreError::SettingsFull { .. } => RpcError::NO_SPACE,
         StoreError::LeaseNotFound(_) => RpcError::LEASE_NOT_FOUND,
         StoreError::LeaseExists(_) => RpcError::LEASE_EXISTS,
         StoreError::LeaseTooLong { .. } => RpcError::LEASE_TTL_TOO_LARGE,

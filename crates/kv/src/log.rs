@@ -64,6 +64,13 @@ pub enum Change {
         /// The lease.
         id: LeaseId,
     },
+    /// A setting of the server was changed, or taken away.
+    Setting {
+        /// Its name.
+        name: Bytes,
+        /// What it is now.
+        value: Option<Bytes>,
+    },
     /// History before `revision` was given up.
     Compact {
         /// The oldest revision that may still be read.

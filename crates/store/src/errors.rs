@@ -96,6 +96,12 @@ pub enum StoreError {
         /// The limit.
         max: i64,
     },
+    /// The table of settings is full, or a name in it too long.
+    #[error("the settings may have {max_bytes} bytes in all")]
+    SettingsFull {
+        /// The limit.
+        max_bytes: usize,
+    },
     /// As many leases as may be.
     #[error("there are already {max} leases")]
     TooManyLeases {

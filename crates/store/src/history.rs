@@ -52,6 +52,7 @@ impl Entry {
 pub(crate) struct Popped {
     pub(crate) revision: i64,
     pub(crate) slot: u32,
+    pub(crate) sub: u32,
     pub(crate) is_delete: bool,
 }
 
@@ -123,6 +124,7 @@ impl History {
         let popped = Popped {
             revision: entry.revision,
             slot: entry.slot,
+            sub: entry.sub(),
             is_delete,
         };
         self.bytes -= ENTRY_OVERHEAD_BYTES + undo.blob_len();
@@ -188,6 +190,7 @@ mod tests {
             let popped = Popped {
                 revision: revision * 2,
                 slot: 0,
+                sub: 5,
                 is_delete: true,
             };
             assert_eq!(history.pop(), Some(popped));

@@ -33,10 +33,12 @@ mod names;
 mod range_watch;
 mod records;
 mod restore;
+mod settings;
 mod shared;
 mod state;
 mod store;
 mod txn;
+mod versions;
 mod watch;
 
 pub use collection::{
@@ -48,4 +50,5 @@ pub use lease::{Granted, TimeToLive};
 pub use range_watch::RangeWatcher;
 pub use restore::{Restoring, SnapshotCursor, SnapshotScope};
 pub use store::{Stepped, Store, collection_prefix};
+pub use versions::{KeptVersion, Versions};
 pub use watch::{Interest, WatchItem, Watcher};

@@ -37,6 +37,12 @@ pub const TAGS_MAX: usize = 64;
 /// Collections that are made on demand by keys; later prefixes share the default collection.
 pub const COLLECTIONS_MAX: usize = 16 << 10;
 
+/// Bytes the name of a setting may have.
+pub const SETTING_NAME_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of all settings together: 100,000 users of 600 bytes are 60 MB.
+pub const SETTINGS_BYTES_MAX: usize = 64 << 20;
+
 /// Leases at once: 10^7 of about 200 bytes are 2 GB.
 pub const LEASES_MAX: usize = 10_000_000;
 
@@ -51,3 +57,6 @@ pub const KEYS_MAX: usize = u32::MAX as usize - 1;
 
 /// Time marks in a history window: one a second for an hour, then coarser.
 pub const TIME_MARKS_MAX: usize = 3600;
+
+/// Changes a reader of all versions holds, over all collections: 64 Ki of about 150 bytes are 10 MB.
+pub const VERSIONS_BUFFERED_MAX: usize = 64 << 10;

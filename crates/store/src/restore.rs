@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Which collections a snapshot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotScope {
-    /// Those that are logged, and the leases: what the log is truncated for.
+    /// Those that are logged, the leases and the settings: what the log is truncated for.
     Logged,
     /// Those that are not: what a clean shutdown keeps.
     Memory,
@@ -76,6 +76,15 @@ impl Store {
                         },
                     }),
             );
+            let settings = self.shared.settings.all().into_iter();
+            out.extend(settings.map(|(name, value)| LogRecord {
+                revision: Revision(0),
+                durability: Durability::Fsync,
+                change: Change::Setting {
+                    name,
+                    value: Some(value),
+                },
+            }));
             return true;
         }
         let Some(collection) = cursor.collections.last() else {
@@ -84,10 +93,10 @@ impl Store {
         let state = collection.lock();
         let durability = state.config.durability;
         let is_wanted = durability.is_logged() == (cursor.scope == SnapshotScope::Logged);
-        let mut page: Vec<(Arc<[u8]>, Version)> = Vec::new();
+        let mut page: Vec<(Arc<[u8]>, Version, u32)> = Vec::new();
         let next = if is_wanted {
             state.page(&cursor.from, None, i64::MAX, |key, version| {
-                page.push((key.clone(), version.clone()));
+                page.push((key.clone(), version.clone(), state.latest_sub(key)));
                 true
             })
         } else {
@@ -97,7 +106,7 @@ impl Store {
         let prefix = collection.prefix();
         out.extend(
             page.iter()
-                .map(|(key, version)| item(prefix, durability, key, version)),
+                .map(|(key, version, sub)| item(prefix, durability, key, version, *sub)),
         );
         match next {
             Some(next) => cursor.from = next,
@@ -121,7 +130,13 @@ impl Store {
     }
 }
 
-fn item(prefix: &Bytes, durability: Durability, key: &[u8], version: &Version) -> LogRecord {
+fn item(
+    prefix: &Bytes,
+    durability: Durability,
+    key: &[u8],
+    version: &Version,
+    sub: u32,
+) -> LogRecord {
     LogRecord {
         revision: Revision(version.modified),
         durability,
@@ -133,7 +148,7 @@ fn item(prefix: &Bytes, durability: Durability, key: &[u8], version: &Version) -
             version: version.version(),
             lease: LeaseId(version.lease),
             tags: version.tags().collect(),
-            sub: 0,
+            sub,
         },
     }
 }
@@ -206,6 +221,7 @@ impl Restoring<'_> {
                     .leases
                     .restore(id, ttl_seconds, deadline_micros);
             }
+            Change::Setting { name, value } => self.store.shared.settings.restore(name, value),
             Change::Revoke { id } => self.store.shared.leases.remove(id, || {}),
             Change::Compact { revision } => self.store.restore_compacted(revision.0),
         }
@@ -286,6 +302,7 @@ impl Collection {
         } else if is_gone {
             state.forget(number);
         } else {
+            state.set_base_sub(number, sub);
             state.raise_floor(revision);
         }
     }

@@ -1,6 +1,6 @@
 //! What all collections of a store share: the revision counter, the watermarks, the log queue.
 //!
-//! Order of locks: collections (by id), then leases, then the log queue. A revision of a logged
+//! Order of locks: collections (by id), then leases, then settings, then the log queue. A revision of a logged
 //! collection is taken under the log queue's lock, so the log is in revision order; a revision of a
 //! memory collection is one atomic addition.
 
@@ -8,6 +8,7 @@ use crate::blob::{Version, key_bytes};
 use crate::errors::StoreError;
 use crate::lease::Leases;
 use crate::limits::LOG_PENDING_BYTES_MAX;
+use crate::settings::Settings;
 use bytes::Bytes;
 use kv::{Durability, LeaseId, LogRecord, Revision};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     log: Mutex<LogQueue>,
     failed: OnceLock<String>,
     pub(crate) leases: Leases,
+    pub(crate) settings: Settings,
 }
 
 #[derive(Debug, Default)]
@@ -140,6 +142,7 @@ impl Shared {
             log: Mutex::default(),
             failed: OnceLock::new(),
             leases: Leases::new(seed),
+            settings: Settings::default(),
         }
     }
 

@@ -16,6 +16,8 @@ use crate::records::{NO_ENTRY, Records, Slot};
 use crate::shared::{PendingChange, Shared, Ticket, Wakes};
 use crate::watch::{Interest, WatchItem, Watchers};
 use bytes::Bytes;
+use foldhash::quality::RandomState;
+use hashbrown::HashMap;
 use kv::{LeaseId, Revision};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,6 +50,10 @@ pub(crate) struct State {
     waiters: Vec<(i64, Waker)>,
     /// When the history ended where, oldest first.
     marks: VecDeque<(i64, u64)>,
+    /// Places within their revision of versions whose own entry was trimmed, by slot; only those that are not 0.
+    subs: HashMap<u32, u32, RandomState>,
+    /// Entries after these revisions stay: somebody reads all versions.
+    pins: Vec<i64>,
 }
 
 /// A put, with what the caller has found out already.
@@ -88,7 +94,50 @@ impl State {
             watchers: Watchers::default(),
             waiters: Vec::new(),
             marks: VecDeque::new(),
+            subs: HashMap::default(),
+            pins: Vec::new(),
         }
+    }
+
+    /// Keeps all entries after `revision` until they are unpinned as often.
+    pub(crate) fn pin(&mut self, revision: i64) {
+        self.pins.push(revision);
+    }
+
+    pub(crate) fn unpin(&mut self, revision: i64) {
+        if let Some(at) = self.pins.iter().position(|pin| *pin == revision) {
+            self.pins.swap_remove(at);
+        }
+    }
+
+    /// The place, within its revision, of the oldest version a slot still has; its own entry is gone.
+    pub(crate) fn set_base_sub(&mut self, number: u32, sub: u32) {
+        if sub != 0 {
+            self.subs.insert(number, sub);
+        } else if !self.subs.is_empty() {
+            self.subs.remove(&number);
+        }
+    }
+
+    /// The place of the version of `revision` within it; `entry` is the number of the entry that made it.
+    pub(crate) fn sub_of(&self, number: u32, entry: Option<u64>, revision: i64) -> u32 {
+        let made = entry
+            .and_then(|entry| self.history.get(entry))
+            .filter(|entry| entry.slot == number && entry.revision == revision);
+        match made {
+            Some(entry) => entry.sub(),
+            None => self.subs.get(&number).copied().unwrap_or(0),
+        }
+    }
+
+    /// The place of a key's latest version within its revision.
+    pub(crate) fn latest_sub(&self, key: &[u8]) -> u32 {
+        let Some(number) = self.records.find(key) else {
+            return 0;
+        };
+        self.records.get(number).map_or(0, |slot| {
+            self.sub_of(number, Some(slot.newest), slot.latest.modified)
+        })
     }
 
     /// The slot of a key that exists now.
@@ -239,6 +288,16 @@ impl State {
 
     /// The version of a slot as of `revision`, which must not be below the floor.
     pub(crate) fn version_at<'a>(&'a self, slot: &'a Slot, revision: i64) -> Option<&'a Version> {
+        self.version_and_entry_at(slot, revision)
+            .map(|(version, _)| version)
+    }
+
+    /// The same, with the number of the entry that made it, if that is still there.
+    pub(crate) fn version_and_entry_at<'a>(
+        &'a self,
+        slot: &'a Slot,
+        revision: i64,
+    ) -> Option<(&'a Version, Option<u64>)> {
         let mut version = &slot.latest;
         let mut at = Some(slot.newest);
         while version.modified > revision {
@@ -246,11 +305,11 @@ impl State {
             version = &self.history.get(number)?.undo;
             at = self.history.older(number);
         }
-        version.exists().then_some(version)
+        version.exists().then_some((version, at))
     }
 
     /// The version an entry made.
-    fn version_after(&self, number: u64, entry: &Entry) -> Option<&Version> {
+    pub(crate) fn version_after(&self, number: u64, entry: &Entry) -> Option<&Version> {
         match self.history.newer(number) {
             Some(newer) => self.history.get(newer).map(|entry| &entry.undo),
             None => self.records.get(entry.slot).map(|slot| &slot.latest),
@@ -589,6 +648,7 @@ impl State {
     pub(crate) fn forget(&mut self, number: u32) {
         self.names.remove(&self.records, number, false);
         self.records.remove(number);
+        self.set_base_sub(number, 0);
     }
 
     /// For recovery: begins anew.
@@ -619,9 +679,15 @@ impl State {
         if number >= self.announced {
             return false;
         }
+        let oldest = self.history.get(number).map(|entry| entry.revision);
+        if oldest.is_some_and(|oldest| self.pins.iter().any(|pin| oldest > *pin)) {
+            return false;
+        }
         let Some(popped) = self.history.pop() else {
             return false;
         };
+        // What it replaced is gone; what it made is the oldest version now.
+        self.set_base_sub(popped.slot, if popped.is_delete { 0 } else { popped.sub });
         self.list_floor = self.list_floor.max(popped.revision);
         self.watch_floor = self.watch_floor.max(popped.revision);
         // Only a deletion can be the last anyone knows of a key; others need not touch the record.

@@ -22,6 +22,7 @@ const LEASE: u8 = 3;
 const REVOKE: u8 = 4;
 const COMPACT: u8 = 5;
 const FORGET: u8 = 6;
+const SETTING: u8 = 7;
 const RESERVE: u8 = 16;
 const CLEAN: u8 = 17;
 const SNAPSHOT_END: u8 = 18;
@@ -48,6 +49,7 @@ pub(crate) fn encode_record(record: &LogRecord, out: &mut Vec<u8>) {
         Change::Revoke { .. } => REVOKE,
         Change::Compact { .. } => COMPACT,
         Change::Forget { .. } => FORGET,
+        Change::Setting { .. } => SETTING,
     });
     put_int(record.revision.0, out);
     out.push(match record.durability {
@@ -88,6 +90,13 @@ pub(crate) fn encode_record(record: &LogRecord, out: &mut Vec<u8>) {
             put_varint(u64::from(*sub), out);
         }
         Change::Forget { collection } => put_bytes(collection, out),
+        Change::Setting { name, value } => {
+            put_bytes(name, out);
+            out.push(u8::from(value.is_some()));
+            if let Some(value) = value {
+                put_bytes(value, out);
+            }
+        }
         Change::Lease {
             id,
             ttl_seconds,
@@ -205,6 +214,14 @@ impl Reader<'_> {
             FORGET => Change::Forget {
                 collection: self.bytes()?,
             },
+            SETTING => Change::Setting {
+                name: self.bytes()?,
+                value: match self.byte()? {
+                    0 => None,
+                    1 => Some(self.bytes()?),
+                    _ => return None,
+                },
+            },
             _ => return None,
         })
     }
@@ -304,6 +321,22 @@ mod tests {
                 Durability::Fsync,
                 Change::Compact {
                     revision: Revision(299),
+                },
+            ),
+            record(
+                0,
+                Durability::Fsync,
+                Change::Setting {
+                    name: "users/root".into(),
+                    value: Some("x".into()),
+                },
+            ),
+            record(
+                0,
+                Durability::Fsync,
+                Change::Setting {
+                    name: "users/root".into(),
+                    value: None,
                 },
             ),
             Item::Reserve(Revision(i64::MAX)),

@@ -199,6 +199,30 @@ fn snapshots_replace_segments_while_writes_go_on() {
 }
 
 #[test]
+fn settings_come_back_from_log_and_snapshot_as_they_were_last() {
+    let dir = Dir::new();
+    let name = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let (store, disk) = open(&dir.0).unwrap();
+    let revision = store.applied();
+    let first = [(name("a"), Some(name("1"))), (name("b"), Some(name("2")))];
+    store.set_settings(first).unwrap();
+    disk.snapshot_soon();
+    while disk.snapshots_done() == 0 {
+        std::thread::yield_now();
+    }
+    let second = [(name("a"), None), (name("ab"), Some(name("3")))];
+    store.set_settings(second).unwrap();
+    assert_eq!(store.applied(), revision, "settings take no revision");
+    disk.close().unwrap();
+    let (store, _disk) = open(&dir.0).unwrap();
+    assert_eq!(store.setting(b"a"), None);
+    assert_eq!(store.setting(b"b"), Some(name("2")));
+    assert_eq!(store.settings(b"a"), vec![(name("ab"), name("3"))]);
+    let long = Bytes::from(vec![b'x'; store::limits::SETTING_NAME_BYTES_MAX + 1]);
+    assert!(store.set_settings([(long, Some(name("1")))]).is_err());
+}
+
+#[test]
 fn a_collection_that_is_no_longer_logged_does_not_come_back() {
     let dir = Dir::new();
     let (store, disk) = open(&dir.0).expect("opens");
