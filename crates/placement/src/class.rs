@@ -113,6 +113,8 @@ pub(crate) struct Class {
     company: Company,
     /// What the company was made from: versions of held terms and of makers.
     pub(crate) seen: (u64, u64),
+    /// Version of the makers of its namespace.
+    pub(crate) makers_seen: u64,
     verdicts: Vec<(u32, Static)>,
     counted: Vec<(u32, Option<u64>)>,
     pub(crate) standings: Vec<Standing>,
@@ -163,6 +165,7 @@ impl Class {
             rules: Rules::default(),
             company: Company::default(),
             seen: (0, 0),
+            makers_seen: 0,
             verdicts: Vec::new(),
             counted: Vec::new(),
             standings: Vec::new(),

@@ -85,12 +85,15 @@ impl Cluster {
     }
 
     fn refresh(&mut self, class: &mut Class) {
-        let makers = self.makers.version();
-        if class.seen.1 != makers {
-            if class.spec.spread.is_empty() {
-                self.give_defaults(class);
-            }
-            class.seen.1 = makers;
+        let makers_here = self.makers.version_in(&class.spec.namespace);
+        let mut other_rules = false;
+        if class.makers_seen != makers_here && class.spec.spread.is_empty() {
+            other_rules = self.give_defaults(class);
+        }
+        class.makers_seen = makers_here;
+        class.seen.1 = self.makers.version();
+        if !other_rules && class.seen.0 == self.fleet.tallies.held_version() {
+            return;
         }
         let identity = self.identity_of(&class.spec, false);
         let concerning = self.fleet.tallies.concerning(&identity);
@@ -100,10 +103,11 @@ impl Cluster {
     }
 
     /// The system's default constraints: hosts, then zones, both soft, over the pods that belong together.
-    fn give_defaults(&mut self, class: &mut Class) {
+    /// True when they are others than before.
+    fn give_defaults(&mut self, class: &mut Class) -> bool {
         let selector = self.makers.selector_of(&class.spec);
         if selector == class.rules.default_selector {
-            return;
+            return false;
         }
         let old = std::mem::take(&mut class.rules.spread);
         class.rules.defaults = selector.is_some();
@@ -127,6 +131,7 @@ impl Cluster {
             self.release_topology(rule.key);
         }
         class.rules.default_selector = selector;
+        true
     }
 
     fn hold_spread(

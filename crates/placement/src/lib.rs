@@ -10,8 +10,8 @@
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
 //! (LeastAllocated), NodeResourcesBalancedAllocation (as of 1.36), ImageLocality, PodTopologySpread (with the
-//! system's default constraints), InterPodAffinity, DefaultPreemption. Not there: the volume plugins and DynamicResources;
-//! [`PodInfo::not_considered`] names what a pod uses of those.
+//! system's default constraints), InterPodAffinity, DefaultPreemption. Not there: the volume plugins and
+//! DynamicResources; [`PodInfo::not_considered`] names what a pod uses of those.
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
@@ -44,6 +44,7 @@ pub use key::PodKey;
 pub use objects::{
     DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodInfo, PodRequest, PodSpec,
     Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration, TolerationOperator,
+    pairs,
 };
 pub use pick::{Explanation, PickError, Scores};
 pub use preempt::{Budget, Preemption};

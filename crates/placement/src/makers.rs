@@ -9,12 +9,19 @@ use meta::Value;
 use meta::labels::LabelSelector;
 use serde_json::{Map, json};
 
-type Named = HashMap<(MakerKind, Box<str>), Value>;
+/// Those of one namespace: `spec.selector` as it stands in each object.
+#[derive(Debug, Default)]
+struct Neighbours {
+    services: HashMap<Box<str>, Value>,
+    makers: HashMap<(MakerKind, Box<str>), Value>,
+    /// When one of them last changed.
+    version: u64,
+}
 
-/// By namespace, kind and name: `spec.selector` as it stands in the object.
+/// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Makers {
-    by_namespace: HashMap<Box<str>, Named>,
+    by_namespace: HashMap<Box<str>, Neighbours>,
     version: u64,
 }
 
@@ -22,6 +29,11 @@ impl Makers {
     /// Changes with every change.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Changes with every change in that namespace.
+    pub(crate) fn version_in(&self, namespace: &str) -> u64 {
+        self.by_namespace.get(namespace).map_or(0, |n| n.version)
     }
 
     /// Notes a selector, or (null) forgets it. True when that is a change.
@@ -32,33 +44,35 @@ impl Makers {
         name: &str,
         selector: &Value,
     ) -> bool {
-        let named = self.by_namespace.entry_ref(namespace).or_default();
-        let key = (kind, Box::from(name));
-        let changed = if selector.is_null() {
-            named.remove(&key).is_some()
+        let here = self.by_namespace.entry_ref(namespace).or_default();
+        let changed = if kind == MakerKind::Service {
+            replace(&mut here.services, name.into(), selector)
         } else {
-            named.insert(key, selector.clone()).as_ref() != Some(selector)
+            replace(&mut here.makers, (kind, name.into()), selector)
         };
-        if named.is_empty() {
+        self.version += u64::from(changed);
+        if changed {
+            here.version = self.version;
+        }
+        if here.services.is_empty() && here.makers.is_empty() {
             self.by_namespace.remove(namespace);
         }
-        self.version += u64::from(changed);
         changed
     }
 
     /// What the pods that belong together with this one have in common: the selectors of all Services that
     /// select it, and of its maker. `None` when that is nothing.
     pub(crate) fn selector_of(&self, pod: &PodSpec) -> Option<LabelSelector> {
-        let named = self.by_namespace.get(&pod.namespace)?;
+        let here = self.by_namespace.get(&pod.namespace)?;
         let mut labels = Map::new();
-        let mut services: Vec<&Map<String, Value>> = named
-            .iter()
-            .filter(|((kind, _), _)| *kind == MakerKind::Service)
-            .filter_map(|(_, selector)| selector.as_object())
+        let mut services: Vec<&Map<String, Value>> = here
+            .services
+            .values()
+            .filter_map(Value::as_object)
             .filter(|map| selects(&selector(&json!({"matchLabels": map})), &pod.labels))
             .collect();
         let maker = pod.maker.as_ref();
-        let of_maker = maker.and_then(|m| named.get(&(m.kind, m.name.clone())));
+        let of_maker = maker.and_then(|m| here.makers.get(&(m.kind, m.name.clone())));
         let mut expressions = Vec::new();
         match (maker.map(|m| m.kind), of_maker) {
             (Some(MakerKind::ReplicationController), Some(selector)) => {
@@ -79,4 +93,15 @@ impl Makers {
         let all = selector(&json!({"matchLabels": labels, "matchExpressions": expressions}));
         (!all.is_empty()).then_some(all)
     }
+}
+
+fn replace<K: Eq + std::hash::Hash>(
+    known: &mut HashMap<K, Value>,
+    key: K,
+    selector: &Value,
+) -> bool {
+    if selector.is_null() {
+        return known.remove(&key).is_some();
+    }
+    known.insert(key, selector.clone()).as_ref() != Some(selector)
 }

@@ -355,8 +355,9 @@ pub(crate) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
     value.as_array().map(Vec::as_slice).unwrap_or(&[]).iter()
 }
 
-fn pairs(map: &Value) -> Vec<(Box<str>, Box<str>)> {
-    let mut pairs: Vec<(Box<str>, Box<str>)> = map
+/// A map of texts of the API, such as labels.
+pub fn pairs(map: &Value) -> Pairs {
+    let mut pairs: Pairs = map
         .as_object()
         .into_iter()
         .flatten()

@@ -67,6 +67,11 @@ impl Cluster {
             .is_some_and(|&slot| self.records[slot as usize].kind & ASSUMED != 0)
     }
 
+    /// Is the pod accounted for on some node?
+    pub fn has_pod(&self, key: PodKey) -> bool {
+        self.pods.contains_key(&key)
+    }
+
     /// Pods accounted for.
     pub fn pods(&self) -> usize {
         self.pods.len()
@@ -329,12 +334,14 @@ impl Cluster {
 
     // ---- namespaces
 
-    /// A namespace and its labels, sorted by key.
-    pub fn upsert_namespace(&mut self, name: &str, labels: Pairs) {
+    /// A namespace and its labels, sorted by key. True when that is a change.
+    pub fn upsert_namespace(&mut self, name: &str, labels: Pairs) -> bool {
         let old = self.namespaces.insert(name.into(), labels);
-        if old.as_ref() != self.namespaces.get(name) {
+        let changed = old.as_ref() != self.namespaces.get(name);
+        if changed {
             self.namespace_changed(name);
         }
+        changed
     }
 
     /// A namespace is gone.
