@@ -24,6 +24,7 @@ impl Api {
 
     /// Runs a transaction, and returns when its answer may be told.
     async fn run(&self, txn: &Txn) -> Result<TxnReply, Status> {
+        self.node.admit(txn).await?;
         let reply = self
             .node
             .store
@@ -135,6 +136,7 @@ impl Kv for Api {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         let pb::CompactionRequest { revision, physical } = request.into_inner();
+        self.node.admit_change()?;
         let store = &self.node.store;
         store
             .compact(Revision(revision))

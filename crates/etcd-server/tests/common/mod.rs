@@ -13,7 +13,7 @@ use etcd_server::rpc::kv_client::KvClient;
 use etcd_server::rpc::lease_client::LeaseClient;
 use etcd_server::rpc::maintenance_client::MaintenanceClient;
 use etcd_server::rpc::watch_client::WatchClient;
-use etcd_server::{Options, Server};
+use etcd_server::{Door, Options, Server};
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::mvccpb;
 use pb::watch_request::RequestUnion;
@@ -54,9 +54,15 @@ pub struct Ours {
 }
 
 impl Ours {
-    pub fn start(options: Options) -> Ours {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::open(Options { listen, ..options }).unwrap();
+    /// On a free port, with TLS if there are files for it; doors for metrics stay as they are.
+    pub fn start(mut options: Options) -> Ours {
+        let first = Door {
+            is_secure: options.tls.is_some(),
+            ..Door::plain(SocketAddr::from(([127, 0, 0, 1], 0)))
+        };
+        options.doors.retain(|door| door.is_for_metrics);
+        options.doors.insert(0, first);
+        let server = Server::open(options).unwrap();
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let thread = std::thread::spawn(move || server.run(stopped).unwrap());
@@ -183,7 +189,7 @@ impl Drop for RealEtcd {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
