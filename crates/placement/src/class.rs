@@ -1,54 +1,52 @@
-//! One class of pods: its rules against shapes, its score of states, and the index that finds the best.
+//! One class of pods: its rules against shapes and states.
 //!
-//! The index lists every feasible state of existing nodes: groups by static scores (soft taints, preferred
-//! affinity), in a group one bucket per dynamic score (allocation + balance). Normalised static scores are
-//! the same for a whole group, so the best node is in the top bucket of some group and a pick looks at
-//! groups only. States that emptied are dropped when they surface.
+//! What a class thinks of a shape is its *standing*: static raw scores, topology domains, which of the class's
+//! images are there. Nodes that have also what the class counts node by node in common are one *cell*; within
+//! a cell nodes differ only in how free they are. All of it is a pure function of class and state.
 //!
-//! Does not know the queue, or who owns pods.
+//! Does not know the queue, who owns pods, or how the best node is found (see `index.rs`).
 
-use crate::fleet::{Due, Fleet, Load, OTHER, Shape, scalar};
+use crate::asks::{Ask, Names, Terms, compile, named_nodes};
+use crate::company::{Candidate, Company, Look, Refusal, Rules};
+use crate::fleet::{Counts, Due, Fleet, Load, Port, Shape, scalar};
+use crate::hashing::Hashing;
+use crate::index::Index;
 use crate::intern::Word;
-use crate::objects::{PodSpec, Requirement, SelectorOperator, Term};
+use crate::objects::PodSpec;
 use crate::rules;
 use crate::verdict::Plugin;
-
-/// Buckets of a group: one per value of allocation score + balance score.
-const DYNAMIC_SCORES: usize = 2 * rules::MAX_SCORE as usize + 1;
-
-#[derive(Debug)]
-struct Ask {
-    key: Word,
-    operator: SelectorOperator,
-    values: Box<[Word]>,
-    number: i64,
-}
-
-#[derive(Debug)]
-struct Terms {
-    asks: Box<[Ask]>,
-    /// Nothing can match it, or (true, empty) everything does.
-    constant: Option<bool>,
-}
-
-/// Nodes the class is restricted to before any filter.
-#[derive(Debug)]
-pub(crate) enum Names {
-    Any,
-    Only(Box<[Box<str>]>),
-    Contradiction,
-}
+use hashbrown::HashMap;
 
 /// A static verdict of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Static {
     Unknown,
     Rejected(Plugin),
-    Group(u32),
+    /// Number of the standing.
+    Stands(u32),
 }
 
-/// Static raw scores: (soft taints not tolerated, preferred weights matched).
-pub(crate) type Raw = (i64, i64);
+/// What shapes can have in common for a class.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Standing {
+    /// Soft taints not tolerated.
+    pub(crate) soft: i64,
+    /// Preferred weights matched.
+    pub(crate) preferred: i64,
+    /// Which of the class's images the node has, by place.
+    pub(crate) images: Box<[u32]>,
+    domains: Box<[Word]>,
+    /// Which spread constraints count the node.
+    counted: u64,
+}
+
+/// What states can have in common for a class, room apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Cell {
+    pub(crate) standing: u32,
+    own: Box<[i64]>,
+    claims: Counts<(i32, u32)>,
+}
 
 /// Scores of a state for a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,27 +55,48 @@ pub(crate) struct Dynamic {
     pub(crate) balanced: i64,
 }
 
-#[derive(Debug, Default)]
-struct Group {
-    buckets: Vec<Vec<u32>>,
-    /// No bucket above this one has entries.
-    top: usize,
+/// What a node is short of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// A host port.
+    HostPorts,
+    /// Room for one more pod.
+    Pods,
+    /// A resource every node has.
+    Native(&'static str),
+    /// Any other resource.
+    Scalar(Word),
 }
 
-#[derive(Debug)]
-struct Index {
-    groups: Vec<Group>,
-    /// One bit per state: is it listed?
-    listed: Vec<u64>,
-    cursor: u64,
-    entries: usize,
+impl Shortage {
+    pub(crate) fn plugin(self) -> Plugin {
+        match self {
+            Shortage::HostPorts => Plugin::NodePorts,
+            _ => Plugin::NodeResourcesFit,
+        }
+    }
+}
+
+/// All scores of a cell but those of room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shares {
+    pub(crate) taint_raw: i64,
+    pub(crate) taint: i64,
+    pub(crate) affinity_raw: i64,
+    pub(crate) affinity: i64,
+    pub(crate) image: i64,
+    pub(crate) spread_raw: i64,
+    pub(crate) spread: i64,
+    pub(crate) pods_raw: i64,
+    pub(crate) pods: i64,
+    pub(crate) total: i64,
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) spec: PodSpec,
-    pub(crate) request: u32,
+    pub(crate) kind: u32,
     load: Load,
     best_effort: bool,
     selector: Box<[Ask]>,
@@ -86,30 +105,39 @@ pub(crate) struct Class {
     node_name: Option<Word>,
     pub(crate) names: Names,
     tolerates_cordon: bool,
+    images: Box<[Word]>,
+    /// Some shape has one of the images.
+    image_matters: bool,
+    /// The rules about other pods that it brings itself; kept by [`crate::Cluster`].
+    pub(crate) rules: Rules,
+    company: Company,
+    /// What the company was made from: versions of held terms and of makers.
+    pub(crate) seen: (u64, u64),
+    /// Version of the makers of its namespace.
+    pub(crate) makers_seen: u64,
     verdicts: Vec<(u32, Static)>,
-    groups: Vec<Raw>,
-    index: Option<Index>,
-}
-
-/// The best total and where it is found.
-#[derive(Debug)]
-pub(crate) struct Best {
-    groups: Vec<u32>,
-    pub(crate) weight: u64,
+    counted: Vec<(u32, Option<u64>)>,
+    pub(crate) standings: Vec<Standing>,
+    by_standing: HashMap<Standing, u32, Hashing>,
+    pub(crate) cells: Vec<Cell>,
+    by_cell: HashMap<Cell, u32, Hashing>,
+    pub(crate) index: Option<Index>,
+    hashing: Hashing,
 }
 
 impl Class {
-    /// Compiles the rules and tells the fleet which labels they ask about.
-    pub(crate) fn new(spec: PodSpec, request: u32, load: Load, fleet: &mut Fleet) -> Class {
+    /// Compiles the rules and tells the fleet which labels they ask about. `load` is what a pod adds.
+    pub(crate) fn new(
+        spec: PodSpec,
+        kind: u32,
+        load: Load,
+        fleet: &mut Fleet,
+        hashing: &Hashing,
+    ) -> Class {
         let selector = spec
             .node_selector
             .iter()
-            .map(|(key, value)| Ask {
-                key: fleet.words.acquire(key),
-                operator: SelectorOperator::In,
-                values: [fleet.words.acquire(value)].into(),
-                number: 0,
-            })
+            .map(|(key, value)| Ask::equals(key, value, fleet))
             .collect();
         let required = spec
             .required
@@ -121,8 +149,9 @@ impl Class {
             .map(|(weight, term)| (*weight, compile(term, fleet)))
             .collect();
         let node_name = spec.node_name.as_ref().map(|n| fleet.words.acquire(n));
+        let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
         let class = Class {
-            request,
+            kind,
             best_effort: load.cpu_milli == 0 && load.memory_bytes == 0,
             load,
             selector,
@@ -131,14 +160,28 @@ impl Class {
             node_name,
             names: named_nodes(spec.required.as_deref()),
             tolerates_cordon: rules::tolerates_unschedulable(&spec.tolerations),
+            images,
+            image_matters: false,
+            rules: Rules::default(),
+            company: Company::default(),
+            seen: (0, 0),
+            makers_seen: 0,
             verdicts: Vec::new(),
-            groups: Vec::new(),
+            counted: Vec::new(),
+            standings: Vec::new(),
+            by_standing: HashMap::with_hasher(hashing.clone()),
+            cells: Vec::new(),
+            by_cell: HashMap::with_hasher(hashing.clone()),
             index: None,
+            hashing: hashing.clone(),
             spec,
         };
         let mut due = Due::default();
         for ask in class.asks() {
             fleet.want(ask.key, &ask.values, ask.by_size(), &mut due);
+        }
+        for &image in &class.images {
+            fleet.want(image, &[], false, &mut due);
         }
         if let Some(name) = class.node_name {
             fleet.want(fleet.name_key(), &[name], false, &mut due);
@@ -147,12 +190,16 @@ impl Class {
         class
     }
 
-    /// Gives back everything the fleet holds for the class.
+    /// Gives back everything the fleet holds for the class, but for its rules about other pods.
     pub(crate) fn dissolve(mut self, fleet: &mut Fleet) -> usize {
         let entries = self.drop_index(fleet);
         if let Some(name) = self.node_name {
             fleet.unwant(fleet.name_key(), &[name], false);
             fleet.words.release(name);
+        }
+        for &image in &self.images {
+            fleet.unwant(image, &[], false);
+            fleet.words.release(image);
         }
         for ask in self.asks() {
             fleet.unwant(ask.key, &ask.values, ask.by_size());
@@ -174,7 +221,34 @@ impl Class {
             .chain(required.chain(preferred).flat_map(|t| t.asks.iter()))
     }
 
-    // ---- rules
+    /// The class keeps other company from now on: everything it thought of shapes and states is void. Gives
+    /// the number of index entries dropped.
+    pub(crate) fn keep_company(&mut self, company: Company, fleet: &mut Fleet) -> usize {
+        if company == self.company {
+            return 0;
+        }
+        let entries = self.drop_index(fleet);
+        self.company = company;
+        self.verdicts.clear();
+        self.counted.clear();
+        self.standings.clear();
+        self.by_standing.clear();
+        self.cells.clear();
+        self.by_cell.clear();
+        entries
+    }
+
+    /// Do only static scores and room decide?
+    pub(crate) fn is_plain(&self) -> bool {
+        self.company.is_empty() && !self.image_matters
+    }
+
+    /// Must nodes be counted cell by cell?
+    pub(crate) fn counts_nodes(&self) -> bool {
+        self.company.counts_nodes()
+    }
+
+    // ---- shapes
 
     /// What the static filters and scores say of a shape, remembered.
     pub(crate) fn judge_shape(&mut self, fleet: &Fleet, shape: u32) -> Static {
@@ -189,19 +263,30 @@ impl Class {
         }
         let verdict = match self.examine(fleet, fleet.shape(shape)) {
             Err(plugin) => Static::Rejected(plugin),
-            Ok(raw) => {
-                let known = self.groups.iter().position(|&g| g == raw);
-                Static::Group(known.unwrap_or_else(|| {
-                    self.groups.push(raw);
-                    self.groups.len() - 1
-                }) as u32)
+            Ok(mut standing) => {
+                if !self.company.is_empty() {
+                    standing.domains = self.company.domains(fleet.shape(shape));
+                    standing.counted = self.counted(fleet, shape);
+                }
+                self.image_matters |= !standing.images.is_empty();
+                Static::Stands(self.standing(standing))
             }
         };
         self.verdicts[at] = (generation, verdict);
         verdict
     }
 
-    fn examine(&self, fleet: &Fleet, shape: &Shape) -> Result<Raw, Plugin> {
+    fn standing(&mut self, standing: Standing) -> u32 {
+        if let Some(&known) = self.by_standing.get(&standing) {
+            return known;
+        }
+        let id = self.standings.len() as u32;
+        self.by_standing.insert(standing.clone(), id);
+        self.standings.push(standing);
+        id
+    }
+
+    fn examine(&self, fleet: &Fleet, shape: &Shape) -> Result<Standing, Plugin> {
         let tolerations = &self.spec.tolerations;
         if shape.unschedulable && !self.tolerates_cordon {
             return Err(Plugin::NodeUnschedulable);
@@ -212,11 +297,7 @@ impl Class {
         if !rules::tolerates_hard_taints(&shape.taints, tolerations) {
             return Err(Plugin::TaintToleration);
         }
-        let matches_required = self
-            .required
-            .as_ref()
-            .is_none_or(|terms| terms.iter().any(|t| t.matches(fleet, shape)));
-        if !matches_required || !self.selector.iter().all(|a| a.matches(fleet, shape)) {
+        if !self.is_affine(fleet, shape) {
             return Err(Plugin::NodeAffinity);
         }
         let preferred = self
@@ -225,34 +306,100 @@ impl Class {
             .filter(|(_, term)| term.matches(fleet, shape))
             .map(|(weight, _)| weight)
             .sum();
-        let soft = rules::untolerated_soft_taints(&shape.taints, tolerations);
-        Ok((soft, preferred))
+        let images = self.images.iter().zip(0..);
+        Ok(Standing {
+            soft: rules::untolerated_soft_taints(&shape.taints, tolerations),
+            preferred,
+            images: images
+                .filter(|(image, _)| shape.label(**image).is_some())
+                .map(|(_, at)| at)
+                .collect(),
+            ..Standing::default()
+        })
     }
 
-    pub(crate) fn raw(&self, group: u32) -> Raw {
-        self.groups[group as usize]
+    /// Node selector and required node affinity.
+    fn is_affine(&self, fleet: &Fleet, shape: &Shape) -> bool {
+        self.required
+            .as_ref()
+            .is_none_or(|terms| terms.iter().any(|t| t.matches(fleet, shape)))
+            && self.selector.iter().all(|a| a.matches(fleet, shape))
+    }
+
+    /// Which spread constraints count nodes of a shape, remembered.
+    fn counted(&mut self, fleet: &Fleet, shape: u32) -> u64 {
+        let generation = fleet.shape_generation(shape);
+        let at = shape as usize;
+        if self.counted.len() <= at {
+            self.counted.resize(at + 1, (0, None));
+        }
+        if let (known_for, Some(bits)) = self.counted[at]
+            && known_for == generation
+        {
+            return bits;
+        }
+        let look_at = fleet.shape(shape);
+        let tolerated = rules::tolerates_hard_taints(&look_at.taints, &self.spec.tolerations);
+        let bits = self
+            .company
+            .counted(look_at, self.is_affine(fleet, look_at), tolerated);
+        self.counted[at] = (generation, Some(bits));
+        bits
+    }
+
+    // ---- states
+
+    /// The cell of a state whose shape has this standing.
+    pub(crate) fn cell(&mut self, fleet: &Fleet, standing: u32, state: u32) -> u32 {
+        let load = fleet.load(state);
+        let cell = Cell {
+            standing,
+            own: self.company.own(&load.tallies),
+            claims: if self.company.is_empty() {
+                Counts::default()
+            } else {
+                self.claims(load).copied().collect()
+            },
+        };
+        if let Some(&known) = self.by_cell.get(&cell) {
+            return known;
+        }
+        let id = self.cells.len() as u32;
+        self.by_cell.insert(cell.clone(), id);
+        self.cells.push(cell);
+        id
+    }
+
+    /// Claims of pods that go first: of no lower priority.
+    fn claims<'a>(&self, load: &'a Load) -> impl Iterator<Item = &'a ((i32, u32), i64)> + use<'a> {
+        let priority = self.spec.priority;
+        load.claims
+            .iter()
+            .filter(move |((claimed, _), _)| *claimed >= priority)
+    }
+
+    /// The load with the pods to come that go first; `None` when there are none.
+    pub(crate) fn with_claims(&self, fleet: &Fleet, load: &Load) -> Option<Load> {
+        let mut sum: Option<Load> = None;
+        for &((_, delta), pods) in self.claims(load) {
+            for _ in 0..pods {
+                let so_far = sum.as_ref().unwrap_or(load);
+                sum = Some(so_far.shifted(fleet.deltas.get(delta), true));
+            }
+        }
+        sum
     }
 
     /// Scores of a state, `None` when the pod does not fit. A pure function of the two.
     pub(crate) fn judge_state(&self, fleet: &Fleet, state: u32) -> Option<Dynamic> {
         let (load, want) = (fleet.load(state), &self.load);
         let capacity = &fleet.shape(fleet.shape_of(state)).capacity;
-        let short = |want: i64, have: i64, used: i64| want > 0 && want > have.wrapping_sub(used);
-        if i64::from(load.pods) + 1 > capacity.pods
-            || short(want.cpu_milli, capacity.cpu_milli, load.cpu_milli)
-            || short(want.memory_bytes, capacity.memory_bytes, load.memory_bytes)
-            || short(
-                want.ephemeral_bytes,
-                capacity.ephemeral_bytes,
-                load.ephemeral_bytes,
-            )
-            || want.scalars.iter().any(|&(word, amount)| {
-                short(
-                    amount,
-                    scalar(&capacity.scalars, word),
-                    scalar(&load.scalars, word),
-                )
-            })
+        if !self.fits(fleet, fleet.shape_of(state), load) {
+            return None;
+        }
+        if !load.claims.is_empty()
+            && let Some(load) = self.with_claims(fleet, load)
+            && !self.fits(fleet, fleet.shape_of(state), &load)
         {
             return None;
         }
@@ -280,15 +427,53 @@ impl Class {
         })
     }
 
-    /// Names everything the state is short of for this class; true when evicting pods may help.
+    /// Is there room on a node of that shape with that load?
+    pub(crate) fn fits(&self, fleet: &Fleet, shape: u32, load: &Load) -> bool {
+        let (want, capacity) = (&self.load, &fleet.shape(shape).capacity);
+        let short = |want: i64, have: i64, used: i64| want > 0 && want > have.wrapping_sub(used);
+        !(i64::from(load.pods) + 1 > capacity.pods
+            || short(want.cpu_milli, capacity.cpu_milli, load.cpu_milli)
+            || short(want.memory_bytes, capacity.memory_bytes, load.memory_bytes)
+            || short(
+                want.ephemeral_bytes,
+                capacity.ephemeral_bytes,
+                load.ephemeral_bytes,
+            )
+            || want.scalars.iter().any(|&(word, amount)| {
+                short(
+                    amount,
+                    scalar(&capacity.scalars, word),
+                    scalar(&load.scalars, word),
+                )
+            })
+            || self.ports_clash(fleet, load))
+    }
+
+    fn ports_clash(&self, fleet: &Fleet, load: &Load) -> bool {
+        let any = fleet.any_ip();
+        let clash = |a: &Port, b: &Port| {
+            a.port == b.port
+                && a.protocol == b.protocol
+                && (a.ip == b.ip || a.ip == any || b.ip == any)
+        };
+        let mut wanted = self.load.ports.iter();
+        wanted.any(|(want, _)| load.ports.iter().any(|(taken, _)| clash(want, taken)))
+    }
+
+    /// Names everything a node of that shape with that load is short of, by the first plugin that says no;
+    /// true when evicting pods may help.
     pub(crate) fn shortages(
         &self,
         fleet: &Fleet,
-        state: u32,
+        shape: u32,
+        load: &Load,
         name: &mut dyn FnMut(Shortage),
     ) -> bool {
-        let (load, want) = (fleet.load(state), &self.load);
-        let capacity = &fleet.shape(fleet.shape_of(state)).capacity;
+        if self.ports_clash(fleet, load) {
+            name(Shortage::HostPorts);
+            return true;
+        }
+        let (want, capacity) = (&self.load, &fleet.shape(shape).capacity);
         if i64::from(load.pods) + 1 > capacity.pods {
             name(Shortage::Pods);
         }
@@ -328,325 +513,162 @@ impl Class {
         resolvable
     }
 
-    // ---- the index
+    // ---- cells
 
-    /// Entries of the index, listed states that emptied included.
-    pub(crate) fn entries(&self) -> usize {
-        self.index.as_ref().map_or(0, |i| i.entries)
-    }
-
-    pub(crate) fn drop_index(&mut self, fleet: &mut Fleet) -> usize {
-        let Some(index) = self.index.take() else {
-            return 0;
+    /// Looks up the sums behind the rules about other pods.
+    pub(crate) fn look(&mut self, fleet: &Fleet) -> Look {
+        if self.company.is_empty() {
+            return Look::default();
+        }
+        if self.company.spreads() {
+            let shapes: Vec<u32> = fleet.populated().collect();
+            for shape in shapes {
+                self.counted(fleet, shape);
+            }
+        }
+        let counted = |shape: u32| {
+            let known = self.counted.get(shape as usize);
+            known.and_then(|(_, bits)| *bits).unwrap_or(0)
         };
-        for bucket in index.groups.iter().flat_map(|g| &g.buckets) {
-            for &state in bucket {
-                fleet.release_state(state);
-            }
-        }
-        index.entries
+        self.company.look(fleet, &self.hashing, &counted)
     }
 
-    /// Brings the index up to the present.
-    pub(crate) fn catch_up(&mut self, fleet: &mut Fleet) {
-        let far_behind = self
-            .index
-            .as_ref()
-            .is_some_and(|i| fleet.log_since(i.cursor).is_none());
-        let littered = self
-            .index
-            .as_ref()
-            .is_some_and(|i| i.entries > 2 * fleet.live_states() + fleet.litter_max());
-        if far_behind || littered {
-            self.drop_index(fleet);
+    /// Does the company on nodes of a cell keep the pod away, those to come counted or not? `gone` are pods
+    /// thought away, by tally.
+    pub(crate) fn refusal(
+        &self,
+        fleet: &Fleet,
+        look: &Look,
+        cell: u32,
+        gone: &[(u32, i64)],
+    ) -> Option<Refusal> {
+        if self.company.is_empty() {
+            return None;
         }
-        let end = fleet.log_end();
-        match self.index.take() {
-            None => {
-                let mut index = Index {
-                    groups: Vec::new(),
-                    listed: vec![0; fleet.state_bound().div_ceil(64)],
-                    cursor: end,
-                    entries: 0,
-                };
-                for at in 0..fleet.state_bound() as u32 {
-                    self.list(fleet, &mut index, at);
-                }
-                self.index = Some(index);
+        let cell = &self.cells[cell as usize];
+        if !cell.claims.is_empty() {
+            let mut coming = gone.to_vec();
+            for &((_, delta), pods) in &cell.claims {
+                let tallies = &fleet.deltas.get(delta).tallies;
+                coming.extend(tallies.iter().map(|&(tally, n)| (tally, n * pods)));
             }
-            Some(mut index) if index.cursor < end => {
-                index.listed.resize(fleet.state_bound().div_ceil(64), 0);
-                let mut at = 0;
-                while let Some(&state) = fleet.log_since(index.cursor).and_then(|l| l.get(at)) {
-                    self.list(fleet, &mut index, state);
-                    at += 1;
-                }
-                index.cursor = end;
-                self.index = Some(index);
+            let refusal = self
+                .company
+                .refuses(look, &self.candidate(cell, &coming, 0));
+            if refusal.is_some() {
+                return refusal;
             }
-            current => self.index = current,
         }
+        self.company.refuses(look, &self.candidate(cell, gone, 0))
     }
 
-    fn list(&mut self, fleet: &mut Fleet, index: &mut Index, state: u32) {
-        let (word, bit) = (state as usize / 64, 1u64 << (state % 64));
-        if fleet.size(state) == 0 || index.listed[word] & bit != 0 {
-            return;
-        }
-        let shape = fleet.shape_of(state);
-        if shape == crate::fleet::ABSENT {
-            return;
-        }
-        let Static::Group(group) = self.judge_shape(fleet, shape) else {
-            return;
-        };
-        let Some(score) = self.judge_state(fleet, state) else {
-            return;
-        };
-        while index.groups.len() <= group as usize {
-            index.groups.push(Group {
-                buckets: vec![Vec::new(); DYNAMIC_SCORES],
-                top: 0,
-            });
-        }
-        let group = &mut index.groups[group as usize];
-        let score = ((score.fit + score.balanced).max(0) as usize).min(DYNAMIC_SCORES - 1);
-        group.buckets[score].push(state);
-        group.top = group.top.max(score);
-        index.listed[word] |= bit;
-        index.entries += 1;
-        fleet.hold_state(state);
-    }
-
-    /// Drops emptied states until the last entry of the top bucket has members; false when none is left.
-    fn settle(index: &mut Index, group: usize, fleet: &mut Fleet) -> bool {
-        let Index {
-            groups,
-            listed,
-            entries,
-            ..
-        } = index;
-        let group = &mut groups[group];
-        loop {
-            let bucket = &mut group.buckets[group.top];
-            while let Some(&state) = bucket.last() {
-                if fleet.size(state) > 0 {
-                    return true;
-                }
-                bucket.pop();
-                listed[state as usize / 64] &= !(1 << (state % 64));
-                *entries -= 1;
-                fleet.release_state(state);
-            }
-            if group.top == 0 {
-                return false;
-            }
-            group.top -= 1;
+    fn candidate<'a>(
+        &'a self,
+        cell: &'a Cell,
+        coming: &'a [(u32, i64)],
+        nodes: u64,
+    ) -> Candidate<'a> {
+        let standing = &self.standings[cell.standing as usize];
+        Candidate {
+            domains: &standing.domains,
+            counted: standing.counted,
+            own: &cell.own,
+            coming,
+            nodes,
         }
     }
 
-    /// Largest raw scores over groups with a feasible node; `None` when there is none. The index is
-    /// current and settled afterwards.
-    pub(crate) fn maxima(&mut self, fleet: &mut Fleet) -> Option<Raw> {
-        self.catch_up(fleet);
-        let index = self.index.as_mut()?;
-        let mut maxima: Option<Raw> = None;
-        for (at, &(soft, preferred)) in self.groups.iter().enumerate().take(index.groups.len()) {
-            if Self::settle(index, at, fleet) {
-                let (s, p) = maxima.unwrap_or((0, 0));
-                maxima = Some((s.max(soft), p.max(preferred)));
-            }
-        }
-        maxima
-    }
-
-    /// Finds the groups whose top bucket holds the best total, and how many nodes that is.
-    pub(crate) fn best(&mut self, fleet: &mut Fleet) -> Option<Best> {
-        let maxima = self.maxima(fleet)?;
-        let index = self.index.as_mut()?;
-        let mut total = -1;
-        let mut best = Best {
-            groups: Vec::new(),
-            weight: 0,
-        };
-        for (at, group) in index.groups.iter().enumerate() {
-            if group.buckets[group.top].is_empty() {
-                continue;
-            }
-            let score = static_total(self.groups[at], maxima) + group.top as i64;
-            if score > total {
-                total = score;
-                best.groups.clear();
-            }
-            if score == total {
-                best.groups.push(at as u32);
-            }
-        }
-        for &group in &best.groups {
-            let Group { buckets, top } = &mut index.groups[group as usize];
-            let (listed, entries) = (&mut index.listed, &mut index.entries);
-            let weight = &mut best.weight;
-            let bucket = &mut buckets[*top];
-            let mut at = 0;
-            while let Some(&state) = bucket.get(at) {
-                let size = fleet.size(state);
-                if size > 0 {
-                    *weight += u64::from(size);
-                    at += 1;
-                } else {
-                    bucket.swap_remove(at);
-                    listed[state as usize / 64] &= !(1 << (state % 64));
-                    *entries -= 1;
-                    fleet.release_state(state);
-                }
-            }
-        }
-        Some(best)
-    }
-
-    /// The `nth` node of the best, counting from 0.
-    pub(crate) fn nth_best(&self, fleet: &Fleet, best: &Best, mut nth: u64) -> Option<u32> {
-        let index = self.index.as_ref()?;
-        for &group in &best.groups {
-            let group = &index.groups[group as usize];
-            for &state in &group.buckets[group.top] {
-                let size = u64::from(fleet.size(state));
-                if nth < size {
-                    return fleet.members(state).get(nth as usize).copied();
-                }
-                nth -= size;
-            }
-        }
-        None
-    }
-
-    /// How many nodes pass the filters, by the index.
-    pub(crate) fn feasible(&mut self, fleet: &mut Fleet) -> usize {
-        self.catch_up(fleet);
-        self.index.as_ref().map_or(0, |index| {
-            let states = index.groups.iter().flat_map(|g| g.buckets.iter().flatten());
-            states.map(|&s| fleet.size(s) as usize).sum()
-        })
-    }
-}
-
-/// What a node is short of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shortage {
-    /// Room for one more pod.
-    Pods,
-    /// A resource every node has.
-    Native(&'static str),
-    /// Any other resource.
-    Scalar(Word),
-}
-
-/// Weighted, normalised static scores.
-pub(crate) fn static_total((soft, preferred): Raw, (soft_max, preferred_max): Raw) -> i64 {
-    rules::TAINT_WEIGHT * rules::normalise_reversed(soft, soft_max)
-        + rules::AFFINITY_WEIGHT * rules::normalise(preferred, preferred_max)
-}
-
-fn compile(term: &Term, fleet: &mut Fleet) -> Terms {
-    let name_key = fleet.name_key();
-    let constant = if term.broken {
-        Some(false)
-    } else if term.expressions.is_empty() && term.names.is_empty() {
-        Some(term.pinned)
-    } else {
-        None
-    };
-    let mut asks = Vec::new();
-    if constant.is_none() {
-        for requirement in &term.expressions {
-            let key = fleet.words.acquire(&requirement.key);
-            asks.push(Ask::new(key, requirement, fleet));
-        }
-        for requirement in &term.names {
-            fleet.words.hold(name_key);
-            asks.push(Ask::new(name_key, requirement, fleet));
-        }
-    }
-    Terms {
-        asks: asks.into(),
-        constant,
-    }
-}
-
-/// The nodes required terms name: only when every term names some, for terms are alternatives.
-fn named_nodes(required: Option<&[Term]>) -> Names {
-    let mut all: Vec<Box<str>> = Vec::new();
-    let Some(terms) = required.filter(|t| !t.is_empty()) else {
-        return Names::Any;
-    };
-    for term in terms {
-        let mut lists = term
-            .names
+    /// Rates cells against one another: refusals, or every score but those of room. With each cell comes how
+    /// many of its nodes have room.
+    pub(crate) fn rate(
+        &mut self,
+        fleet: &Fleet,
+        cells: &[(u32, u64)],
+    ) -> Vec<Result<Shares, Refusal>> {
+        let look = self.look(fleet);
+        let refusals: Vec<Option<Refusal>> = cells
             .iter()
-            .filter(|r| r.operator == SelectorOperator::In)
-            .map(|r| &r.values);
-        let Some(first) = lists.next() else {
-            return Names::Any;
-        };
-        let mut names = first.clone();
-        for list in lists {
-            names.retain(|n| list.contains(n));
-        }
-        if names.is_empty() {
-            return Names::Contradiction;
-        }
-        all.append(&mut names);
+            .map(|&(cell, _)| self.refusal(fleet, &look, cell, &[]))
+            .collect();
+        let passing: Vec<(u32, u64)> = cells
+            .iter()
+            .zip(&refusals)
+            .filter(|(_, refusal)| refusal.is_none())
+            .map(|(cell, _)| *cell)
+            .collect();
+        let mut shares = self.shares(fleet, &look, &passing).into_iter();
+        refusals
+            .into_iter()
+            .map(|refusal| match refusal {
+                Some(refusal) => Err(refusal),
+                None => Ok(shares.next().unwrap_or_default()),
+            })
+            .collect()
     }
-    all.sort();
-    all.dedup();
-    Names::Only(all.into())
-}
 
-impl Terms {
-    fn matches(&self, fleet: &Fleet, shape: &Shape) -> bool {
-        self.constant
-            .unwrap_or_else(|| self.asks.iter().all(|a| a.matches(fleet, shape)))
-    }
-}
-
-impl Ask {
-    fn new(key: Word, requirement: &Requirement, fleet: &mut Fleet) -> Ask {
-        let by_size = matches!(
-            requirement.operator,
-            SelectorOperator::Gt | SelectorOperator::Lt
-        );
-        let number = requirement.values.first().and_then(|v| v.parse().ok());
-        Ask {
-            key,
-            operator: requirement.operator,
-            values: requirement
-                .values
+    fn shares(&self, fleet: &Fleet, look: &Look, cells: &[(u32, u64)]) -> Vec<Shares> {
+        let candidates: Vec<Candidate<'_>> = cells
+            .iter()
+            .map(|&(cell, nodes)| self.candidate(&self.cells[cell as usize], &[], nodes))
+            .collect();
+        let raw = self.company.raw_scores(look, &candidates);
+        let standings = || {
+            cells
                 .iter()
-                .filter(|_| !by_size)
-                .map(|v| fleet.words.acquire(v))
-                .collect(),
-            number: number.unwrap_or(0),
-        }
-    }
-
-    fn by_size(&self) -> bool {
-        matches!(self.operator, SelectorOperator::Gt | SelectorOperator::Lt)
-    }
-
-    fn matches(&self, fleet: &Fleet, shape: &Shape) -> bool {
-        let label = shape.label(self.key);
-        let listed = || label.is_some_and(|value| self.values.contains(&value));
-        let number = || {
-            let value = label.filter(|&v| v != OTHER)?;
-            fleet.words.text(value).parse::<i64>().ok()
+                .map(|&(cell, _)| &self.standings[self.cells[cell as usize].standing as usize])
         };
-        match self.operator {
-            SelectorOperator::In => listed(),
-            SelectorOperator::NotIn => !listed(),
-            SelectorOperator::Exists => label.is_some(),
-            SelectorOperator::DoesNotExist => label.is_none(),
-            SelectorOperator::Gt => number().is_some_and(|n| n > self.number),
-            SelectorOperator::Lt => number().is_some_and(|n| n < self.number),
-        }
+        let taint_max = standings().map(|s| s.soft).max().unwrap_or(0);
+        let affinity_max = standings().map(|s| s.preferred).max().unwrap_or(0);
+        let spreads = || raw.iter().filter_map(|r| r.spread);
+        let (spread_min, spread_max) = (
+            spreads().min().unwrap_or(0),
+            spreads().max().unwrap_or(0).max(0),
+        );
+        let affinities = || raw.iter().map(|r| r.affinity);
+        let (pods_min, pods_max) = (
+            affinities().min().unwrap_or(0),
+            affinities().max().unwrap_or(0),
+        );
+        standings()
+            .zip(&raw)
+            .map(|(standing, raw)| {
+                let mut shares = Shares {
+                    taint_raw: standing.soft,
+                    taint: rules::normalise_reversed(standing.soft, taint_max),
+                    affinity_raw: standing.preferred,
+                    affinity: rules::normalise(standing.preferred, affinity_max),
+                    image: self.image_score(fleet, standing),
+                    spread_raw: raw.spread.unwrap_or(0),
+                    spread: raw
+                        .spread
+                        .map_or(0, |s| rules::normalise_spread(s, spread_min, spread_max)),
+                    pods_raw: raw.affinity,
+                    pods: rules::normalise_between(raw.affinity, pods_min, pods_max),
+                    total: 0,
+                };
+                shares.total = rules::TAINT_WEIGHT * shares.taint
+                    + rules::AFFINITY_WEIGHT * shares.affinity
+                    + rules::SPREAD_WEIGHT * shares.spread
+                    + rules::POD_AFFINITY_WEIGHT * shares.pods
+                    + shares.image;
+                shares
+            })
+            .collect()
     }
+
+    fn image_score(&self, fleet: &Fleet, standing: &Standing) -> i64 {
+        let total = fleet.present();
+        let there = standing.images.iter().map(|&at| {
+            let image = self.images.get(at as usize).copied().unwrap_or(0);
+            let image = fleet.image(image);
+            rules::scaled_image(image.bytes, image.nodes as usize, total)
+        });
+        rules::image_score(there.sum(), self.images.len())
+    }
+}
+
+/// Weighted, normalised static scores of a class that only static scores and room decide for.
+pub(crate) fn static_total(standing: &Standing, (soft_max, preferred_max): (i64, i64)) -> i64 {
+    rules::TAINT_WEIGHT * rules::normalise_reversed(standing.soft, soft_max)
+        + rules::AFFINITY_WEIGHT * rules::normalise(standing.preferred, preferred_max)
 }

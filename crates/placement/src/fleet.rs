@@ -14,13 +14,18 @@ use crate::cons::Cons;
 use crate::hashing::{Hashing, hash_one};
 use crate::intern::{Interner, Word};
 use crate::objects::{NodeInfo, PodRequest, ResourceList, Taint};
+use crate::tally::Tallies;
+use crate::terms::{HOSTNAME_KEY, HostPort};
 use hashbrown::{HashMap, HashTable};
 
 /// Stands for every label value no class asks about.
 pub(crate) const OTHER: Word = Word::MAX;
 /// The key under which a node's own name is asked about (`matchFields`); no label can be spelled so.
 const NAME_KEY: &str = "\0metadata.name";
-const HOST_KEY: &str = "kubernetes.io/hostname";
+/// What the word of an image a node has begins with; no label can be spelled so.
+const IMAGE_PREFIX: &str = "\0image/";
+/// The address that stands for all.
+const ANY_IP: &str = "0.0.0.0";
 const NOBODY: u32 = u32::MAX;
 /// The shape of nodes that pods are bound to but that do not exist (yet, or any more).
 pub(crate) const ABSENT: u32 = 0;
@@ -34,13 +39,46 @@ pub(crate) struct Load {
     pub(crate) scored_memory_bytes: i64,
     pub(crate) pods: u32,
     /// Sorted by word, no zeros.
-    pub(crate) scalars: Box<[(Word, i64)]>,
+    pub(crate) scalars: Counts<Word>,
+    /// Host ports taken.
+    pub(crate) ports: Counts<Port>,
+    /// Pods counted by tallies.
+    pub(crate) tallies: Counts<u32>,
+    /// Pods that are to come here once others have gone: priority and number of what they add.
+    pub(crate) claims: Counts<(i32, u32)>,
+}
+
+/// Amounts of things, sorted by thing, no zeros.
+pub(crate) type Counts<K> = Box<[(K, i64)]>;
+
+/// A host port in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Port {
+    pub(crate) ip: Word,
+    pub(crate) protocol: Word,
+    pub(crate) port: i64,
+}
+
+fn merged<K: Copy + Ord>(counts: &Counts<K>, delta: &Counts<K>, add: bool) -> Counts<K> {
+    if delta.is_empty() {
+        return counts.clone();
+    }
+    let mut merged = counts.to_vec();
+    for &(key, amount) in delta {
+        let amount = if add { amount } else { amount.wrapping_neg() };
+        match merged.binary_search_by_key(&key, |&(k, _)| k) {
+            Ok(at) => merged[at].1 = merged[at].1.wrapping_add(amount),
+            Err(at) => merged.insert(at, (key, amount)),
+        }
+    }
+    merged.retain(|&(_, amount)| amount != 0);
+    merged.into()
 }
 
 impl Load {
     /// This load with `delta` added or taken away. Wraps as 64-bit sums do, so that taking away undoes
     /// adding exactly, whatever the amounts.
-    fn shifted(&self, delta: &Load, add: bool) -> Load {
+    pub(crate) fn shifted(&self, delta: &Load, add: bool) -> Load {
         let sum = |a: i64, b: i64| {
             if add {
                 a.wrapping_add(b)
@@ -59,24 +97,15 @@ impl Load {
             } else {
                 self.pods.saturating_sub(delta.pods)
             },
-            scalars: if delta.scalars.is_empty() {
-                self.scalars.clone()
-            } else {
-                let mut merged = self.scalars.to_vec();
-                for &(word, amount) in &delta.scalars {
-                    match merged.binary_search_by_key(&word, |&(w, _)| w) {
-                        Ok(at) => merged[at].1 = sum(merged[at].1, amount),
-                        Err(at) => merged.insert(at, (word, sum(0, amount))),
-                    }
-                }
-                merged.retain(|&(_, amount)| amount != 0);
-                merged.into()
-            },
+            scalars: merged(&self.scalars, &delta.scalars, add),
+            ports: merged(&self.ports, &delta.ports, add),
+            tallies: merged(&self.tallies, &delta.tallies, add),
+            claims: merged(&self.claims, &delta.claims, add),
         }
     }
 }
 
-pub(crate) fn scalar(list: &[(Word, i64)], word: Word) -> i64 {
+pub(crate) fn scalar<K: Copy + Ord>(list: &[(K, i64)], word: K) -> i64 {
     list.binary_search_by_key(&word, |&(w, _)| w)
         .map_or(0, |at| list[at].1)
 }
@@ -96,6 +125,8 @@ struct Body {
     labels: Box<[(Word, Word)]>,
     /// The host name label equals the node's name, and so is left out of `labels`.
     host_is_name: bool,
+    /// Sorted.
+    images: Box<[Word]>,
     taints: Box<[Taint]>,
     unschedulable: bool,
     capacity: Capacity,
@@ -110,6 +141,14 @@ pub(crate) struct Shape {
     pub(crate) taints: Box<[Taint]>,
     pub(crate) unschedulable: bool,
     pub(crate) capacity: Capacity,
+}
+
+/// An image that some node has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ImageState {
+    /// As the first node said that had it.
+    pub(crate) bytes: i64,
+    pub(crate) nodes: u32,
 }
 
 impl Shape {
@@ -210,6 +249,19 @@ pub(crate) struct Fleet {
     interests: HashMap<Word, Interest, Hashing>,
     interests_version: u32,
     stale_interests: usize,
+    pub(crate) tallies: Tallies,
+    /// What pods add to a node.
+    pub(crate) deltas: Cons<Load>,
+    /// For each shape its nodes.
+    shape_nodes: Vec<u32>,
+    images: HashMap<Word, ImageState, Hashing>,
+    /// Host names that bodies spell out, and how many bodies do: they may be another node's name.
+    spelt_hosts: HashMap<Word, u32, Hashing>,
+    /// Classes that count nodes, and the states whose size changed, for them.
+    counters: usize,
+    touched: Vec<u32>,
+    touched_start: u64,
+    any_ip: Word,
     name_key: Word,
     host_key: Word,
     /// See [`crate::Config::litter_max`].
@@ -221,7 +273,8 @@ impl Fleet {
     pub(crate) fn new(hashing: Hashing, litter_max: usize) -> Self {
         let mut words = Interner::new(hashing.clone());
         let name_key = words.acquire(NAME_KEY);
-        let host_key = words.acquire(HOST_KEY);
+        let host_key = words.acquire(HOSTNAME_KEY);
+        let any_ip = words.acquire(ANY_IP);
         let mut shapes = Cons::new(hashing.clone());
         shapes.insert(Shape::default());
         Fleet {
@@ -244,6 +297,15 @@ impl Fleet {
             interests: HashMap::with_hasher(hashing.clone()),
             interests_version: 0,
             stale_interests: 0,
+            tallies: Tallies::new(hashing.clone()),
+            deltas: Cons::new(hashing.clone()),
+            shape_nodes: Vec::new(),
+            images: HashMap::with_hasher(hashing.clone()),
+            spelt_hosts: HashMap::with_hasher(hashing.clone()),
+            counters: 0,
+            touched: Vec::new(),
+            touched_start: 0,
+            any_ip,
             name_key,
             host_key,
             litter_max,
@@ -269,6 +331,72 @@ impl Fleet {
 
     pub(crate) fn name_key(&self) -> Word {
         self.name_key
+    }
+
+    pub(crate) fn host_key(&self) -> Word {
+        self.host_key
+    }
+
+    pub(crate) fn any_ip(&self) -> Word {
+        self.any_ip
+    }
+
+    /// Existing nodes of a shape.
+    pub(crate) fn nodes_of_shape(&self, shape: u32) -> u32 {
+        self.shape_nodes.get(shape as usize).copied().unwrap_or(0)
+    }
+
+    /// Shapes that existing nodes have.
+    pub(crate) fn populated(&self) -> impl Iterator<Item = u32> + '_ {
+        let shapes = (0..).zip(&self.shape_nodes);
+        shapes
+            .filter(|&(shape, &nodes)| shape != ABSENT && nodes > 0)
+            .map(|(shape, _)| shape)
+    }
+
+    /// The word of an image, held once more.
+    pub(crate) fn image_word(&mut self, name: &str) -> Word {
+        self.words.acquire(&format!("{IMAGE_PREFIX}{name}"))
+    }
+
+    pub(crate) fn image(&self, word: Word) -> ImageState {
+        self.images.get(&word).copied().unwrap_or_default()
+    }
+
+    // ---- states whose size changed
+
+    /// Somebody counts nodes from now on: sizes that change are noted.
+    pub(crate) fn begin_counting(&mut self) {
+        self.counters += 1;
+    }
+
+    pub(crate) fn end_counting(&mut self) {
+        self.counters -= 1;
+        if self.counters == 0 {
+            self.touched_start += self.touched.len() as u64;
+            self.touched = Vec::new();
+        }
+    }
+
+    pub(crate) fn touched_end(&self) -> u64 {
+        self.touched_start + self.touched.len() as u64
+    }
+
+    /// States whose size changed since `cursor`; `None` when that is too long ago.
+    pub(crate) fn touched_since(&self, cursor: u64) -> Option<&[u32]> {
+        let from = cursor.checked_sub(self.touched_start)?;
+        self.touched.get(usize::try_from(from).ok()?..)
+    }
+
+    fn touch(&mut self, state: u32) {
+        if self.counters == 0 {
+            return;
+        }
+        if self.touched.len() >= self.litter_max.max(4 * self.live_states) {
+            self.touched_start += self.touched.len() as u64;
+            self.touched.clear();
+        }
+        self.touched.push(state);
     }
 
     /// An existing node.
@@ -364,6 +492,10 @@ impl Fleet {
         let body = self.intern_body(info);
         let node = self.find_or_add(&info.name);
         let old = self.nodes[node as usize].body;
+        if old != NOBODY {
+            self.forget_images(old);
+        }
+        self.note_images(body, info);
         let change = if old == NOBODY {
             self.present += 1;
             NodeChange {
@@ -395,6 +527,7 @@ impl Fleet {
             return false;
         };
         let body = std::mem::replace(&mut self.nodes[node as usize].body, NOBODY);
+        self.forget_images(body);
         self.release_body(body);
         self.present -= 1;
         self.version += 1;
@@ -430,17 +563,19 @@ impl Fleet {
                 hash_one(hashing, &*nodes[n as usize].name)
             });
         let state = self.state_for(ABSENT, Load::default());
+        self.populate(ABSENT);
         self.enter(node, state);
         node
     }
 
-    /// Adds or takes away a pod's request.
-    pub(crate) fn shift(&mut self, node: u32, request: RequestTag, delta: &Load, add: bool) {
+    /// Adds or takes away what a pod adds.
+    pub(crate) fn shift(&mut self, node: u32, delta: u32, add: bool) {
+        let tag = RequestTag(delta, self.deltas.generation(delta));
         let from = self.nodes[node as usize].state;
         let old = &self.states[from as usize];
         let known = old.next;
         let to = if add
-            && known.request == request
+            && known.request == tag
             && self
                 .states
                 .get(known.state as usize)
@@ -448,11 +583,11 @@ impl Fleet {
         {
             known.state
         } else {
-            let load = old.load.shifted(delta, add);
+            let load = old.load.shifted(self.deltas.get(delta), add);
             let state = self.state_for(old.shape, load);
             if add {
                 self.states[from as usize].next = Successor {
-                    request,
+                    request: tag,
                     state,
                     generation: self.states[state as usize].generation,
                 };
@@ -460,6 +595,30 @@ impl Fleet {
             state
         };
         self.travel(node, to);
+        self.version += 1;
+        self.forget_if_empty(node);
+    }
+
+    /// The pods of a node are counted otherwise than they were: `from` is taken away, `to` added.
+    pub(crate) fn recount(&mut self, node: u32, from: u32, to: u32) {
+        let old = &self.states[self.nodes[node as usize].state as usize];
+        let load = old.load.shifted(self.deltas.get(to), true);
+        let load = load.shifted(self.deltas.get(from), false);
+        let state = self.state_for(old.shape, load);
+        self.travel(node, state);
+        self.version += 1;
+    }
+
+    /// Notes or forgets a pod that is to come to a node.
+    pub(crate) fn claim(&mut self, node: u32, priority: i32, delta: u32, add: bool) {
+        let claim = Load {
+            claims: [((priority, delta), 1)].into(),
+            ..Load::default()
+        };
+        let old = &self.states[self.nodes[node as usize].state as usize];
+        let load = old.load.shifted(&claim, add);
+        let state = self.state_for(old.shape, load);
+        self.travel(node, state);
         self.version += 1;
         self.forget_if_empty(node);
     }
@@ -477,6 +636,7 @@ impl Fleet {
         if body != NOBODY || self.states[state as usize].load != Load::default() {
             return;
         }
+        self.depopulate(ABSENT);
         self.leave(node);
         let name = std::mem::take(&mut self.nodes[node as usize].name);
         if let Ok(entry) = self
@@ -494,29 +654,41 @@ impl Fleet {
         let host_is_name = info
             .labels
             .iter()
-            .any(|(k, v)| &**k == HOST_KEY && *v == info.name)
+            .any(|(k, v)| &**k == HOSTNAME_KEY && *v == info.name)
             // Numbers can be asked about by size, and must then be seen.
             && info.name.parse::<i64>().is_err();
         let mut labels: Vec<(Word, Word)> = info
             .labels
             .iter()
-            .filter(|(k, _)| !(host_is_name && &**k == HOST_KEY))
+            .filter(|(k, _)| !(host_is_name && &**k == HOSTNAME_KEY))
             .map(|(k, v)| (self.words.acquire(k), self.words.acquire(v)))
             .collect();
         labels.sort_unstable();
+        let mut images: Vec<Word> = info
+            .images
+            .iter()
+            .map(|image| self.image_word(&image.name))
+            .collect();
+        images.sort_unstable();
         let body = Body {
             labels: labels.into(),
             host_is_name,
+            images: images.into(),
             taints: info.taints.clone().into(),
             unschedulable: info.unschedulable,
             capacity: self.capacity(&info.allocatable, info.allocatable_pods),
         };
         if let Some(known) = self.bodies.find(&body) {
             self.bodies.hold(known);
-            self.release_words(&body.labels, &body.capacity);
+            self.release_body_words(&body);
             return known;
         }
+        let spelt = body.labels.iter().find(|(key, _)| *key == self.host_key);
+        let spelt = spelt.map(|(_, host)| *host);
         let id = self.bodies.insert(body);
+        if let Some(host) = spelt {
+            self.spell_host(host);
+        }
         if self.usual_shapes.len() <= id as usize {
             self.usual_shapes.resize(id as usize + 1, (0, 0, 0));
         }
@@ -526,7 +698,60 @@ impl Fleet {
 
     fn release_body(&mut self, body: u32) {
         if let Some(gone) = self.bodies.release(body) {
-            self.release_words(&gone.labels, &gone.capacity);
+            if let Some((_, host)) = gone.labels.iter().find(|(key, _)| *key == self.host_key)
+                && let Some(bodies) = self.spelt_hosts.get_mut(host)
+            {
+                *bodies -= 1;
+                if *bodies == 0 {
+                    self.spelt_hosts.remove(host);
+                }
+            }
+            self.release_body_words(&gone);
+        }
+    }
+
+    fn release_body_words(&mut self, body: &Body) {
+        for &image in &body.images {
+            self.words.release(image);
+        }
+        self.release_words(&body.labels, &body.capacity);
+    }
+
+    /// A body spells out a host name: where that is the name of a node, the two are one domain, and the
+    /// node's own name must be seen.
+    fn spell_host(&mut self, host: Word) {
+        let bodies = self.spelt_hosts.entry(host).or_insert(0);
+        *bodies += 1;
+        if *bodies == 1
+            && self.interests.contains_key(&self.host_key)
+            && let Some(node) = self.node(self.words.text(host))
+        {
+            self.place(node);
+        }
+    }
+
+    fn note_images(&mut self, body: u32, info: &NodeInfo) {
+        for &word in &self.bodies.get(body).images {
+            let state = self.images.entry(word).or_insert_with(|| {
+                let name = self.words.text(word).strip_prefix(IMAGE_PREFIX);
+                let known = info.images.iter().find(|image| Some(&*image.name) == name);
+                ImageState {
+                    bytes: known.map_or(0, |image| image.bytes),
+                    nodes: 0,
+                }
+            });
+            state.nodes += 1;
+        }
+    }
+
+    fn forget_images(&mut self, body: u32) {
+        for &word in &self.bodies.get(body).images {
+            if let Some(state) = self.images.get_mut(&word) {
+                state.nodes -= 1;
+                if state.nodes == 0 {
+                    self.images.remove(&word);
+                }
+            }
         }
     }
 
@@ -575,8 +800,25 @@ impl Fleet {
         }
     }
 
-    /// A pod's request as a load; its resource names are held until [`Fleet::release_load`].
-    pub(crate) fn request_load(&mut self, request: &PodRequest) -> Load {
+    /// A pod's request and ports as a load; its words are held until [`Fleet::release_load`].
+    pub(crate) fn request_load(&mut self, request: &PodRequest, ports: &[HostPort]) -> Load {
+        let mut taken: Vec<(Port, i64)> = Vec::new();
+        for port in ports {
+            let port = Port {
+                ip: self.words.acquire(&port.ip),
+                protocol: self.words.acquire(&port.protocol),
+                port: port.port,
+            };
+            match taken.iter_mut().find(|(known, _)| *known == port) {
+                Some((_, times)) => {
+                    *times += 1;
+                    self.words.release(port.ip);
+                    self.words.release(port.protocol);
+                }
+                None => taken.push((port, 1)),
+            }
+        }
+        taken.sort_unstable();
         Load {
             cpu_milli: request.real.cpu_milli,
             memory_bytes: request.real.memory_bytes,
@@ -585,12 +827,36 @@ impl Fleet {
             scored_memory_bytes: request.scored_memory_bytes,
             pods: 1,
             scalars: self.scalars(&request.real),
+            ports: taken.into(),
+            ..Load::default()
         }
     }
 
-    pub(crate) fn release_load(&mut self, load: &Load) {
+    fn release_load(&mut self, load: &Load) {
         for &(name, _) in &load.scalars {
             self.words.release(name);
+        }
+        for (port, _) in &load.ports {
+            self.words.release(port.ip);
+            self.words.release(port.protocol);
+        }
+    }
+
+    /// The number of what a pod adds, held once more. Takes over the load's words.
+    pub(crate) fn hold_delta(&mut self, load: Load) -> u32 {
+        match self.deltas.find(&load) {
+            Some(known) => {
+                self.deltas.hold(known);
+                self.release_load(&load);
+                known
+            }
+            None => self.deltas.insert(load),
+        }
+    }
+
+    pub(crate) fn release_delta(&mut self, delta: u32) {
+        if let Some(gone) = self.deltas.release(delta) {
+            self.release_load(&gone);
         }
     }
 
@@ -655,11 +921,13 @@ impl Fleet {
             return None;
         }
         let word = self.words.lookup(name)?;
-        [self.name_key, self.host_key]
+        let asked = [self.name_key, self.host_key]
             .iter()
             .filter_map(|key| self.interests.get(key))
-            .any(|interest| interest.values.contains_key(&word))
-            .then_some(word)
+            .any(|interest| interest.values.contains_key(&word));
+        let spelt =
+            || self.interests.contains_key(&self.host_key) && self.spelt_hosts.contains_key(&word);
+        (asked || spelt()).then_some(word)
     }
 
     fn project(&self, body: u32, name: Option<Word>) -> Shape {
@@ -673,6 +941,9 @@ impl Fleet {
             && let Some(host) = self.fold(self.host_key, name.unwrap_or(OTHER))
         {
             labels.push((self.host_key, host));
+        }
+        for &image in &body.images {
+            labels.extend(self.fold(image, OTHER).map(|seen| (image, seen)));
         }
         // A name nobody asks about needs no entry: only In and NotIn ask about names.
         if let Some(word) = name
@@ -754,7 +1025,9 @@ impl Fleet {
                 .any(|body| {
                     let concerns =
                         |&(k, v): &(Word, Word)| k == key && (whole_key || new_values.contains(&v));
-                    body.labels.iter().any(concerns) || host && whole_key && body.host_is_name
+                    body.labels.iter().any(concerns)
+                        || host && whole_key && body.host_is_name
+                        || body.images.binary_search(&key).is_ok()
                 });
     }
 
@@ -862,14 +1135,57 @@ impl Fleet {
     }
 
     fn travel(&mut self, node: u32, to: u32) {
-        if self.nodes[node as usize].state == to {
+        let from = self.nodes[node as usize].state;
+        if from == to {
             return;
+        }
+        let (old, new) = (&self.states[from as usize], &self.states[to as usize]);
+        let shapes = (old.shape, new.shape);
+        if !old.load.tallies.is_empty() || !new.load.tallies.is_empty() {
+            let (old_shape, new_shape) = (old.shape, new.shape);
+            let (old, new) = (&old.load.tallies, &new.load.tallies);
+            if old_shape == new_shape {
+                for &(tally, now) in new {
+                    let before = scalar(old, tally);
+                    if before != now {
+                        self.tallies.moved(tally, old_shape, before, now);
+                    }
+                }
+                for &(tally, before) in old {
+                    if scalar(new, tally) == 0 {
+                        self.tallies.moved(tally, old_shape, before, 0);
+                    }
+                }
+            } else {
+                for &(tally, before) in old {
+                    self.tallies.moved(tally, old_shape, before, 0);
+                }
+                for &(tally, now) in new {
+                    self.tallies.moved(tally, new_shape, 0, now);
+                }
+            }
+        }
+        if shapes.0 != shapes.1 {
+            self.populate(shapes.1);
+            self.depopulate(shapes.0);
         }
         // Held over the departure, or an empty target might be collected with the source's shape.
         self.states[to as usize].references += 1;
         self.leave(node);
         self.enter(node, to);
         self.states[to as usize].references -= 1;
+    }
+
+    fn populate(&mut self, shape: u32) {
+        let shape = shape as usize;
+        if self.shape_nodes.len() <= shape {
+            self.shape_nodes.resize(shape + 1, 0);
+        }
+        self.shape_nodes[shape] += 1;
+    }
+
+    fn depopulate(&mut self, shape: u32) {
+        self.shape_nodes[shape as usize] -= 1;
     }
 
     fn enter(&mut self, node: u32, state: u32) {
@@ -881,6 +1197,7 @@ impl Fleet {
         let record = &mut self.nodes[node as usize];
         record.state = state;
         record.at = at;
+        self.touch(state);
         if at == 0 {
             self.live_states += 1;
             if present {
@@ -902,6 +1219,7 @@ impl Fleet {
         }
         let left = members.len() as u32;
         self.sizes[state as usize] = left;
+        self.touch(state);
         if left == 0 {
             self.live_states -= 1;
             self.collect(state);

@@ -3,6 +3,10 @@
 //! Knows the fields the filters and scores look at, and the arithmetic of a pod's request. Does not
 //! know any cluster: everything here is a plain value with its own strings.
 
+use crate::terms::{
+    HostPort, Maker, Pairs, PodAffinity, SpreadConstraint, host_ports, images, maker,
+    spread_constraints,
+};
 use meta::{Quantity, Value};
 
 /// CPU a container counts with in scores when it asks for none.
@@ -150,6 +154,33 @@ pub struct PodSpec {
     pub preferred: Vec<(i64, Term)>,
     /// `spec.nodeName` asked for.
     pub node_name: Option<Box<str>>,
+    /// Namespace.
+    pub namespace: Box<str>,
+    /// Labels, sorted by key.
+    pub labels: Pairs,
+    /// `spec.priority`, 0 when absent.
+    pub priority: i32,
+    /// `preemptionPolicy: Never`.
+    pub never_preempts: bool,
+    /// Ports of the node it takes, sorted.
+    pub ports: Vec<HostPort>,
+    /// Images, one entry a container.
+    pub images: Vec<Box<str>>,
+    /// Topology spread constraints.
+    pub spread: Vec<SpreadConstraint>,
+    /// Affinity to other pods.
+    pub affinity: PodAffinity,
+    /// Who made it.
+    pub maker: Option<Maker>,
+}
+
+/// An image on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Image {
+    /// One of its names.
+    pub name: Box<str>,
+    /// Size.
+    pub bytes: i64,
 }
 
 /// A node as placement sees it.
@@ -167,6 +198,8 @@ pub struct NodeInfo {
     pub allocatable: ResourceList,
     /// How many pods it may run.
     pub allocatable_pods: i64,
+    /// Images it has, each name once, sorted.
+    pub images: Vec<Image>,
 }
 
 /// A pod as the scheduler sees it.
@@ -180,8 +213,12 @@ pub struct PodInfo {
     pub uid: Box<str>,
     /// Node it is bound to, if any.
     pub node: Option<Box<str>>,
-    /// `spec.priority`, 0 when absent.
-    pub priority: i32,
+    /// `status.nominatedNodeName`.
+    pub nominated: Option<Box<str>>,
+    /// `status.startTime` in microseconds, 0 when not started.
+    pub started_micros: i64,
+    /// It goes because a pod of higher priority takes its place.
+    pub preempted: bool,
     /// `spec.schedulerName`.
     pub scheduler_name: Box<str>,
     /// Scheduling gates are left.
@@ -215,6 +252,7 @@ impl NodeInfo {
             unschedulable: node["spec"]["unschedulable"].as_bool().unwrap_or(false),
             allocatable_pods: amounts.whole("pods"),
             allocatable: amounts.list(),
+            images: node_images(&node["status"]["images"]),
         })
     }
 }
@@ -228,17 +266,28 @@ impl PodInfo {
             return Err("pod without metadata.uid".into());
         }
         let affinity = &spec["affinity"]["nodeAffinity"];
+        let namespace = text(&metadata["namespace"]);
+        let labels = pairs(&metadata["labels"]);
+        let spread = spread_constraints(spec, &labels);
         let mut required = required_terms(affinity);
-        let pin = required.as_deref_mut().and_then(lift_pin);
+        // Constraints count the nodes that the pod's affinity allows: they must see the name.
+        let liftable = required.as_deref_mut().filter(|_| spread.is_empty());
+        let pin = liftable.and_then(lift_pin);
         let node = Some(text(&spec["nodeName"])).filter(|n| !n.is_empty());
         Ok(PodInfo {
-            namespace: text(&metadata["namespace"]).into(),
+            namespace: namespace.into(),
             name: text(&metadata["name"]).into(),
             uid: uid.into(),
             node: node.map(Into::into),
-            priority: spec["priority"]
-                .as_i64()
-                .map_or(0, |p| p.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
+            nominated: Some(text(&pod["status"]["nominatedNodeName"]))
+                .filter(|n| !n.is_empty())
+                .map(Into::into),
+            started_micros: meta::time::parse(text(&pod["status"]["startTime"])).unwrap_or(0),
+            preempted: items(&pod["status"]["conditions"]).any(|c| {
+                text(&c["type"]) == "DisruptionTarget"
+                    && text(&c["status"]) == "True"
+                    && text(&c["reason"]) == "PreemptionByScheduler"
+            }),
             scheduler_name: text(&spec["schedulerName"]).into(),
             gated: items(&spec["schedulingGates"]).next().is_some(),
             deleting: !metadata["deletionTimestamp"].is_null(),
@@ -251,6 +300,17 @@ impl PodInfo {
                 preferred: preferred_terms(affinity),
                 // A pod that has a node is not scheduled; its node is no part of its signature.
                 node_name: None,
+                priority: spec["priority"]
+                    .as_i64()
+                    .map_or(0, |p| p.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
+                never_preempts: text(&spec["preemptionPolicy"]) == "Never",
+                ports: host_ports(spec),
+                images: images(spec),
+                affinity: PodAffinity::from_spec(spec, namespace, &labels),
+                maker: maker(metadata),
+                namespace: namespace.into(),
+                labels,
+                spread,
             },
             not_considered: not_considered(spec),
             pin,
@@ -259,23 +319,8 @@ impl PodInfo {
 }
 
 fn not_considered(spec: &Value) -> Vec<&'static str> {
-    let containers = || items(&spec["containers"]).chain(items(&spec["initContainers"]));
-    let mut ports = containers().flat_map(|c| items(&c["ports"]));
     let claims = |v: &Value| !v["persistentVolumeClaim"].is_null() || !v["ephemeral"].is_null();
     [
-        (
-            ports.any(|p| p["hostPort"].as_i64().unwrap_or(0) > 0),
-            "hostPort",
-        ),
-        (!spec["affinity"]["podAffinity"].is_null(), "podAffinity"),
-        (
-            !spec["affinity"]["podAntiAffinity"].is_null(),
-            "podAntiAffinity",
-        ),
-        (
-            items(&spec["topologySpreadConstraints"]).next().is_some(),
-            "topologySpreadConstraints",
-        ),
         (items(&spec["volumes"]).any(claims), "volumes"),
         (
             items(&spec["resourceClaims"]).next().is_some(),
@@ -287,16 +332,32 @@ fn not_considered(spec: &Value) -> Vec<&'static str> {
     .collect()
 }
 
-fn text(value: &Value) -> &str {
+/// Of a name given twice the first counts.
+fn node_images(list: &Value) -> Vec<Image> {
+    let mut images: Vec<Image> = Vec::new();
+    for image in items(list) {
+        let bytes = image["sizeBytes"].as_i64().unwrap_or(0);
+        images.extend(items(&image["names"]).map(|name| Image {
+            name: text(name).into(),
+            bytes,
+        }));
+    }
+    images.sort_by(|a, b| a.name.cmp(&b.name));
+    images.dedup_by(|later, first| later.name == first.name);
+    images
+}
+
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
 
-fn items(value: &Value) -> std::slice::Iter<'_, Value> {
+pub(crate) fn items(value: &Value) -> std::slice::Iter<'_, Value> {
     value.as_array().map(Vec::as_slice).unwrap_or(&[]).iter()
 }
 
-fn pairs(map: &Value) -> Vec<(Box<str>, Box<str>)> {
-    let mut pairs: Vec<(Box<str>, Box<str>)> = map
+/// A map of texts of the API, such as labels.
+pub fn pairs(map: &Value) -> Pairs {
+    let mut pairs: Pairs = map
         .as_object()
         .into_iter()
         .flatten()

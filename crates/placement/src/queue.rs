@@ -66,29 +66,44 @@ pub enum Event {
     NodeLabels,
     /// A node's taints or cordon changed.
     NodeTaints,
+    /// A node is gone.
+    NodeDelete,
+    /// A pod was bound, or a bound one's labels changed.
+    AssignedPodAdd,
     /// A bound pod went, finished or shrank, or an assumed one was forgotten.
     AssignedPodDelete,
+    /// A namespace's labels changed.
+    NamespaceLabels,
 }
 
-const EVENTS: [Event; 5] = [
+const EVENTS: [Event; 8] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
     Event::NodeTaints,
+    Event::NodeDelete,
+    Event::AssignedPodAdd,
     Event::AssignedPodDelete,
+    Event::NamespaceLabels,
 ];
 
 impl Event {
     /// The plugins whose no may turn to yes.
     fn helps(self) -> PluginSet {
+        const COMPANY: [Plugin; 2] = [Plugin::PodTopologySpread, Plugin::InterPodAffinity];
         match self {
             Event::NodeAdd => PluginSet::ALL,
-            Event::NodeAllocatable | Event::AssignedPodDelete => {
-                PluginSet::of(&[Plugin::NodeResourcesFit])
-            }
-            Event::NodeLabels => PluginSet::of(&[Plugin::NodeAffinity]),
-            Event::NodeTaints => {
-                PluginSet::of(&[Plugin::NodeUnschedulable, Plugin::TaintToleration])
+            Event::NodeAllocatable => PluginSet::of(&[Plugin::NodeResourcesFit]),
+            Event::NodeLabels => PluginSet::of(&[Plugin::NodeAffinity]).union(&COMPANY),
+            Event::NodeTaints => PluginSet::of(&[
+                Plugin::NodeUnschedulable,
+                Plugin::TaintToleration,
+                Plugin::PodTopologySpread,
+            ]),
+            Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
+            Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
+            Event::AssignedPodDelete => {
+                PluginSet::of(&[Plugin::NodePorts, Plugin::NodeResourcesFit]).union(&COMPANY)
             }
         }
     }

@@ -8,8 +8,16 @@ use crate::objects::{Effect, Taint, Toleration, TolerationOperator};
 pub const TAINT_WEIGHT: i64 = 3;
 /// Weight of NodeAffinity in a node's total.
 pub const AFFINITY_WEIGHT: i64 = 2;
+/// Weight of PodTopologySpread in a node's total.
+pub const SPREAD_WEIGHT: i64 = 2;
+/// Weight of InterPodAffinity in a node's total.
+pub const POD_AFFINITY_WEIGHT: i64 = 2;
 /// Every plugin's score after normalising lies in 0..=100.
 pub const MAX_SCORE: i64 = 100;
+
+/// Less than this together counts nothing; more than this a container does not count.
+const IMAGES_MIN_BYTES: i64 = 23 << 20;
+const IMAGES_MAX_BYTES: i64 = 1000 << 20;
 
 /// The taint that stands for `spec.unschedulable`.
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
@@ -70,6 +78,36 @@ pub(crate) fn normalise_reversed(raw: i64, max: i64) -> i64 {
         return MAX_SCORE;
     }
     MAX_SCORE - scaled(raw, max)
+}
+
+/// A raw spread score as 0..=100: the fewer pods the better.
+pub(crate) fn normalise_spread(raw: i64, min: i64, max: i64) -> i64 {
+    if max == 0 {
+        return MAX_SCORE;
+    }
+    MAX_SCORE * (max + min - raw) / max
+}
+
+/// `raw` between the least and the largest, as 0..=100. In floating point and in this order, as upstream.
+pub(crate) fn normalise_between(raw: i64, min: i64, max: i64) -> i64 {
+    if max <= min {
+        return 0;
+    }
+    (MAX_SCORE as f64 * ((raw - min) as f64 / (max - min) as f64)) as i64
+}
+
+/// What an image counts where it is: less the fewer nodes have it, or all pods would gather there.
+pub(crate) fn scaled_image(bytes: i64, nodes: usize, all_nodes: usize) -> i64 {
+    (bytes as f64 * (nodes as f64 / all_nodes.max(1) as f64)) as i64
+}
+
+/// ImageLocality of a node that has images worth `sum` for a pod of so many containers.
+pub(crate) fn image_score(sum: i64, containers: usize) -> i64 {
+    let max = IMAGES_MAX_BYTES * containers as i64;
+    if max <= IMAGES_MIN_BYTES {
+        return 0;
+    }
+    MAX_SCORE * (sum.clamp(IMAGES_MIN_BYTES, max) - IMAGES_MIN_BYTES) / (max - IMAGES_MIN_BYTES)
 }
 
 /// `part * 100 / whole`, truncated; exact for every 64-bit amount.
@@ -163,6 +201,30 @@ mod tests {
         assert_eq!(normalise_reversed(1, 3), 67);
         assert_eq!(normalise_reversed(3, 3), 0);
         assert_eq!(normalise_reversed(0, 0), 100);
+    }
+
+    #[test]
+    fn spread_and_affinity_are_normalised_by_hand() {
+        assert_eq!(normalise_spread(0, 0, 0), 100);
+        assert_eq!(normalise_spread(4, 1, 4), 25);
+        assert_eq!(normalise_spread(1, 1, 4), 100);
+        assert_eq!(normalise_spread(3, 1, 4), 50);
+        assert_eq!(normalise_between(-3, -3, 7), 0);
+        assert_eq!(normalise_between(7, -3, 7), 100);
+        assert_eq!(normalise_between(5, 5, 5), 0);
+        // 29 of 100 is not quite 0.29.
+        assert_eq!(normalise_between(29, 0, 100), 28);
+    }
+
+    #[test]
+    fn images_by_hand() {
+        let mib = 1 << 20;
+        // Half of the nodes have 500 MiB: 250; (250 - 23) * 100 / 977 = 23.
+        assert_eq!(scaled_image(500 * mib, 1, 2), 250 * mib);
+        assert_eq!(image_score(250 * mib, 1), 23);
+        assert_eq!(image_score(22 * mib, 1), 0);
+        assert_eq!(image_score(5000 * mib, 2), 100);
+        assert_eq!(image_score(5000 * mib, 0), 0);
     }
 
     fn toleration(key: &str, operator: TolerationOperator, value: &str) -> Toleration {

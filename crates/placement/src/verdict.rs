@@ -14,28 +14,37 @@ pub enum Plugin {
     TaintToleration,
     /// Node selector and node affinity.
     NodeAffinity,
+    /// Host ports.
+    NodePorts,
     /// Resources.
     NodeResourcesFit,
+    /// Topology spread constraints.
+    PodTopologySpread,
+    /// Affinity between pods.
+    InterPodAffinity,
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 5] = [
+pub const PLUGINS: [Plugin; 8] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
     Plugin::NodeAffinity,
+    Plugin::NodePorts,
     Plugin::NodeResourcesFit,
+    Plugin::PodTopologySpread,
+    Plugin::InterPodAffinity,
 ];
 
 /// A set of plugins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PluginSet(u8);
+pub struct PluginSet(u16);
 
 impl PluginSet {
     /// No plugin.
     pub const EMPTY: PluginSet = PluginSet(0);
     /// Every plugin.
-    pub const ALL: PluginSet = PluginSet(0b1_1111);
+    pub const ALL: PluginSet = PluginSet((1 << PLUGINS.len()) - 1);
 
     /// The set of these.
     pub const fn of(plugins: &[Plugin]) -> PluginSet {
@@ -51,6 +60,11 @@ impl PluginSet {
     /// With one more.
     pub const fn with(self, plugin: Plugin) -> PluginSet {
         PluginSet(self.0 | 1 << plugin as u8)
+    }
+
+    /// With these, too.
+    pub const fn union(self, plugins: &[Plugin]) -> PluginSet {
+        PluginSet(self.0 | PluginSet::of(plugins).0)
     }
 
     /// Is it in?
@@ -76,10 +90,11 @@ pub(crate) fn static_reason(plugin: Plugin) -> &'static str {
         Plugin::NodeName => "node(s) didn't match the requested node name",
         Plugin::TaintToleration => "node(s) had untolerated taint(s)",
         Plugin::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
-        Plugin::NodeResourcesFit => "node(s) didn't have free resources",
+        _ => "node(s) were rejected",
     }
 }
 
+pub(crate) const PORTS_TAKEN: &str = "node(s) didn't have free ports for the requested pod ports";
 pub(crate) const TOO_MANY_PODS: &str = "Too many pods";
 pub(crate) const OUTSIDE_NAMED_NODES: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
 pub(crate) const TERMS_CONFLICT: &str = "pod affinity terms conflict";

@@ -315,6 +315,7 @@ fn scores_by_hand() {
             fit: 97,
             balanced: 74,
             total: 3 * taint + 2 * affinity + 97 + 74,
+            ..Scores::default()
         })
     };
     let explain = |cluster: &mut Cluster, name| {

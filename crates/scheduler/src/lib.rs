@@ -9,6 +9,7 @@
 //! Knows objects, time and requests; which node a pod goes to is `placement`'s decision alone.
 
 mod pending;
+mod surroundings;
 mod work;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use placement::{Cluster, Config, NodeInfo, PluginSet, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
+use crate::surroundings::{Surroundings, Told};
 use crate::work::{Done, Worker};
 
 /// Changes taken in before pods are placed again, so that neither starves the other.
@@ -96,6 +98,9 @@ struct Scheduler {
     pending: Pending,
     nodes: Mirror<()>,
     pods: Mirror<PodKey>,
+    surroundings: Surroundings,
+    /// What happened since pods were last placed: many events of a kind wake the waiting once.
+    happened: Vec<Event>,
     random: u64,
 }
 
@@ -116,17 +121,20 @@ impl Scheduler {
             pending: Pending::default(),
             nodes: Mirror::default(),
             pods: Mirror::default(),
+            surroundings: Surroundings::default(),
+            happened: Vec::new(),
             random: seed | 1,
             config,
         }
     }
 
     async fn run(mut self) {
-        let (nodes, pods) = (work::resource("nodes"), work::resource("pods"));
+        let (nodes, pods) = (work::resource("", "nodes"), work::resource("", "pods"));
         let mut node_changes = Reflector::new(self.client.clone(), nodes)
             .spawn(|object| NodeInfo::from_object(&object));
         let mut pod_changes =
             Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
+        let mut told = surroundings::follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
@@ -149,6 +157,11 @@ impl Scheduler {
                     self.pod(change);
                     drain(&mut pod_changes, |change| self.pod(change));
                 }
+                fact = told.recv() => {
+                    let Some(fact) = fact else { return };
+                    self.told(fact);
+                    drain(&mut told, |fact| self.told(fact));
+                }
                 result = done.recv() => {
                     let Some(result) = result else { return };
                     self.done(result);
@@ -167,16 +180,27 @@ impl Scheduler {
 
     /// Choosing among half a cluster would be choosing wrongly.
     fn is_synced(&self) -> bool {
-        self.nodes.is_synced() && self.pods.is_synced()
+        self.nodes.is_synced() && self.pods.is_synced() && self.surroundings.is_synced()
+    }
+
+    fn happened(&mut self, event: Event) {
+        if !self.happened.contains(&event) {
+            self.happened.push(event);
+        }
+    }
+
+    fn told(&mut self, fact: Told) {
+        if self.surroundings.take(fact, &mut self.cluster) {
+            self.happened(Event::NamespaceLabels);
+        }
     }
 
     fn node(&mut self, change: Change<Result<NodeInfo, String>>) {
-        let now = now_micros();
         let change = match change {
             Change::Apply(key, Ok(info)) => {
                 let changed = self.cluster.upsert_node(&info);
                 for event in Event::of_node(changed) {
-                    self.queue.event(event, now, |_| true);
+                    self.happened(event);
                 }
                 Change::Apply(key, ())
             }
@@ -189,15 +213,19 @@ impl Scheduler {
             Change::Synced => Change::Synced,
         };
         match self.nodes.take(change) {
-            Some(client::Delta::Removed(name, ())) => {
-                self.cluster.remove_node(&name);
-            }
+            Some(client::Delta::Removed(name, ())) => self.remove_node(&name),
             Some(client::Delta::Synced(gone)) => {
                 for (name, ()) in gone {
-                    self.cluster.remove_node(&name);
+                    self.remove_node(&name);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn remove_node(&mut self, name: &str) {
+        if self.cluster.remove_node(name) {
+            self.happened(Event::NodeDelete);
         }
     }
 
@@ -233,8 +261,15 @@ impl Scheduler {
     }
 
     fn see(&mut self, pod: PodKey, info: &PodInfo, now: i64) {
-        if self.cluster.observe_pod(info) && info.finished {
-            self.queue.event(Event::AssignedPodDelete, now, |_| true);
+        let was_there = self.cluster.has_pod(pod);
+        if self.cluster.observe_pod(info) {
+            // A pod that changes where it is may ask for less, and other terms may mean it.
+            if was_there {
+                self.happened(Event::AssignedPodDelete);
+            }
+            if !info.finished {
+                self.happened(Event::AssignedPodAdd);
+            }
         }
         let waits = info.node.is_none()
             && !info.finished
@@ -256,7 +291,7 @@ impl Scheduler {
         let entry = placement::queue::Pending {
             pod,
             class,
-            priority: info.priority,
+            priority: info.spec.priority,
             gated: info.gated,
         };
         if self.queue.add(entry, now).is_err() {
@@ -267,7 +302,7 @@ impl Scheduler {
 
     fn gone(&mut self, pod: PodKey, now: i64) {
         if self.cluster.remove_pod(pod) {
-            self.queue.event(Event::AssignedPodDelete, now, |_| true);
+            self.happened(Event::AssignedPodDelete);
         }
         self.drop_pending(pod, now);
     }
@@ -282,6 +317,9 @@ impl Scheduler {
     /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
     fn place(&mut self, worker: &Worker) -> bool {
         let begun = std::time::Instant::now();
+        for event in std::mem::take(&mut self.happened) {
+            self.queue.event(event, now_micros(), |_| true);
+        }
         let mut cut_short = true;
         for _ in 0..PODS_AT_ONCE {
             let now = now_micros();
@@ -352,6 +390,7 @@ impl Scheduler {
             Ok(()) => {
                 self.progress.bound.fetch_add(1, Ordering::Relaxed);
                 self.queue.placed(done.pod, now);
+                self.happened(Event::AssignedPodAdd);
                 if let Some(class) = self.pending.remove(done.pod) {
                     self.cluster.release_class(class);
                 }
@@ -360,7 +399,7 @@ impl Scheduler {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "binding failed");
                 if self.cluster.forget(done.pod) {
-                    self.queue.event(Event::AssignedPodDelete, now, |_| true);
+                    self.happened(Event::AssignedPodDelete);
                 }
                 if error.is_not_found() {
                     self.drop_pending(done.pod, now);

@@ -115,7 +115,7 @@ impl Worker {
             });
             let result = client
                 .patch(
-                    resource("pods"),
+                    resource("", "pods"),
                     &address.namespace,
                     &address.name,
                     "status",
@@ -150,7 +150,7 @@ fn note(address: &Address, event_type: EventType, reason: &'static str, message:
     }
 }
 
-/// A resource of the core group. The table always has it.
-pub(crate) fn resource(name: &str) -> &'static schema::Resource {
-    schema::resource("", "v1", name).expect("the schema table holds nodes and pods")
+/// A built-in resource in version 1 of its group.
+pub(crate) fn resource(group: &str, name: &str) -> &'static schema::Resource {
+    schema::resource(group, "v1", name).expect("the schema table holds the built-in resources")
 }

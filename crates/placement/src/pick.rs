@@ -1,0 +1,433 @@
+//! The pick: the best node for a pod of a class, what each plugin says of a node, and why none would do.
+//!
+//! Does not know who asks, or what becomes of the answer.
+
+use crate::asks::Names;
+use crate::class::{Class, Shares, Shortage, Static};
+use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId};
+use crate::company::{Look, Refusal};
+use crate::fleet::{Fleet, Load};
+use crate::key::PodKey;
+use crate::verdict::{
+    OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT, TOO_MANY_PODS,
+    Unschedulable, static_reason,
+};
+use std::sync::Arc;
+
+/// Why [`Cluster::pick`] named no node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PickError {
+    /// The class was evicted: ask [`Cluster::class_of`] again.
+    UnknownClass,
+    /// No node passes the filters.
+    Unschedulable(Arc<Unschedulable>),
+}
+
+/// Every number behind one node's total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scores {
+    /// PreferNoSchedule taints not tolerated.
+    pub taint_raw: i64,
+    /// TaintToleration, normalised, before its weight.
+    pub taint: i64,
+    /// Weights of matching preferred terms.
+    pub affinity_raw: i64,
+    /// NodeAffinity, normalised, before its weight.
+    pub affinity: i64,
+    /// NodeResourcesFit (LeastAllocated).
+    pub fit: i64,
+    /// NodeResourcesBalancedAllocation; 0 when skipped for a pod that asks for nothing.
+    pub balanced: i64,
+    /// ImageLocality.
+    pub image: i64,
+    /// PodTopologySpread before normalising.
+    pub spread_raw: i64,
+    /// PodTopologySpread, normalised, before its weight; 0 when it does not score.
+    pub spread: i64,
+    /// InterPodAffinity before normalising.
+    pub pods_raw: i64,
+    /// InterPodAffinity, normalised, before its weight.
+    pub pods: i64,
+    /// Weighted sum.
+    pub total: i64,
+}
+
+/// What the plugins say of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Explanation {
+    /// Reasons of the first plugin that rejects it.
+    Rejected(Vec<String>),
+    /// It passes, with these scores among all feasible nodes.
+    Feasible(Scores),
+}
+
+impl Cluster {
+    /// The best node for a pod of the class, uniformly among equals. `pin` restricts it to one node
+    /// (see [`crate::PodInfo::pin`]). `random` gives uniform 64-bit numbers.
+    pub fn pick(
+        &mut self,
+        class: ClassId,
+        pin: Option<&str>,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<NodeId, PickError> {
+        let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
+        let result = match (pin, &current.names) {
+            (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
+            (Some(name), _) => self.pick_named(&mut current, &[name], random),
+            (None, Names::Only(names)) => {
+                let names = names.clone();
+                let names: Vec<&str> = names.iter().map(|n| &**n).collect();
+                self.pick_named(&mut current, &names, random)
+            }
+            (None, Names::Any) => self.pick_any(class, &mut current, random),
+        };
+        self.put_back(class, current);
+        self.trim(class.slot);
+        result.map(NodeId).map_err(PickError::Unschedulable)
+    }
+
+    /// Counts a picked pod as placed before its binding is written. False when class or node is gone.
+    pub fn assume(&mut self, key: PodKey, class: ClassId, node: NodeId) -> bool {
+        if self.fleet.node_name(node.0).is_none() {
+            return false;
+        }
+        let Some(kind) = self.class(class).map(|c| c.kind) else {
+            return false;
+        };
+        self.kinds.hold(kind);
+        self.account(key, node.0, kind, ASSUMED);
+        self.withdraw_nomination(key);
+        true
+    }
+
+    /// Takes an assumption back, unless the binding has been seen meanwhile. True when it did.
+    pub fn forget(&mut self, key: PodKey) -> bool {
+        let assumed = self.is_assumed(key);
+        assumed && self.remove_pod(key)
+    }
+
+    /// How many nodes pass the filters for a class without named nodes, by its index.
+    pub fn feasible(&mut self, class: ClassId) -> Option<usize> {
+        let mut current = self.take_class(class)?;
+        let before = current.entries();
+        let feasible = current.feasible(&mut self.fleet);
+        self.index_entries = self.index_entries + current.entries() - before;
+        self.put_back(class, current);
+        Some(feasible)
+    }
+
+    /// Would a pod of the class pass the filters on this node now?
+    pub fn fits(&mut self, class: ClassId, node: NodeId) -> Option<bool> {
+        self.fleet.node_name(node.0)?;
+        let mut current = self.take_class(class)?;
+        let look = current.look(&self.fleet);
+        let state = self.fleet.state_of(node.0);
+        let fits = why_not(&self.fleet, &mut current, &look, state).is_none();
+        self.put_back(class, current);
+        Some(fits)
+    }
+
+    /// What each plugin says of one node, for a class without named nodes.
+    pub fn explain(&mut self, class: ClassId, node: NodeId) -> Option<Explanation> {
+        self.fleet.node_name(node.0)?;
+        let mut current = self.take_class(class)?;
+        let before = current.entries();
+        let candidates = current.candidates(&mut self.fleet);
+        self.index_entries = self.index_entries + current.entries() - before;
+        let ratings = current.rate(&self.fleet, &candidates);
+        let state = self.fleet.state_of(node.0);
+        let cell = match current.judge_shape(&self.fleet, self.fleet.shape_of(state)) {
+            Static::Stands(standing) => Some(current.cell(&self.fleet, standing, state)),
+            _ => None,
+        };
+        let rated = candidates.iter().zip(&ratings);
+        let rating = rated
+            .filter(|((candidate, _), _)| Some(*candidate) == cell)
+            .find_map(|(_, rating)| rating.as_ref().ok());
+        let explanation = match (rating, current.judge_state(&self.fleet, state)) {
+            (Some(shares), Some(room)) => {
+                Explanation::Feasible(scores(shares, room.fit, room.balanced))
+            }
+            _ => {
+                let look = current.look(&self.fleet);
+                let mut counting = Counting::default();
+                counting.count(&self.fleet, &mut current, &look, state, 1);
+                let reasons = counting.finish(&self.fleet).reasons;
+                Explanation::Rejected(reasons.into_iter().map(|(text, _)| text).collect())
+            }
+        };
+        self.put_back(class, current);
+        Some(explanation)
+    }
+
+    fn pick_any(
+        &mut self,
+        id: ClassId,
+        class: &mut Class,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<u32, Arc<Unschedulable>> {
+        let before = class.entries();
+        let best = class.best(&mut self.fleet);
+        self.index_entries = self.index_entries + class.entries() - before;
+        if best.weight > 0
+            && let Some(node) = class.nth_best(&self.fleet, &best, below(best.weight, random))
+        {
+            return Ok(node);
+        }
+        let version = self.fleet.version();
+        let slot = &mut self.classes[id.slot as usize];
+        if let Some((counted_at, failure)) = &slot.failure
+            && *counted_at == version
+        {
+            return Err(failure.clone());
+        }
+        let look = class.look(&self.fleet);
+        let mut counting = Counting::default();
+        for state in self.fleet.live() {
+            let nodes = self.fleet.size(state) as usize;
+            counting.count(&self.fleet, class, &look, state, nodes);
+        }
+        let failure = Arc::new(counting.finish(&self.fleet));
+        self.classes[id.slot as usize].failure = Some((version, failure.clone()));
+        Err(failure)
+    }
+
+    /// Only these nodes are asked.
+    fn pick_named(
+        &mut self,
+        class: &mut Class,
+        names: &[&str],
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<u32, Arc<Unschedulable>> {
+        let mut counting = Counting::default();
+        let look = class.look(&self.fleet);
+        let mut looked_at = 0;
+        let mut feasible: Vec<(u32, u32, i64)> = Vec::new();
+        let mut cells: Vec<(u32, u64)> = Vec::new();
+        for node in names.iter().filter_map(|name| self.fleet.node(name)) {
+            looked_at += 1;
+            let state = self.fleet.state_of(node);
+            if why_not(&self.fleet, class, &look, state).is_some() {
+                counting.count(&self.fleet, class, &look, state, 1);
+                continue;
+            }
+            let standing = class.judge_shape(&self.fleet, self.fleet.shape_of(state));
+            if let (Static::Stands(standing), Some(room)) =
+                (standing, class.judge_state(&self.fleet, state))
+            {
+                let cell = class.cell(&self.fleet, standing, state);
+                feasible.push((node, cell, room.fit + room.balanced));
+                match cells.iter_mut().find(|(known, _)| *known == cell) {
+                    Some((_, nodes)) => *nodes += 1,
+                    None => cells.push((cell, 1)),
+                }
+            }
+        }
+        let ratings = class.rate(&self.fleet, &cells);
+        let total = |(_, cell, room): &(u32, u32, i64)| {
+            let mut rated = cells.iter().zip(&ratings);
+            let shares = rated.find(|((known, _), _)| known == cell);
+            shares.map_or(0, |(_, s)| s.as_ref().map_or(0, |s| s.total)) + room
+        };
+        if let Some(best) = feasible.iter().map(total).max() {
+            feasible.retain(|candidate| total(candidate) == best);
+            let nth = below(feasible.len() as u64, random) as usize;
+            if let Some(&(node, ..)) = feasible.get(nth) {
+                return Ok(node);
+            }
+        }
+        let elsewhere = self.fleet.present() - looked_at;
+        counting.add(Reason::OutsideNamedNodes, elsewhere);
+        counting.rejected_by = counting.rejected_by.with(Plugin::NodeAffinity);
+        Err(Arc::new(counting.finish(&self.fleet)))
+    }
+
+    fn contradiction(&self) -> Unschedulable {
+        Unschedulable {
+            nodes: self.fleet.present(),
+            contradiction: Some(TERMS_CONFLICT),
+            rejected_by: PluginSet::of(&[Plugin::NodeAffinity]),
+            ..Unschedulable::default()
+        }
+    }
+}
+
+fn scores(shares: &Shares, fit: i64, balanced: i64) -> Scores {
+    Scores {
+        taint_raw: shares.taint_raw,
+        taint: shares.taint,
+        affinity_raw: shares.affinity_raw,
+        affinity: shares.affinity,
+        fit,
+        balanced,
+        image: shares.image,
+        spread_raw: shares.spread_raw,
+        spread: shares.spread,
+        pods_raw: shares.pods_raw,
+        pods: shares.pods,
+        total: shares.total + fit + balanced,
+    }
+}
+
+/// What kind of plugin keeps a pod of the class away from nodes of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhyNot {
+    Static(Plugin),
+    NoRoom,
+    Company(Refusal),
+}
+
+/// The first plugin that says no.
+pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32) -> Option<WhyNot> {
+    match class.judge_shape(fleet, fleet.shape_of(state)) {
+        Static::Rejected(plugin) => Some(WhyNot::Static(plugin)),
+        Static::Stands(standing) => {
+            if class.judge_state(fleet, state).is_none() {
+                return Some(WhyNot::NoRoom);
+            }
+            let cell = class.cell(fleet, standing, state);
+            class.refusal(fleet, look, cell, &[]).map(WhyNot::Company)
+        }
+        Static::Unknown => None,
+    }
+}
+
+/// The same for a node of that shape and cell, with another load and pods thought away.
+pub(crate) fn why_not_with(
+    fleet: &Fleet,
+    class: &Class,
+    look: &Look,
+    cell: u32,
+    shape: u32,
+    load: &Load,
+    gone: &[(u32, i64)],
+) -> Option<WhyNot> {
+    let with = class.with_claims(fleet, load);
+    if !class.fits(fleet, shape, with.as_ref().unwrap_or(load)) {
+        return Some(WhyNot::NoRoom);
+    }
+    class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Filter(Plugin),
+    Short(Shortage),
+    Company(Refusal),
+    OutsideNamedNodes,
+    Text(&'static str),
+}
+
+/// Reasons of rejected nodes being counted; put into words only at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Counting {
+    reasons: Vec<(Reason, usize)>,
+    rejected_by: PluginSet,
+    preemptible: usize,
+}
+
+impl Counting {
+    fn add(&mut self, reason: Reason, nodes: usize) {
+        match self.reasons.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, n)) => *n += nodes,
+            None => self.reasons.push((reason, nodes)),
+        }
+    }
+
+    pub(crate) fn add_text(&mut self, text: &'static str, nodes: usize) {
+        self.add(Reason::Text(text), nodes);
+    }
+
+    fn count(&mut self, fleet: &Fleet, class: &mut Class, look: &Look, state: u32, nodes: usize) {
+        let why = why_not(fleet, class, look, state);
+        let (shape, load) = (fleet.shape_of(state), fleet.load(state));
+        self.count_one(fleet, class, why, shape, load, nodes);
+    }
+
+    /// Counts a node with another load and pods thought away.
+    #[expect(clippy::too_many_arguments)]
+    pub(crate) fn count_with(
+        &mut self,
+        fleet: &Fleet,
+        class: &Class,
+        look: &Look,
+        cell: u32,
+        shape: u32,
+        load: &Load,
+        gone: &[(u32, i64)],
+    ) {
+        let why = why_not_with(fleet, class, look, cell, shape, load, gone);
+        self.count_one(fleet, class, why, shape, load, 1);
+    }
+
+    fn count_one(
+        &mut self,
+        fleet: &Fleet,
+        class: &Class,
+        why: Option<WhyNot>,
+        shape: u32,
+        load: &Load,
+        nodes: usize,
+    ) {
+        match why {
+            None => {}
+            Some(WhyNot::Static(plugin)) => {
+                self.add(Reason::Filter(plugin), nodes);
+                self.rejected_by = self.rejected_by.with(plugin);
+            }
+            Some(WhyNot::Company(refusal)) => {
+                self.add(Reason::Company(refusal), nodes);
+                self.rejected_by = self.rejected_by.with(refusal.plugin());
+                if refusal.is_resolvable() {
+                    self.preemptible += nodes;
+                }
+            }
+            Some(WhyNot::NoRoom) => {
+                let with = class.with_claims(fleet, load);
+                let load = with.as_ref().unwrap_or(load);
+                let resolvable = class.shortages(fleet, shape, load, &mut |shortage| {
+                    self.add(Reason::Short(shortage), nodes);
+                    self.rejected_by = self.rejected_by.with(shortage.plugin());
+                });
+                if resolvable {
+                    self.preemptible += nodes;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn finish(self, fleet: &Fleet) -> Unschedulable {
+        let insufficient = |resource: &str| format!("Insufficient {resource}");
+        let mut reasons: Vec<(String, usize)> = self
+            .reasons
+            .into_iter()
+            .filter(|&(_, nodes)| nodes > 0)
+            .map(|(reason, nodes)| {
+                let text = match reason {
+                    Reason::Filter(plugin) => static_reason(plugin).into(),
+                    Reason::Short(Shortage::HostPorts) => PORTS_TAKEN.into(),
+                    Reason::Short(Shortage::Pods) => TOO_MANY_PODS.into(),
+                    Reason::Short(Shortage::Native(name)) => insufficient(name),
+                    Reason::Short(Shortage::Scalar(word)) => insufficient(fleet.words.text(word)),
+                    Reason::Company(refusal) => refusal.text().into(),
+                    Reason::OutsideNamedNodes => OUTSIDE_NAMED_NODES.into(),
+                    Reason::Text(text) => text.into(),
+                };
+                (text, nodes)
+            })
+            .collect();
+        reasons.sort();
+        Unschedulable {
+            nodes: fleet.present(),
+            contradiction: None,
+            reasons,
+            rejected_by: self.rejected_by,
+            preemptible: self.preemptible,
+        }
+    }
+}
+
+/// A uniform number below `bound`.
+pub(crate) fn below(bound: u64, random: &mut dyn FnMut() -> u64) -> u64 {
+    ((u128::from(random()) * u128::from(bound)) >> 64) as u64
+}

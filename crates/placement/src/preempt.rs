@@ -1,0 +1,558 @@
+//! Preemption: which pods of lower priority would have to go so that a pod fits, and on which node that costs
+//! least; and the claims of pods that wait for their victims to go.
+//!
+//! On each node where evicting may help: all pods of lower priority are thought away; if the pod then passes
+//! the filters, as many as possible are taken back, first those whose disruption budgets would be violated,
+//! the most important first. Of the nodes the best is, in this order: fewest budgets violated, lowest of the
+//! highest priorities of victims, smallest sum of priorities, fewest victims, latest start of the most
+//! important ones.
+//!
+//! Does not evict anybody: the shell does.
+
+use crate::class::{Class, Static};
+use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId, Nomination};
+use crate::company::Look;
+use crate::fleet::Load;
+use crate::key::PodKey;
+use crate::pick::{Counting, PickError, WhyNot, below, why_not, why_not_with};
+use crate::terms::selects;
+use crate::verdict::Unschedulable;
+use meta::labels::LabelSelector;
+use std::cmp::Reverse;
+
+/// Of the nodes where evicting may help so many hundredths are tried out (upstream's default) …
+const CANDIDATES_PERCENT: usize = 10;
+/// … but so many at least.
+const CANDIDATES_MIN: usize = 100;
+
+const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Namespace.
+    pub namespace: Box<str>,
+    /// Name.
+    pub name: Box<str>,
+    /// Pods it protects; an empty selector protects none here.
+    pub selector: LabelSelector,
+    /// `status.disruptionsAllowed`.
+    pub allowed: i64,
+    /// Names in `status.disruptedPods`: their eviction is under way and was counted.
+    pub disrupted: Vec<Box<str>>,
+}
+
+impl Budget {
+    /// Reads a PodDisruptionBudget object.
+    pub fn from_object(object: &meta::Value) -> Budget {
+        let (metadata, status) = (&object["metadata"], &object["status"]);
+        let disrupted = status["disruptedPods"].as_object();
+        Budget {
+            namespace: crate::objects::text(&metadata["namespace"]).into(),
+            name: crate::objects::text(&metadata["name"]).into(),
+            selector: crate::terms::selector(&object["spec"]["selector"]),
+            allowed: status["disruptionsAllowed"].as_i64().unwrap_or(0),
+            disrupted: disrupted
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.as_str().into())
+                .collect(),
+        }
+    }
+}
+
+/// What preemption can do for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preemption {
+    /// Once the victims are gone the pod fits on that node.
+    Found {
+        /// The node.
+        node: NodeId,
+        /// Who must go, the most important first.
+        victims: Vec<PodKey>,
+        /// Pods of lower priority that were to come to the node and no longer are.
+        displaced: Vec<PodKey>,
+    },
+    /// Nothing, and why: what follows "preemption: " in the event.
+    Hopeless(String),
+}
+
+/// One node tried out.
+#[derive(Clone, Debug)]
+struct Sacrifice {
+    node: u32,
+    /// Records, the most important first.
+    victims: Vec<u32>,
+    violations: usize,
+}
+
+impl Cluster {
+    // ---- disruption budgets
+
+    /// A disruption budget as it is now.
+    pub fn upsert_budget(&mut self, budget: Budget) {
+        self.remove_budget(&budget.namespace, &budget.name);
+        self.budgets
+            .entry_ref(&*budget.namespace)
+            .or_default()
+            .push(budget);
+    }
+
+    /// A disruption budget is gone.
+    pub fn remove_budget(&mut self, namespace: &str, name: &str) {
+        if let Some(budgets) = self.budgets.get_mut(namespace) {
+            budgets.retain(|budget| &*budget.name != name);
+            if budgets.is_empty() {
+                self.budgets.remove(namespace);
+            }
+        }
+    }
+
+    // ---- nominations
+
+    /// A pod of the class waits for its victims on that node to go: until it has a node, others of no higher
+    /// priority are placed as if it were there. False when class or node is unknown.
+    pub fn nominate(&mut self, pod: PodKey, class: ClassId, node: NodeId) -> bool {
+        let Some((kind, priority)) = self.class(class).map(|c| (c.kind, c.spec.priority)) else {
+            return false;
+        };
+        if self.fleet.node_name(node.0).is_none() {
+            return false;
+        }
+        self.withdraw_nomination(pod);
+        let nomination = Nomination {
+            node: node.0,
+            kind,
+            priority,
+        };
+        self.kinds.hold(kind);
+        self.nominations.insert(pod, nomination);
+        self.claim(nomination, true);
+        true
+    }
+
+    /// The pod no longer waits for that node. True when it did.
+    pub fn withdraw_nomination(&mut self, pod: PodKey) -> bool {
+        let Some(nomination) = self.nominations.remove(&pod) else {
+            return false;
+        };
+        self.claim(nomination, false);
+        self.release_kind(nomination.kind);
+        true
+    }
+
+    /// The node a pod waits for.
+    pub fn nominated_node(&self, pod: PodKey) -> Option<NodeId> {
+        self.nominations.get(&pod).map(|n| NodeId(n.node))
+    }
+
+    fn claim(&mut self, nomination: Nomination, add: bool) {
+        if let Some(kind) = self.kinds.get(nomination.kind) {
+            self.fleet
+                .claim(nomination.node, nomination.priority, kind.delta, add);
+        }
+    }
+
+    /// As [`Cluster::pick`], for a pod that may have a node in view: that is tried first, alone.
+    pub fn pick_for(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<NodeId, PickError> {
+        let Some(nomination) = self.nominations.get(&pod).copied() else {
+            return self.pick(class, pin, random);
+        };
+        // Its own claim is no obstacle to itself.
+        self.claim(nomination, false);
+        let node = NodeId(nomination.node);
+        let allowed = pin.is_none_or(|pin| self.fleet.node_name(node.0) == Some(pin));
+        let picked = if allowed && self.fits(class, node) == Some(true) {
+            Ok(node)
+        } else {
+            self.pick(class, pin, random)
+        };
+        self.claim(nomination, true);
+        picked
+    }
+
+    // ---- preemption
+
+    /// What evicting pods can do for a pod of the class that found no node. `now_micros` stands for the start
+    /// of pods that have not started.
+    pub fn preempt(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Preemption, PickError> {
+        let nomination = self.nominations.get(&pod).copied();
+        let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
+        if let Some(nomination) = nomination {
+            self.claim(nomination, false);
+        }
+        let preemption = self.try_to_preempt(&mut current, nomination, pin, now_micros, random);
+        if let Some(nomination) = nomination {
+            self.claim(nomination, true);
+        }
+        self.put_back(class, current);
+        Ok(preemption)
+    }
+
+    fn try_to_preempt(
+        &mut self,
+        class: &mut Class,
+        nomination: Option<Nomination>,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Preemption {
+        if class.spec.never_preempts {
+            return Preemption::Hopeless("not eligible due to preemptionPolicy=Never.".into());
+        }
+        let look = class.look(&self.fleet);
+        if let Some(nomination) = nomination
+            && self.waits_for_victims(class, &look, nomination)
+        {
+            return Preemption::Hopeless(
+                "not eligible due to terminating pod on the nominated node.".into(),
+            );
+        }
+        let potential = self.potential_nodes(class, &look, pin);
+        let total: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
+        let wanted = (total * CANDIDATES_PERCENT / 100).max(CANDIDATES_MIN);
+        let offset = below(total as u64, random) as usize;
+        let mut counting = Counting::default();
+        let mut found: Vec<Sacrifice> = Vec::new();
+        let mut in_order = potential
+            .iter()
+            .flat_map(|(_, nodes)| nodes.iter().copied());
+        let skipped: Vec<u32> = in_order.by_ref().take(offset).collect();
+        for node in in_order.chain(skipped) {
+            match self.try_out(class, &look, node, now_micros) {
+                Ok(sacrifice) => found.push(sacrifice),
+                Err(why) => self.count_failure(class, &look, why, &mut counting),
+            }
+            if found.len() >= wanted && found.iter().any(|s| s.violations == 0) {
+                break;
+            }
+        }
+        let best = found
+            .into_iter()
+            .min_by_key(|sacrifice| self.cost(sacrifice, now_micros));
+        match best {
+            Some(best) => self.sacrificed(class, &best),
+            None => Preemption::Hopeless(self.hopeless(counting, total)),
+        }
+    }
+
+    /// Are pods still going, that were evicted for the pod from the node it waits for?
+    fn waits_for_victims(&self, class: &mut Class, look: &Look, nomination: Nomination) -> bool {
+        let state = self.fleet.state_of(nomination.node);
+        if self.fleet.node_name(nomination.node).is_none()
+            || !self.is_resolvable(class, look, state)
+        {
+            return false;
+        }
+        self.pods_of(nomination.node).any(|slot| {
+            self.records[slot as usize].preempted && self.priority_of(slot) < class.spec.priority
+        })
+    }
+
+    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32) -> bool {
+        match why_not(&self.fleet, class, look, state) {
+            None => true,
+            Some(WhyNot::Static(_)) => false,
+            Some(WhyNot::Company(refusal)) => refusal.is_resolvable(),
+            Some(WhyNot::NoRoom) => {
+                let load = self.fleet.load(state);
+                let with = class.with_claims(&self.fleet, load);
+                let shape = self.fleet.shape_of(state);
+                class.shortages(
+                    &self.fleet,
+                    shape,
+                    with.as_ref().unwrap_or(load),
+                    &mut |_| {},
+                )
+            }
+        }
+    }
+
+    /// Nodes that were rejected and where evicting may help, by state.
+    fn potential_nodes(
+        &self,
+        class: &mut Class,
+        look: &Look,
+        pin: Option<&str>,
+    ) -> Vec<(u32, Vec<u32>)> {
+        let named: Option<Vec<u32>> = match (pin, &class.names) {
+            (_, crate::asks::Names::Contradiction) => Some(Vec::new()),
+            (Some(pin), _) => Some(self.fleet.node(pin).into_iter().collect()),
+            (None, crate::asks::Names::Only(names)) => {
+                Some(names.iter().filter_map(|n| self.fleet.node(n)).collect())
+            }
+            (None, crate::asks::Names::Any) => None,
+        };
+        let mut helps = |state: u32| {
+            why_not(&self.fleet, class, look, state).is_some()
+                && self.is_resolvable(class, look, state)
+        };
+        match named {
+            Some(nodes) => nodes
+                .into_iter()
+                .map(|node| (self.fleet.state_of(node), vec![node]))
+                .filter(|(state, _)| helps(*state))
+                .collect(),
+            None => {
+                let live: Vec<u32> = self.fleet.live().collect();
+                live.into_iter()
+                    .filter(|&state| helps(state))
+                    .map(|state| (state, self.fleet.members(state).to_vec()))
+                    .collect()
+            }
+        }
+    }
+
+    fn priority_of(&self, slot: u32) -> i32 {
+        let kind = self.records[slot as usize].kind & !ASSUMED;
+        self.kinds.get(kind).map_or(0, |kind| kind.priority)
+    }
+
+    fn started(&self, slot: u32, now_micros: i64) -> i64 {
+        match self.records[slot as usize].started_micros {
+            0 => now_micros,
+            at => at,
+        }
+    }
+
+    /// Who would have to go from this node? `Err(None)`: there is nobody to send away.
+    fn try_out(
+        &self,
+        class: &mut Class,
+        look: &Look,
+        node: u32,
+        now_micros: i64,
+    ) -> Result<Sacrifice, Option<Box<Attempt>>> {
+        let mut attempt = Attempt::new(self, class, node).ok_or(None)?;
+        let mut lower: Vec<u32> = self
+            .pods_of(node)
+            .filter(|&slot| self.priority_of(slot) < class.spec.priority)
+            .collect();
+        if lower.is_empty() {
+            return Err(None);
+        }
+        for &slot in &lower {
+            attempt.remove(self, slot);
+        }
+        if attempt.why_not(self, class, look).is_some() {
+            return Err(Some(Box::new(attempt)));
+        }
+        lower.sort_by_key(|&slot| self.importance(slot, now_micros));
+        let (violating, others) = self.by_budgets(&lower);
+        let mut victims = Vec::new();
+        let mut violations = 0;
+        for (slots, violates) in [(violating, true), (others, false)] {
+            for slot in slots {
+                attempt.put_back(self, slot);
+                if attempt.why_not(self, class, look).is_some() {
+                    attempt.remove(self, slot);
+                    victims.push(slot);
+                    violations += usize::from(violates);
+                }
+            }
+        }
+        victims.sort_by_key(|&slot| self.importance(slot, now_micros));
+        if victims.is_empty() {
+            // It fits with everybody in place: the node was rejected for what preemption cannot see.
+            return Err(Some(Box::new(attempt)));
+        }
+        Ok(Sacrifice {
+            node,
+            victims,
+            violations,
+        })
+    }
+
+    /// Most important first: by priority, then who started earlier.
+    fn importance(&self, slot: u32, now_micros: i64) -> (Reverse<i32>, i64, PodKey) {
+        (
+            Reverse(self.priority_of(slot)),
+            self.started(slot, now_micros),
+            self.records[slot as usize].key,
+        )
+    }
+
+    /// Pods whose eviction, in this order, violates a disruption budget, and the others.
+    fn by_budgets(&self, slots: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        if self.budgets.is_empty() {
+            return (Vec::new(), slots.to_vec());
+        }
+        let mut left: Vec<(&Budget, i64)> = Vec::new();
+        slots.iter().partition(|&&slot| {
+            let record = &self.records[slot as usize];
+            let Some(kind) = self.kinds.get(record.kind & !ASSUMED) else {
+                return false;
+            };
+            let mut violates = false;
+            let budgets = self.budgets.get(&kind.namespace);
+            for budget in budgets.into_iter().flatten() {
+                let protects = !kind.labels.is_empty()
+                    && !budget.selector.is_empty()
+                    && selects(&budget.selector, &kind.labels);
+                let mut disrupted = budget.disrupted.iter();
+                if !protects || disrupted.any(|n| self.name_hash(n) == record.name_hash) {
+                    continue;
+                }
+                let at = left.iter().position(|(b, _)| std::ptr::eq(*b, budget));
+                let at = at.unwrap_or_else(|| {
+                    left.push((budget, budget.allowed));
+                    left.len() - 1
+                });
+                left[at].1 -= 1;
+                violates |= left[at].1 < 0;
+            }
+            violates
+        })
+    }
+
+    /// Lower is better.
+    fn cost(
+        &self,
+        sacrifice: &Sacrifice,
+        now_micros: i64,
+    ) -> (usize, i32, i64, usize, Reverse<i64>) {
+        let priorities = || sacrifice.victims.iter().map(|&slot| self.priority_of(slot));
+        let highest = priorities().max().unwrap_or(i32::MIN);
+        let sum = priorities().map(|p| i64::from(p) + (1 << 31)).sum();
+        let earliest = sacrifice
+            .victims
+            .iter()
+            .filter(|&&slot| self.priority_of(slot) == highest)
+            .map(|&slot| self.started(slot, now_micros))
+            .min()
+            .unwrap_or(0);
+        (
+            sacrifice.violations,
+            highest,
+            sum,
+            sacrifice.victims.len(),
+            Reverse(earliest),
+        )
+    }
+
+    fn sacrificed(&self, class: &Class, sacrifice: &Sacrifice) -> Preemption {
+        let priority = class.spec.priority;
+        let mut displaced: Vec<PodKey> = self
+            .nominations
+            .iter()
+            .filter(|(_, n)| n.node == sacrifice.node && n.priority < priority)
+            .map(|(pod, _)| *pod)
+            .collect();
+        displaced.sort_unstable();
+        let victims = sacrifice.victims.iter();
+        Preemption::Found {
+            node: NodeId(sacrifice.node),
+            victims: victims
+                .map(|&slot| self.records[slot as usize].key)
+                .collect(),
+            displaced,
+        }
+    }
+
+    // ---- why not
+
+    fn count_failure(
+        &self,
+        class: &mut Class,
+        look: &Look,
+        why: Option<Box<Attempt>>,
+        counting: &mut Counting,
+    ) {
+        match why {
+            None => counting.add_text(NO_VICTIMS, 1),
+            Some(attempt) => counting.count_with(
+                &self.fleet,
+                class,
+                look,
+                attempt.cell,
+                attempt.shape,
+                &attempt.load,
+                &attempt.gone,
+            ),
+        }
+    }
+
+    fn hopeless(&self, mut counting: Counting, potential: usize) -> String {
+        let others = self.fleet.present() - potential;
+        counting.add_text(NOT_HELPFUL, others);
+        let failure: Unschedulable = counting.finish(&self.fleet);
+        failure.message()
+    }
+}
+
+/// A node with pods thought away.
+#[derive(Debug)]
+struct Attempt {
+    shape: u32,
+    cell: u32,
+    load: Load,
+    /// Pods thought away, by tally: negative numbers.
+    gone: Vec<(u32, i64)>,
+}
+
+impl Attempt {
+    fn new(cluster: &Cluster, class: &mut Class, node: u32) -> Option<Attempt> {
+        let fleet = &cluster.fleet;
+        let state = fleet.state_of(node);
+        let shape = fleet.shape_of(state);
+        let Static::Stands(standing) = class.judge_shape(fleet, shape) else {
+            return None;
+        };
+        Some(Attempt {
+            shape,
+            cell: class.cell(fleet, standing, state),
+            load: fleet.load(state).clone(),
+            gone: Vec::new(),
+        })
+    }
+
+    fn remove(&mut self, cluster: &Cluster, slot: u32) {
+        self.shift(cluster, slot, false);
+    }
+
+    fn put_back(&mut self, cluster: &Cluster, slot: u32) {
+        self.shift(cluster, slot, true);
+    }
+
+    fn shift(&mut self, cluster: &Cluster, slot: u32, add: bool) {
+        let kind = cluster.records[slot as usize].kind & !ASSUMED;
+        let Some(kind) = cluster.kinds.get(kind) else {
+            return;
+        };
+        let delta = cluster.fleet.deltas.get(kind.delta);
+        self.load = self.load.shifted(delta, add);
+        for &(tally, pods) in &delta.tallies {
+            let change = if add { pods } else { -pods };
+            match self.gone.iter_mut().find(|(known, _)| *known == tally) {
+                Some((_, gone)) => *gone += change,
+                None => self.gone.push((tally, change)),
+            }
+        }
+    }
+
+    fn why_not(&self, cluster: &Cluster, class: &Class, look: &Look) -> Option<WhyNot> {
+        why_not_with(
+            &cluster.fleet,
+            class,
+            look,
+            self.cell,
+            self.shape,
+            &self.load,
+            &self.gone,
+        )
+    }
+}

@@ -1,0 +1,140 @@
+//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets.
+//!
+//! One reflector a resource; what they tell comes over one channel and goes on to the cluster. Does not know
+//! nodes or pods, nor what the cluster makes of it.
+
+use client::{Change, Client, Delta, Mirror, Reflector};
+use meta::Value;
+use placement::{Budget, Cluster, MakerKind, Pairs};
+use tokio::sync::mpsc;
+
+/// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
+const FACTS_WAITING_MAX: usize = 1_024;
+
+/// Where a fact comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Namespaces,
+    Makers(MakerKind),
+    Budgets,
+}
+
+const SOURCES: [(Source, &str, &str); 6] = [
+    (Source::Namespaces, "", "namespaces"),
+    (Source::Makers(MakerKind::Service), "", "services"),
+    (
+        Source::Makers(MakerKind::ReplicationController),
+        "",
+        "replicationcontrollers",
+    ),
+    (Source::Makers(MakerKind::ReplicaSet), "apps", "replicasets"),
+    (
+        Source::Makers(MakerKind::StatefulSet),
+        "apps",
+        "statefulsets",
+    ),
+    (Source::Budgets, "policy", "poddisruptionbudgets"),
+];
+
+/// What is kept of an object.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    Labels(Pairs),
+    Selector(MakerKind, Value),
+    Budget(Budget),
+}
+
+/// One change, with the place of its source.
+pub(crate) type Told = (usize, Change<Fact>);
+
+/// The names of what there is, so that what a list no longer shows is known to be gone.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    mirrors: [Mirror<()>; SOURCES.len()],
+}
+
+/// Starts the reflectors on the current runtime. They end when the receiver is dropped.
+pub(crate) fn follow(client: &Client) -> mpsc::Receiver<Told> {
+    let (sender, receiver) = mpsc::channel(FACTS_WAITING_MAX);
+    for (place, (source, group, resource)) in SOURCES.into_iter().enumerate() {
+        let resource = crate::work::resource(group, resource);
+        let mut changes =
+            Reflector::new(client.clone(), resource).spawn(move |object| fact(source, &object));
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while let Some(change) = changes.recv().await {
+                if sender.send((place, change)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
+}
+
+fn fact(source: Source, object: &Value) -> Fact {
+    match source {
+        Source::Namespaces => Fact::Labels(placement::pairs(&object["metadata"]["labels"])),
+        Source::Makers(kind) => Fact::Selector(kind, object["spec"]["selector"].clone()),
+        Source::Budgets => Fact::Budget(Budget::from_object(object)),
+    }
+}
+
+impl Surroundings {
+    /// Whether everything has been listed once.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.mirrors.iter().all(Mirror::is_synced)
+    }
+
+    /// Takes in a change. True when labels of a namespace are others now.
+    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Cluster) -> bool {
+        let (Some((source, ..)), Some(mirror)) = (SOURCES.get(place), self.mirrors.get_mut(place))
+        else {
+            return false;
+        };
+        let mut relabelled = false;
+        let change = match change {
+            Change::Apply(key, fact) => {
+                relabelled = note(&key, fact, cluster);
+                Change::Apply(key, ())
+            }
+            Change::Delete(key) => Change::Delete(key),
+            Change::Restart => Change::Restart,
+            Change::Synced => Change::Synced,
+        };
+        match mirror.take(change) {
+            Some(Delta::Removed(key, ())) => forget(*source, &key, cluster),
+            Some(Delta::Synced(gone)) => {
+                for (key, ()) in gone {
+                    forget(*source, &key, cluster);
+                }
+            }
+            _ => {}
+        }
+        relabelled
+    }
+}
+
+fn note(key: &str, fact: Fact, cluster: &mut Cluster) -> bool {
+    let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    match fact {
+        Fact::Labels(labels) => return cluster.upsert_namespace(name, labels),
+        Fact::Selector(kind, selector) => {
+            // Default constraints are soft: a pod that fits nowhere is not helped by others.
+            cluster.note_maker(kind, namespace, name, &selector);
+        }
+        Fact::Budget(budget) => cluster.upsert_budget(budget),
+    }
+    false
+}
+
+fn forget(source: Source, key: &str, cluster: &mut Cluster) {
+    let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    match source {
+        Source::Namespaces => cluster.remove_namespace(name),
+        Source::Makers(kind) => {
+            cluster.note_maker(kind, namespace, name, &Value::Null);
+        }
+        Source::Budgets => cluster.remove_budget(namespace, name),
+    }
+}
