@@ -20,12 +20,16 @@
 mod codec;
 mod disk;
 mod error;
+mod faulty;
 mod files;
 mod frame;
+mod medium;
 mod recover;
 mod snapshot;
 mod writer;
 
 pub use disk::{Disk, Options};
 pub use error::WalError;
+pub use faulty::FaultyFiles;
+pub use medium::{Medium, MediumFile, SystemFiles};
 pub use recover::Recovered;
