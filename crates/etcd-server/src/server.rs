@@ -228,8 +228,10 @@ async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
     let rule = node.options.auto_compaction;
     let revision = node.store.applied().0;
     let mut compactor = rule.map(|rule| Compactor::new(rule, Duration::ZERO, revision));
+    let mut trouble = Trouble::default();
     let work = async {
         loop {
+            trouble.tell(&node.store);
             if let Some(compactor) = &mut compactor {
                 compact(&node, compactor, begun.elapsed());
             }
@@ -266,4 +268,30 @@ fn compact(node: &Node, compactor: &mut Compactor, now: Duration) {
         }
     }
     compactor.succeeded(now);
+}
+
+/// What was told of the log.
+#[derive(Debug, Default)]
+struct Trouble {
+    has_failed: bool,
+    is_full: bool,
+}
+
+impl Trouble {
+    /// Tells what has become of the log since the last look.
+    fn tell(&mut self, store: &Store) {
+        if let Some(reason) = store.failure().filter(|_| !self.has_failed) {
+            self.has_failed = true;
+            tracing::error!(reason, "no write is accepted any more");
+        }
+        let is_full = store.is_full();
+        match (self.is_full, is_full) {
+            (false, true) => {
+                tracing::error!("the disk is full: only deletes and compactions are accepted")
+            }
+            (true, false) => tracing::info!("the disk has room again"),
+            (true, true) | (false, false) => {}
+        }
+        self.is_full = is_full;
+    }
 }

@@ -389,6 +389,9 @@ impl Store {
         id: LeaseId,
         ttl_seconds: i64,
     ) -> Result<Granted, StoreError> {
+        if let Some(reason) = self.failure() {
+            return Err(StoreError::LogStopped(reason));
+        }
         self.shared.check_room(true)?;
         let mut wakes = Wakes::default();
         let granted =

@@ -3,14 +3,15 @@
 use crate::codec::Item;
 use crate::error::WalError;
 use crate::files::{
-    Kind, Listing, check_format, finish_format, list, lock, remove, segment_path, shutdown_path,
-    snapshot_path, sync_dir,
+    Kind, Listing, check_format, finish_format, list, lock, remove, reserve_path, segment_path,
+    shutdown_path, snapshot_path, sync_dir, unfinished,
 };
+use crate::medium::{Medium, SystemFiles};
 use crate::recover::{Recovered, Resume, recover};
 use crate::snapshot::{Draft, publish, write_draft};
-use crate::writer::Writer;
+use crate::writer::{Writer, make_reserve};
 use kv::{Durability, LogRecord, Revision};
-use std::fs::{File, OpenOptions};
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -29,6 +30,13 @@ pub struct Options {
     pub snapshot_log_bytes: u64,
     /// Revisions put on record ahead: at 1 M writes a second, 10 s of the log being stuck.
     pub reserve_revisions: i64,
+    /// Room for the log is made so much at a time.
+    pub allocate_bytes: u64,
+    /// Room kept for a full disk: deletes, ends of leases and compactions go on in half of it, the other half is for a
+    /// snapshot. 0 for none.
+    pub reserve_bytes: u64,
+    /// How often a full disk is looked at again.
+    pub probe_interval: Duration,
     /// Writes of class `Buffered` reach the medium after this at the latest.
     pub sync_interval: Duration,
 }
@@ -39,6 +47,9 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             snapshot_log_bytes: 256 << 20,
             reserve_revisions: 10_000_000,
+            allocate_bytes: 4 << 20,
+            reserve_bytes: 64 << 20,
+            probe_interval: Duration::from_secs(1),
             sync_interval: Duration::from_secs(1),
         }
     }
@@ -50,6 +61,9 @@ const RESERVE_MARGIN: i64 = 4096;
 
 /// How long the thread sleeps when nobody wakes it.
 const IDLE: Duration = Duration::from_millis(50);
+
+/// After a snapshot failed, the next one waits for so many probe intervals.
+const SNAPSHOT_PAUSE_PROBES: u32 = 10;
 
 const RUN: u8 = 0;
 const CLOSE: u8 = 1;
@@ -82,31 +96,48 @@ impl Disk {
     /// Opens `dir`, making it if need be, recovers what it holds into `store`, which must be new and
     /// have a log, and starts writing.
     pub fn open(dir: &Path, store: Arc<Store>, options: Options) -> Result<Disk, WalError> {
-        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
-        let lock = lock(dir)?;
-        let new = check_format(dir)?;
-        let listing = list(dir)?;
+        Disk::open_on(Arc::new(SystemFiles), dir, store, options)
+    }
+
+    /// The same on another medium.
+    pub fn open_on(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        store: Arc<Store>,
+        options: Options,
+    ) -> Result<Disk, WalError> {
+        let created = medium.create_dir(dir);
+        created.map_err(WalError::io("create", dir))?;
+        let lock = lock(&*medium, dir)?;
+        let new = check_format(&*medium, dir)?;
+        let listing = list(&*medium, dir)?;
         if !new && listing.segments.is_empty() && listing.snapshots.is_empty() {
             // A directory with a format and nothing else has lost its log: to begin anew would hide that.
             return Err(WalError::Missing {
                 path: dir.join("log-*.seg"),
             });
         }
-        let resume = recover(dir, &listing, &store)?;
+        let resume = recover(&*medium, dir, &listing, &store)?;
         // Everything was understood: from here on the directory may be changed.
-        tidy(dir, &listing, &resume)?;
+        tidy(&*medium, dir, &listing, &resume)?;
         let recovered = resume.recovered.clone();
         let base = recovered.revision;
-        let mut writer = Writer::create(dir, resume.next_segment, resume.next_sequence)?;
+        let (mut writer, used_reserve) = Writer::create(
+            medium.clone(),
+            dir,
+            resume.next_segment,
+            resume.next_sequence,
+            options.allocate_bytes,
+        )?;
         let reserved = Revision(base.0.saturating_add(options.reserve_revisions));
         writer.append(&[], &[Item::Reserve(reserved)])?;
         writer.sync()?;
         if new {
-            finish_format(dir)?;
+            finish_format(&*medium, dir)?;
         }
         // Only now: before, a crash would have found the clean end again, without its collections.
-        remove(&shutdown_path(dir))?;
-        sync_dir(dir)?;
+        remove(&*medium, &shutdown_path(dir))?;
+        sync_dir(&*medium, dir)?;
         store.reserve(Revision(reserved.0 - RESERVE_MARGIN));
         let control = Arc::new(Control {
             order: AtomicU8::new(RUN),
@@ -114,8 +145,20 @@ impl Disk {
             snapshots_asked: AtomicU64::new(u64::from(recovered.memory_items > 0)),
             snapshots_done: AtomicU64::new(0),
         });
+        if used_reserve {
+            writer.give_back_beyond(options.reserve_bytes / 2)?;
+        }
+        let mut full = used_reserve;
+        if !full && options.reserve_bytes > 0 {
+            match make_reserve(&*medium, dir, options.reserve_bytes) {
+                Err(error) if error.is_no_room() => full = true,
+                made => made?,
+            }
+        }
+        store.set_full(full);
         let (drafts_in, drafts) = mpsc::sync_channel(1);
         let mut logger = Logger {
+            medium,
             dir: dir.to_owned(),
             _lock: lock,
             store: store.clone(),
@@ -129,6 +172,10 @@ impl Disk {
             log_bytes: 0,
             last_snapshot_bytes: 0,
             snapshotting: None,
+            snapshot_not_before: None,
+            is_full: full,
+            is_stuck: false,
+            probe_at: Instant::now(),
             drafts_in,
             drafts,
         };
@@ -195,40 +242,51 @@ impl Drop for Disk {
 }
 
 /// Cuts a torn tail off, and removes what the newest snapshot has made superfluous.
-fn tidy(dir: &Path, listing: &Listing, resume: &Resume) -> Result<(), WalError> {
+fn tidy(
+    medium: &dyn Medium,
+    dir: &Path,
+    listing: &Listing,
+    resume: &Resume,
+) -> Result<(), WalError> {
     match &resume.cut {
         Some((path, Some(len))) => {
-            let cut = OpenOptions::new().write(true).open(path).and_then(|file| {
+            let cut = medium.open(path).and_then(|mut file| {
                 file.set_len(*len)?;
                 file.sync_all()
             });
             cut.map_err(WalError::io("cut", path))?;
         }
-        Some((path, None)) => remove(path)?,
+        Some((path, None)) => remove(medium, path)?,
         None => {}
     }
     for path in &listing.unfinished {
-        remove(path)?;
+        remove(medium, path)?;
     }
-    remove_before(dir, listing, resume.first_segment)?;
-    sync_dir(dir)
+    remove_before(medium, dir, listing, resume.first_segment)?;
+    sync_dir(medium, dir)
 }
 
-fn remove_before(dir: &Path, listing: &Listing, first: u64) -> Result<(), WalError> {
-    for number in listing.segments.iter().filter(|number| **number < first) {
-        remove(&segment_path(dir, *number))?;
-    }
+fn remove_before(
+    medium: &dyn Medium,
+    dir: &Path,
+    listing: &Listing,
+    first: u64,
+) -> Result<(), WalError> {
     for number in listing.snapshots.iter().filter(|number| **number < first) {
-        remove(&snapshot_path(dir, *number))?;
+        remove(medium, &snapshot_path(dir, *number))?;
+    }
+    for number in listing.segments.iter().filter(|number| **number < first) {
+        remove(medium, &segment_path(dir, *number))?;
     }
     Ok(())
 }
 
 /// The thread's own.
 struct Logger {
+    medium: Arc<dyn Medium>,
     dir: PathBuf,
     /// Held until the thread ends.
-    _lock: File,
+    _lock: Box<dyn Debug + Send>,
     store: Arc<Store>,
     options: Options,
     control: Arc<Control>,
@@ -244,6 +302,13 @@ struct Logger {
     last_snapshot_bytes: u64,
     /// The first segment the snapshot being written needs.
     snapshotting: Option<u64>,
+    /// The last snapshot failed: the next one waits.
+    snapshot_not_before: Option<Instant>,
+    /// There is no room: the store refuses growth.
+    is_full: bool,
+    /// Not even the reserve has room: `records` wait, unanswered.
+    is_stuck: bool,
+    probe_at: Instant,
     drafts_in: mpsc::SyncSender<Result<Draft, WalError>>,
     drafts: mpsc::Receiver<Result<Draft, WalError>>,
 }
@@ -268,12 +333,19 @@ impl Logger {
             }
             if order != RUN && self.snapshotting.is_none() {
                 self.write(true)?;
-                return if order == CLOSE { self.close() } else { Ok(()) };
+                return if order == CLOSE {
+                    self.close()
+                } else {
+                    self.abandon()
+                };
             }
-            if self.writer.len >= self.options.segment_bytes {
+            if self.writer.len >= self.options.segment_bytes && !self.is_full {
                 self.rotate()?;
             }
             self.maybe_snapshot()?;
+            if self.is_full && !self.is_stuck && Instant::now() >= self.probe_at {
+                self.probe()?;
+            }
             if !wrote {
                 std::thread::park_timeout(IDLE);
             }
@@ -282,8 +354,16 @@ impl Logger {
 
     /// One group: everything that has arrived, one write, one sync if a class asks for it.
     fn write(&mut self, must_sync: bool) -> Result<bool, WalError> {
-        self.records.clear();
-        self.store.drain_log(&mut self.records);
+        if self.is_stuck {
+            // The whole group is made again with every try.
+            if Instant::now() < self.probe_at {
+                return Ok(false);
+            }
+            self.probe_at = Instant::now() + self.options.probe_interval;
+        } else {
+            self.records.clear();
+            self.store.drain_log(&mut self.records);
+        }
         let mut items = Vec::new();
         let applied = self.store.applied();
         let mut reserved = self.reserved;
@@ -294,7 +374,16 @@ impl Logger {
         let wrote = !self.records.is_empty() || !items.is_empty();
         if wrote {
             let before = self.writer.len;
-            self.writer.append(&self.records, &items)?;
+            let segment = self.writer.segment;
+            self.is_stuck = !self.append(&items)?;
+            if self.is_stuck {
+                return Ok(false);
+            }
+            let before = if segment == self.writer.segment {
+                before
+            } else {
+                0
+            };
             self.log_bytes += self.writer.len - before;
             self.dirty_since.get_or_insert_with(Instant::now);
             let newest = self.records.iter().map(|record| record.revision).max();
@@ -325,11 +414,64 @@ impl Logger {
         Ok(wrote)
     }
 
+    /// Writes what was drained. False when there is no room for it.
+    fn append(&mut self, items: &[Item]) -> Result<bool, WalError> {
+        match self.writer.append(&self.records, items) {
+            Err(error) if error.is_no_room() => {}
+            appended => return appended.map(|()| true),
+        }
+        self.note_full();
+        // Nothing was acknowledged of it: it may be written elsewhere.
+        if !self.writer.rotate_into_reserve()? {
+            return Ok(false);
+        }
+        // Every segment knows the stretch: the one that said so first may be gone one day.
+        let with_stretch = [items, &[Item::Reserve(self.reserved)]].concat();
+        match self.writer.append(&self.records, &with_stretch) {
+            Err(error) if error.is_no_room() => return Ok(false),
+            appended => appended?,
+        }
+        // What is left of the reserve: one half for what is still to come, one for a snapshot.
+        self.writer
+            .give_back_beyond(self.options.reserve_bytes / 2)?;
+        Ok(true)
+    }
+
+    fn note_full(&mut self) {
+        if !self.is_full {
+            self.probe_at = Instant::now() + self.options.probe_interval;
+        }
+        self.is_full = true;
+        self.store.set_full(true);
+    }
+
+    /// Looks whether there is room again: for the log, and for a reserve.
+    fn probe(&mut self) -> Result<(), WalError> {
+        self.probe_at = Instant::now() + self.options.probe_interval;
+        let mut made = self.writer.make_step();
+        if made.is_ok() && self.options.reserve_bytes > 0 {
+            made = make_reserve(&*self.medium, &self.dir, self.options.reserve_bytes);
+        }
+        match made {
+            Err(error) if error.is_no_room() => return Ok(()),
+            made => made?,
+        }
+        self.is_full = false;
+        self.store.set_full(false);
+        Ok(())
+    }
+
     fn rotate(&mut self) -> Result<(), WalError> {
-        self.writer.rotate()?;
+        match self.writer.rotate() {
+            Err(error) if error.is_no_room() => {
+                self.note_full();
+                return Ok(());
+            }
+            rotated => rotated?,
+        }
         self.dirty_since = None;
         self.store.set_durable(self.newest);
-        // Every segment knows the stretch: the one that said so first may be gone one day.
+        // So that it is known without the segments before.
         self.writer.append(&[], &[Item::Reserve(self.reserved)])
     }
 
@@ -341,20 +483,36 @@ impl Logger {
                 .options
                 .snapshot_log_bytes
                 .max(self.last_snapshot_bytes);
-        if self.snapshotting.is_some() || !(asked || due) {
+        // On a full disk a snapshot is what gives room, once enough was deleted.
+        let wanted = asked || due || self.is_full;
+        let waits = self
+            .snapshot_not_before
+            .is_some_and(|time| Instant::now() < time);
+        if self.snapshotting.is_some() || self.is_stuck || waits || !wanted {
             return Ok(());
         }
+        if !self.is_full {
+            // What was drained before is in older segments, and applied: the pages will show it.
+            self.rotate()?;
+        }
+        // Without room for another segment this one stays; replayed over the pages, it changes nothing.
         self.control.snapshots_asked.store(0, Ordering::Release);
-        // What was drained before is in older segments, and applied: the pages will show it.
-        self.rotate()?;
         self.log_bytes = 0;
         let number = self.writer.segment;
         let path = snapshot_path(&self.dir, number);
         let (store, drafts) = (self.store.clone(), self.drafts_in.clone());
+        let medium = self.medium.clone();
         let me = std::thread::current();
         let builder = std::thread::Builder::new().name("wal-snapshot".to_owned());
         let spawned = builder.spawn(move || {
-            let draft = write_draft(&store, SnapshotScope::Logged, &path, Kind::Snapshot, number);
+            let draft = write_draft(
+                &*medium,
+                &store,
+                SnapshotScope::Logged,
+                &path,
+                Kind::Snapshot,
+                number,
+            );
             // The logger is gone only when nobody needs the draft any more.
             let _ = drafts.send(draft);
             me.unpark();
@@ -371,12 +529,30 @@ impl Logger {
         let Some(number) = self.snapshotting.take() else {
             return Ok(());
         };
-        let Ok(draft) = draft else { return Ok(()) };
+        let draft = match draft {
+            Ok(draft) if !self.is_stuck => draft,
+            _ => {
+                let pause = self.options.probe_interval * SNAPSHOT_PAUSE_PROBES;
+                self.snapshot_not_before = Some(Instant::now() + pause);
+                self.control.snapshots_asked.fetch_max(1, Ordering::AcqRel);
+                return remove(
+                    &*self.medium,
+                    &unfinished(&snapshot_path(&self.dir, number)),
+                );
+            }
+        };
+        self.snapshot_not_before = None;
+        if self.is_full {
+            // One after the other would be of no use.
+            let pause = self.options.probe_interval * SNAPSHOT_PAUSE_PROBES;
+            self.snapshot_not_before = Some(Instant::now() + pause);
+        }
         debug_assert!(self.writer.is_synced());
         debug_assert!(draft.end <= self.store.applied());
-        publish(&self.dir, &snapshot_path(&self.dir, number))?;
+        publish(&*self.medium, &self.dir, &snapshot_path(&self.dir, number))?;
         self.last_snapshot_bytes = draft.bytes;
-        remove_before(&self.dir, &list(&self.dir)?, number)?;
+        let listing = list(&*self.medium, &self.dir)?;
+        remove_before(&*self.medium, &self.dir, &listing, number)?;
         self.control.snapshots_done.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -384,32 +560,38 @@ impl Logger {
     fn close(&mut self) -> Result<(), WalError> {
         self.store.fail_log("the store was shut down");
         // Every collection is locked once while this is written: nobody is inside a write after it.
-        let path = shutdown_path(&self.dir);
         let number = self.store.applied();
-        let scope = SnapshotScope::Memory;
-        write_draft(
-            &self.store,
-            scope,
-            &path,
-            Kind::Shutdown,
-            number.0.cast_unsigned(),
-        )?;
+        self.keep_memory(number)?;
         self.write(true)?;
-        let end = self.store.applied();
-        if end == number {
-            publish(&self.dir, &path)?;
-        } else {
-            // A writer was still inside when we began: once more, now that nobody can be.
-            write_draft(
-                &self.store,
-                scope,
-                &path,
-                Kind::Shutdown,
-                end.0.cast_unsigned(),
-            )?;
-            publish(&self.dir, &path)?;
+        if self.is_stuck {
+            let text = "the disk is full, and what was written last was never acknowledged";
+            return Err(WalError::Stopped(text.to_owned()));
         }
+        let end = self.store.applied();
+        if end != number {
+            // A writer was still inside when we began: once more, now that nobody can be.
+            self.keep_memory(end)?;
+        }
+        publish(&*self.medium, &self.dir, &shutdown_path(&self.dir))?;
         self.writer.append(&[], &[Item::Clean(end)])?;
-        self.writer.sync()
+        self.writer.finish()
+    }
+
+    /// Writes what is kept of memory collections. On a full disk the reserve makes room: the next start makes it again.
+    fn keep_memory(&self, number: Revision) -> Result<(), WalError> {
+        let (path, number) = (shutdown_path(&self.dir), number.0.cast_unsigned());
+        let (scope, kind) = (SnapshotScope::Memory, Kind::Shutdown);
+        let write = || write_draft(&*self.medium, &self.store, scope, &path, kind, number);
+        match write() {
+            Err(error) if error.is_no_room() => {
+                remove(&*self.medium, &reserve_path(&self.dir))?;
+                write().map(drop)
+            }
+            written => written.map(drop),
+        }
+    }
+
+    fn abandon(&mut self) -> Result<(), WalError> {
+        self.writer.finish()
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a data directory, and what to do about it.
 
+use crate::medium::is_no_room;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,11 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// Whether it says that there is no room, and nothing worse.
+    pub(crate) fn is_no_room(&self) -> bool {
+        matches!(self, WalError::Io { source, .. } if is_no_room(source))
+    }
+
     /// For `map_err`: names the action and the path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError {
         let path = path.to_owned();

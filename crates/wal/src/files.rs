@@ -2,8 +2,9 @@
 
 use crate::error::WalError;
 use crate::frame::crc;
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use crate::medium::Medium;
+use std::fmt::Debug;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 /// What the file `FORMAT` says.
@@ -14,6 +15,9 @@ const FORMAT_STARTING: &str = "megaplane-wal 1 starting\n";
 
 /// What it says while the directory is filled from somewhere else.
 pub(crate) const FORMAT_IMPORTING: &str = "megaplane-wal 1 importing\n";
+
+/// No `FORMAT` is longer.
+const FORMAT_BYTES_MAX: u64 = 1 << 10;
 
 /// Bytes before the first frame of a segment or snapshot.
 pub(crate) const FILE_HEADER_BYTES: usize = 28;
@@ -72,6 +76,11 @@ pub(crate) fn shutdown_path(dir: &Path) -> PathBuf {
     dir.join("memory.snap")
 }
 
+/// Room that is kept for when there is no other.
+pub(crate) fn reserve_path(dir: &Path) -> PathBuf {
+    dir.join("RESERVE")
+}
+
 /// The name a file has while it is being written.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("tmp")
@@ -85,10 +94,9 @@ pub(crate) struct Listing {
     pub(crate) unfinished: Vec<PathBuf>,
 }
 
-pub(crate) fn list(dir: &Path) -> Result<Listing, WalError> {
+pub(crate) fn list(medium: &dyn Medium, dir: &Path) -> Result<Listing, WalError> {
     let mut listing = Listing::default();
-    for entry in std::fs::read_dir(dir).map_err(WalError::io("read", dir))? {
-        let path = entry.map_err(WalError::io("read", dir))?.path();
+    for path in medium.list(dir).map_err(WalError::io("read", dir))? {
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
@@ -111,40 +119,39 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, WalError> {
 }
 
 /// Makes names created, renamed or removed in `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), WalError> {
-    let sync = File::open(dir).and_then(|file| file.sync_all());
-    sync.map_err(WalError::io("sync", dir))
+pub(crate) fn sync_dir(medium: &dyn Medium, dir: &Path) -> Result<(), WalError> {
+    medium.sync_dir(dir).map_err(WalError::io("sync", dir))
 }
 
-pub(crate) fn remove(path: &Path) -> Result<(), WalError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+pub(crate) fn remove(medium: &dyn Medium, path: &Path) -> Result<(), WalError> {
+    match medium.remove(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result.map_err(WalError::io("remove", path)),
     }
 }
 
-/// Takes the directory for this process, until the file is dropped.
-pub(crate) fn lock(dir: &Path) -> Result<File, WalError> {
+pub(crate) fn rename(medium: &dyn Medium, from: &Path, to: &Path) -> Result<(), WalError> {
+    medium.rename(from, to).map_err(WalError::io("rename", to))
+}
+
+/// Takes the directory for this process, until what it answers is dropped.
+pub(crate) fn lock(medium: &dyn Medium, dir: &Path) -> Result<Box<dyn Debug + Send>, WalError> {
     let path = dir.join("LOCK");
-    let open = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = open.map_err(WalError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(WalError::InUse {
-            path: dir.to_owned(),
-        }),
-        Err(std::fs::TryLockError::Error(error)) => Err(WalError::io("lock", &path)(error)),
-    }
+    let lock = medium.lock(&path).map_err(WalError::io("lock", &path))?;
+    lock.ok_or_else(|| WalError::InUse {
+        path: dir.to_owned(),
+    })
 }
 
 /// Checks the format of a directory, or sets it in a new one. True when it is new.
-pub(crate) fn check_format(dir: &Path) -> Result<bool, WalError> {
+pub(crate) fn check_format(medium: &dyn Medium, dir: &Path) -> Result<bool, WalError> {
     let path = dir.join("FORMAT");
-    match std::fs::read(&path) {
+    let found = medium.read(&path).and_then(|(file, _)| {
+        let mut found = Vec::new();
+        file.take(FORMAT_BYTES_MAX).read_to_end(&mut found)?;
+        Ok(found)
+    });
+    match found {
         Ok(found) if found == FORMAT.as_bytes() => return Ok(false),
         Ok(found) if found == FORMAT_STARTING.as_bytes() => return Ok(true),
         Ok(found) if found == FORMAT_IMPORTING.as_bytes() => {
@@ -159,30 +166,30 @@ pub(crate) fn check_format(dir: &Path) -> Result<bool, WalError> {
                 expected: FORMAT.trim_end().to_owned(),
             });
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(WalError::io("read", &path)(error)),
     }
-    let listing = list(dir)?;
+    let listing = list(medium, dir)?;
     if !listing.segments.is_empty() || !listing.snapshots.is_empty() {
         return Err(WalError::Missing { path });
     }
-    write_format(dir, FORMAT_STARTING)?;
+    write_format(medium, dir, FORMAT_STARTING)?;
     Ok(true)
 }
 
 /// Notes that the directory has its first segment: from here on a directory without any has lost them.
-pub(crate) fn finish_format(dir: &Path) -> Result<(), WalError> {
-    write_format(dir, FORMAT)
+pub(crate) fn finish_format(medium: &dyn Medium, dir: &Path) -> Result<(), WalError> {
+    write_format(medium, dir, FORMAT)
 }
 
-pub(crate) fn write_format(dir: &Path, text: &str) -> Result<(), WalError> {
+pub(crate) fn write_format(medium: &dyn Medium, dir: &Path, text: &str) -> Result<(), WalError> {
     let path = dir.join("FORMAT");
     let draft = unfinished(&path);
-    let write = File::create(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
+    let write = medium.create(&draft).and_then(|mut file| {
+        file.write_all_at(text.as_bytes(), 0)?;
         file.sync_all()?;
-        std::fs::rename(&draft, &path)
+        medium.rename(&draft, &path)
     });
     write.map_err(WalError::io("write", &path))?;
-    sync_dir(dir)
+    sync_dir(medium, dir)
 }

@@ -20,8 +20,10 @@
 mod codec;
 mod disk;
 mod error;
+mod faulty;
 mod files;
 mod frame;
+mod medium;
 mod recover;
 mod seed;
 mod snapshot;
@@ -29,5 +31,7 @@ mod writer;
 
 pub use disk::{Disk, Options};
 pub use error::WalError;
+pub use faulty::FaultyFiles;
+pub use medium::{Medium, MediumFile, SystemFiles};
 pub use recover::Recovered;
 pub use seed::Seed;

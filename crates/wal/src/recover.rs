@@ -6,8 +6,8 @@ use crate::files::{
     FILE_HEADER_BYTES, Kind, Listing, parse_header, segment_path, shutdown_path, snapshot_path,
 };
 use crate::frame::{FRAME_HEADER_BYTES, Frame, frame_len, parse, proves_synced};
+use crate::medium::Medium;
 use kv::Revision;
-use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use store::{Restoring, Store};
@@ -51,7 +51,12 @@ struct Markers {
     clean: Option<i64>,
 }
 
-pub(crate) fn recover(dir: &Path, listing: &Listing, store: &Store) -> Result<Resume, WalError> {
+pub(crate) fn recover(
+    medium: &dyn Medium,
+    dir: &Path,
+    listing: &Listing,
+    store: &Store,
+) -> Result<Resume, WalError> {
     let mut restoring = store.restore();
     let mut resume = Resume {
         next_segment: 1,
@@ -61,18 +66,25 @@ pub(crate) fn recover(dir: &Path, listing: &Listing, store: &Store) -> Result<Re
     if let Some(number) = listing.snapshots.last().copied() {
         let path = snapshot_path(dir, number);
         resume.recovered.snapshot_items =
-            read_snapshot(&path, Kind::Snapshot, number, &mut restoring, true)?;
+            read_snapshot(medium, &path, Kind::Snapshot, number, &mut restoring, true)?;
         resume.first_segment = number;
     }
     let mut markers = Markers::default();
-    read_segments(dir, listing, &mut restoring, &mut markers, &mut resume)?;
+    read_segments(
+        medium,
+        dir,
+        listing,
+        &mut restoring,
+        &mut markers,
+        &mut resume,
+    )?;
     let path = shutdown_path(dir);
     if let Some(end) = markers.clean
-        && path.exists()
+        && medium.read(&path).is_ok()
     {
         let number = end.cast_unsigned();
         resume.recovered.memory_items =
-            read_snapshot(&path, Kind::Shutdown, number, &mut restoring, false)?;
+            read_snapshot(medium, &path, Kind::Shutdown, number, &mut restoring, false)?;
     }
     let base = markers
         .clean
@@ -86,6 +98,7 @@ pub(crate) fn recover(dir: &Path, listing: &Listing, store: &Store) -> Result<Re
 }
 
 fn read_segments(
+    medium: &dyn Medium,
     dir: &Path,
     listing: &Listing,
     restoring: &mut Restoring<'_>,
@@ -114,7 +127,7 @@ fn read_segments(
         }
         let is_last = index + 1 == numbers.len();
         resume.next_segment = number + 1;
-        let mut frames = Frames::open(&path)?;
+        let mut frames = Frames::open(medium, &path)?;
         let Some(sequence) = parse_header(Kind::Segment, number, &frames.header) else {
             // A header is synced before its segment is used: nothing can follow an unfinished one.
             if is_last && frames.len <= FILE_HEADER_BYTES as u64 && index > 0 {
@@ -146,17 +159,22 @@ fn read_segments(
             next += 1;
         }
         if frames.at < frames.len {
-            let torn = is_last && !frames.rest_proves_synced(next)?;
-            if !torn {
+            let rest = frames.rest(next)?;
+            let may_be_cut = is_last && !rest.proves_synced;
+            if rest.torn_bytes > 0 && !may_be_cut {
                 return Err(WalError::damaged(
                     &path,
                     frames.at,
                     "a frame fails its checksum",
                 ));
             }
-            resume.recovered.torn_bytes = frames.len - frames.at;
-            resume.cut = Some((path, Some(frames.at)));
-            markers.clean = None;
+            if is_last {
+                resume.recovered.torn_bytes = rest.torn_bytes;
+                resume.cut = Some((path, Some(frames.at)));
+            }
+            if rest.torn_bytes > 0 {
+                markers.clean = None;
+            }
         }
         expected_sequence = Some(next);
         resume.next_sequence = next;
@@ -198,13 +216,14 @@ fn apply(
 /// Reads a whole snapshot; answers how many items it holds. One that is not whole is damaged: it
 /// got its name only once it was.
 fn read_snapshot(
+    medium: &dyn Medium,
     path: &Path,
     kind: Kind,
     number: u64,
     restoring: &mut Restoring<'_>,
     sets_end: bool,
 ) -> Result<u64, WalError> {
-    let mut frames = Frames::open(path)?;
+    let mut frames = Frames::open(medium, path)?;
     let sequence = parse_header(kind, number, &frames.header)
         .ok_or_else(|| WalError::damaged(path, 0, "this is not the header it should have"))?;
     let mut next = sequence;
@@ -242,7 +261,7 @@ fn read_snapshot(
 /// The frames of a file, one after the other.
 struct Frames {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<Box<dyn Read + Send>>,
     header: Vec<u8>,
     len: u64,
     /// Where the last frame began.
@@ -254,9 +273,9 @@ struct Frames {
 }
 
 impl Frames {
-    fn open(path: &Path) -> Result<Self, WalError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
+    fn open(medium: &dyn Medium, path: &Path) -> Result<Self, WalError> {
+        let (file, len) = match medium.read(path) {
+            Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(WalError::Missing {
                     path: path.to_owned(),
@@ -264,7 +283,6 @@ impl Frames {
             }
             Err(error) => return Err(WalError::io("open", path)(error)),
         };
-        let len = file.metadata().map_err(WalError::io("read", path))?.len();
         let mut frames = Frames {
             path: path.to_owned(),
             reader: BufReader::with_capacity(1 << 20, file),
@@ -308,11 +326,25 @@ impl Frames {
         Ok(frame)
     }
 
-    /// After `next` found no frame: whether something later proves that one had been here.
-    fn rest_proves_synced(&mut self, sequence: u64) -> Result<bool, WalError> {
+    /// After `next` found no frame: what is there instead.
+    fn rest(&mut self, sequence: u64) -> Result<Rest, WalError> {
         let mut rest = std::mem::take(&mut self.rest);
         let read = self.reader.read_to_end(&mut rest);
         read.map_err(WalError::io("read", &self.path))?;
-        Ok(proves_synced(&rest, self.at, sequence))
+        // Room that was made ahead is all zeros, and no frame begins with zeros.
+        let used = rest.iter().rposition(|byte| *byte != 0);
+        let used = used.map_or(0, |last| last + 1);
+        Ok(Rest {
+            torn_bytes: used as u64,
+            proves_synced: proves_synced(&rest, self.at, sequence),
+        })
     }
+}
+
+/// What follows the last good frame of a file.
+struct Rest {
+    /// Up to the last byte that is not zero.
+    torn_bytes: u64,
+    /// Something in it proves that a frame had been on the medium where none is now.
+    proves_synced: bool,
 }

@@ -11,19 +11,25 @@
 use crate::codec::Item;
 use crate::error::WalError;
 use crate::files::{FORMAT_IMPORTING, finish_format, lock, write_format};
+use crate::medium::{Medium, SystemFiles};
 use crate::writer::Writer;
 use kv::{LogRecord, Revision};
-use std::fs::File;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A segment is closed when it has grown to this.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Room made ahead at a time.
+const ROOM_BYTES: u64 = 8 << 20;
+
 /// A data directory being filled. Dropped before [`Seed::finish`], it stays one that nobody opens.
 #[derive(Debug)]
 pub struct Seed {
+    medium: Arc<dyn Medium>,
     dir: PathBuf,
-    _lock: File,
+    _lock: Box<dyn Debug + Send>,
     writer: Writer,
     bytes: u64,
 }
@@ -31,19 +37,24 @@ pub struct Seed {
 impl Seed {
     /// Takes a directory that does not exist or is empty.
     pub fn create(dir: &Path) -> Result<Seed, WalError> {
-        std::fs::create_dir_all(dir).map_err(WalError::io("create", dir))?;
-        let mut entries = std::fs::read_dir(dir).map_err(WalError::io("read", dir))?;
-        if entries.next().is_some() {
+        let medium: Arc<dyn Medium> = Arc::new(SystemFiles);
+        medium
+            .create_dir(dir)
+            .map_err(WalError::io("create", dir))?;
+        let entries = medium.list(dir).map_err(WalError::io("read", dir))?;
+        if !entries.is_empty() {
             return Err(WalError::NotEmpty {
                 path: dir.to_owned(),
             });
         }
-        let lock = lock(dir)?;
-        write_format(dir, FORMAT_IMPORTING)?;
+        let lock = lock(&*medium, dir)?;
+        write_format(&*medium, dir, FORMAT_IMPORTING)?;
+        let (writer, _) = Writer::create(medium.clone(), dir, 1, 0, ROOM_BYTES)?;
         Ok(Seed {
+            medium,
             dir: dir.to_owned(),
             _lock: lock,
-            writer: Writer::create(dir, 1, 0)?,
+            writer,
             bytes: 0,
         })
     }
@@ -71,7 +82,7 @@ impl Seed {
     /// Ends the log cleanly at `revision`, after which the store goes on, and makes the directory one that opens.
     pub fn finish(mut self, revision: Revision) -> Result<(), WalError> {
         self.writer.append(&[], &[Item::Clean(revision)])?;
-        self.writer.sync()?;
-        finish_format(&self.dir)
+        self.writer.finish()?;
+        finish_format(&*self.medium, &self.dir)
     }
 }

@@ -2,11 +2,10 @@
 
 use crate::codec::{Item, encode, encode_record};
 use crate::error::WalError;
-use crate::files::{Kind, header, sync_dir, unfinished};
+use crate::files::{Kind, header, remove, rename, sync_dir, unfinished};
 use crate::frame::{FRAME_BYTES_TARGET, begin, finish};
+use crate::medium::Medium;
 use kv::Revision;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 use store::{SnapshotScope, Store};
 
@@ -18,8 +17,25 @@ pub(crate) struct Draft {
     pub(crate) bytes: u64,
 }
 
-/// Writes the draft of the snapshot `path`. With no `number`, it is the newest revision at its end.
+/// Writes the draft of the snapshot `path`. One that does not come about leaves nothing behind.
 pub(crate) fn write_draft(
+    medium: &dyn Medium,
+    store: &Store,
+    scope: SnapshotScope,
+    path: &Path,
+    kind: Kind,
+    number: u64,
+) -> Result<Draft, WalError> {
+    let draft = write(medium, store, scope, path, kind, number);
+    if draft.is_err() {
+        // It may be what fills the disk.
+        remove(medium, &unfinished(path))?;
+    }
+    draft
+}
+
+fn write(
+    medium: &dyn Medium,
     store: &Store,
     scope: SnapshotScope,
     path: &Path,
@@ -27,7 +43,8 @@ pub(crate) fn write_draft(
     number: u64,
 ) -> Result<Draft, WalError> {
     let draft = unfinished(path);
-    let mut file = File::create(&draft).map_err(WalError::io("create", &draft))?;
+    let file = medium.create(&draft);
+    let mut file = file.map_err(WalError::io("create", &draft))?;
     let mut buffer = header(kind, number, 0).to_vec();
     let (mut sequence, mut bytes) = (0, 0);
     let mut cursor = store.snapshot(scope);
@@ -41,9 +58,9 @@ pub(crate) fn write_draft(
             }
             finish(&mut buffer, start, sequence, 0);
             sequence += 1;
-            bytes += buffer.len() as u64;
-            file.write_all(&buffer)
+            file.write_all_at(&buffer, bytes)
                 .map_err(WalError::io("write", &draft))?;
+            bytes += buffer.len() as u64;
             buffer.clear();
             start = begin(&mut buffer);
         }
@@ -51,14 +68,16 @@ pub(crate) fn write_draft(
     let end = store.applied();
     encode(&Item::SnapshotEnd(end), &mut buffer);
     finish(&mut buffer, start, sequence, 0);
-    bytes += buffer.len() as u64;
-    let written = file.write_all(&buffer).and_then(|()| file.sync_all());
+    let written = file
+        .write_all_at(&buffer, bytes)
+        .and_then(|()| file.sync_all());
     written.map_err(WalError::io("write", &draft))?;
+    bytes += buffer.len() as u64;
     Ok(Draft { end, bytes })
 }
 
 /// Gives the draft its name.
-pub(crate) fn publish(dir: &Path, path: &Path) -> Result<(), WalError> {
-    std::fs::rename(unfinished(path), path).map_err(WalError::io("rename", path))?;
-    sync_dir(dir)
+pub(crate) fn publish(medium: &dyn Medium, dir: &Path, path: &Path) -> Result<(), WalError> {
+    rename(medium, &unfinished(path), path)?;
+    sync_dir(medium, dir)
 }

@@ -38,6 +38,8 @@ fn open(dir: &Path) -> (Arc<Store>, Disk) {
     let options = Options {
         segment_bytes: 64 << 10,
         snapshot_log_bytes: 200 << 10,
+        allocate_bytes: 16 << 10,
+        reserve_bytes: 32 << 10,
         ..Options::default()
     };
     let disk = Disk::open(dir, store.clone(), options).expect("opens after a crash");

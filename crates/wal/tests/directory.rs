@@ -62,9 +62,18 @@ fn store() -> Arc<Store> {
     }))
 }
 
+/// Room in small steps: hundreds of directories are made.
+fn small() -> Options {
+    Options {
+        allocate_bytes: 4 << 10,
+        reserve_bytes: 16 << 10,
+        ..Options::default()
+    }
+}
+
 fn open(dir: &Path) -> Result<(Arc<Store>, Disk), WalError> {
     let store = store();
-    let disk = Disk::open(dir, store.clone(), Options::default())?;
+    let disk = Disk::open(dir, store.clone(), small())?;
     Ok((store, disk))
 }
 
@@ -171,7 +180,7 @@ fn snapshots_replace_segments_while_writes_go_on() {
     let options = Options {
         snapshot_log_bytes: 20_000,
         segment_bytes: 8_000,
-        ..Options::default()
+        ..small()
     };
     let disk = Disk::open(&dir.0, store.clone(), options).expect("opens");
     let pods = store.collection("/registry/pods/", config(Durability::Buffered));
@@ -291,17 +300,70 @@ fn a_log_cut_anywhere_keeps_every_whole_frame() {
             whole.saturating_sub(1),
             "cut at {cut}"
         );
-        let torn = cut
-            - starts
-                .iter()
-                .filter(|start| **start <= cut)
-                .max()
-                .expect("the first");
+        let start = starts.iter().filter(|start| **start <= cut).max();
+        let rest = &bytes[*start.expect("the first")..cut];
+        // Zeros at the end are room that was made ahead.
+        let torn = rest
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
         assert_eq!(disk.recovered().torn_bytes, torn as u64, "cut at {cut}");
         if whole > 0 {
             assert!(store.applied().0 >= 10_000_000);
         }
     }
+}
+
+#[test]
+fn room_made_ahead_is_neither_a_torn_tail_nor_damage() {
+    let dir = Dir::new();
+    let (path, bytes) = small_log(&dir, 4);
+    let starts = frame_starts(&bytes);
+    let with_room = |bytes: &[u8]| [bytes, &[0; 3000]].concat();
+    for cut in 28..=bytes.len() {
+        reset(&dir, &path, &with_room(&bytes[..cut]));
+        let (store, disk) = open(&dir.0).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+        let whole = starts
+            .iter()
+            .filter(|start| **start > 28 && **start <= cut)
+            .count();
+        let found = contents(&store).len();
+        // Where a frame ended in zeros anyway, it is whole again.
+        let expected = whole.saturating_sub(1);
+        assert!(found == expected || found == expected + 1, "cut at {cut}");
+        let is_whole = starts.contains(&cut);
+        assert!(
+            !is_whole || disk.recovered().torn_bytes == 0,
+            "cut at {cut}"
+        );
+    }
+    // A frame that later ones say was kept is missed, even where only zeros are left of it.
+    let mut holed = with_room(&bytes);
+    holed[starts[2]..starts[3]].fill(0);
+    reset(&dir, &path, &holed);
+    assert!(matches!(open(&dir.0), Err(WalError::Damaged { .. })));
+    assert_eq!(std::fs::read(&path).expect("still there"), holed);
+    // And so is the end of a segment that another one follows.
+    reset(&dir, &path, &bytes);
+    drop(open(&dir.0).expect("opens: a second segment"));
+    let last = starts[starts.len() - 2];
+    let mut ended = with_room(&bytes);
+    ended[last..].fill(0);
+    std::fs::write(&path, &ended).expect("writable");
+    assert!(matches!(open(&dir.0), Err(WalError::Damaged { .. })));
+}
+
+#[test]
+fn a_segment_in_use_has_room_ahead_and_a_closed_one_has_none() {
+    let dir = Dir::new();
+    let (store, disk) = open(&dir.0).expect("opens");
+    let pods = store.collection("/registry/pods/", config(Durability::Fsync));
+    put(&pods, "a", "1");
+    let len = |path: &PathBuf| std::fs::metadata(path).expect("there").len();
+    assert_eq!(len(&dir.segments()[0]), 4096);
+    assert_eq!(len(&dir.0.join("RESERVE")), 16 << 10);
+    drop(disk);
+    assert!(len(&dir.segments()[0]) < 300);
 }
 
 #[test]
