@@ -13,7 +13,7 @@ use etcd_server::rpc::kv_client::KvClient;
 use etcd_server::rpc::lease_client::LeaseClient;
 use etcd_server::rpc::maintenance_client::MaintenanceClient;
 use etcd_server::rpc::watch_client::WatchClient;
-use etcd_server::{Options, Server};
+use etcd_server::{Listener, Options, Server};
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::mvccpb;
 use pb::watch_request::RequestUnion;
@@ -56,7 +56,16 @@ pub struct Ours {
 impl Ours {
     pub fn start(options: Options) -> Ours {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::open(Options { listen, ..options }).unwrap();
+        let listener = match std::env::var_os("MEGAPLANE_TEST_LISTENER") {
+            Some(name) if name == "hyper" => Listener::Hyper,
+            _ => options.listener,
+        };
+        let options = Options {
+            listen,
+            listener,
+            ..options
+        };
+        let server = Server::open(options).unwrap();
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let thread = std::thread::spawn(move || server.run(stopped).unwrap());
