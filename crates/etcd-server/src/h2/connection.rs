@@ -358,6 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             self.look();
             self.advance_woken();
             self.tell(cx);
+            let was_full = !self.has_room();
             let is_written = match self.poll_write(cx) {
                 Poll::Ready(written) => {
                     written?;
@@ -372,10 +373,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     Poll::Pending => Poll::Pending,
                 };
             }
-            if !self.has_room() {
+            // Who does not read is not read, and who broke the rules neither.
+            if !self.has_room() || self.http2.failure().is_some() {
                 return Poll::Pending;
             }
-            if self.has_more || !self.woken.is_empty() {
+            let may_go_on = !self.deferred.is_empty() && self.is_taken();
+            if was_full || self.has_more || may_go_on || !self.woken.is_empty() {
                 continue;
             }
             match self.poll_read(cx) {
