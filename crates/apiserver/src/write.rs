@@ -466,7 +466,8 @@ fn lost(error: WriteError) -> Result<Revision, ApiError> {
 pub fn store_error(error: StoreError) -> ApiError {
     match error {
         StoreError::LogBehind => ApiError::too_many_requests(error.to_string(), 1),
-        StoreError::BudgetSpent { .. }
+        StoreError::DiskFull
+        | StoreError::BudgetSpent { .. }
         | StoreError::SettingsFull { .. }
         | StoreError::TooManyWatchers { .. }
         | StoreError::TooManyLeases { .. } => ApiError::too_many_requests(error.to_string(), 10),

@@ -116,6 +116,7 @@ impl Api {
         txn: &Txn,
         response: impl FnOnce(TxnReply, Option<pb::ResponseHeader>) -> T,
     ) -> Result<Answer<T>, Status> {
+        self.node.admit(txn)?;
         let (reply, rests_on) = self
             .node
             .store

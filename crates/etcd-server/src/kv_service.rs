@@ -59,6 +59,7 @@ impl Kv for Api {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         let pb::CompactionRequest { revision, physical } = request.into_inner();
+        self.node.admit_change()?;
         let store = &self.node.store;
         store
             .compact(Revision(revision))

@@ -23,6 +23,7 @@ impl Lease for Api {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
+        self.node.admit_lease()?;
         let ttl = ttl.max(LEASE_TTL_SECONDS_MIN);
         let granted = self.node.store.lease_grant(now_micros(), LeaseId(id), ttl);
         let granted = granted.map_err(|error| status(store_error(error)))?;
@@ -39,6 +40,7 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        self.node.admit_change()?;
         let id = LeaseId(request.get_ref().id);
         let revision = self
             .node

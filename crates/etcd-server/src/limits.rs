@@ -69,6 +69,15 @@ pub const STEP_INTERVAL: Duration = Duration::from_millis(100);
 /// History entries a collection gives up in one step: well below 1 ms.
 pub const STEP_ENTRIES: usize = 256;
 
+/// Bytes a put is taken to cost beside key and value, as in etcd.
+pub const PUT_COST_BYTES: u64 = 256;
+
+/// Bytes a lease is taken to cost, as in etcd.
+pub const LEASE_COST_BYTES: u64 = 64;
+
+/// Alarms that may be up at once: the member's own two, and some that were raised by hand for others.
+pub const ALARMS_MAX: usize = 64;
+
 /// Keys read in one hold of the locks for a checksum.
 pub const HASH_PAGE_KEYS: usize = 1_000;
 

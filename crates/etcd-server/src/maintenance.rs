@@ -5,6 +5,8 @@ use std::pin::Pin;
 use etcd_wire::RpcError;
 use etcd_wire::etcdserverpb as pb;
 use kv::{KeyRange, KeyValue, RangeOp, Revision};
+use pb::AlarmType;
+use pb::alarm_request::AlarmAction;
 use store::CollectionStats;
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -41,15 +43,26 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        // Nothing raises alarms here yet: there are none to list or to end.
-        if request.get_ref().action == pb::alarm_request::AlarmAction::Activate as i32 {
-            return Err(status(RpcError::unimplemented(
-                "megaplane: alarms cannot be raised by hand yet",
-            )));
-        }
+        let request = request.get_ref();
+        let (node, kind) = (&self.node, request.alarm());
+        let member = pb::AlarmMember {
+            member_id: request.member_id,
+            alarm: kind.into(),
+        };
+        let alarms = match request.action() {
+            AlarmAction::Get => {
+                let is_wanted =
+                    |up: &pb::AlarmMember| kind == AlarmType::None || up.alarm() == kind;
+                node.alarms().into_iter().filter(is_wanted).collect()
+            }
+            // "Any" is nothing that could be raised or ended: clients end one alarm after the other.
+            _ if kind == AlarmType::None => Vec::new(),
+            AlarmAction::Activate => vec![node.raise(member).await?],
+            AlarmAction::Deactivate => node.disarm(member).await?.into_iter().collect(),
+        };
         Ok(Response::new(pb::AlarmResponse {
-            header: self.node.header_now(),
-            alarms: Vec::new(),
+            header: node.header_now(),
+            alarms,
         }))
     }
 
@@ -61,19 +74,28 @@ impl Maintenance for Api {
         let totals = node.totals();
         let applied = node.store.applied();
         let index = applied.0.unsigned_abs();
+        let said = |up: pb::AlarmMember| {
+            let name = up.alarm().as_str_name();
+            format!("memberID:{} alarm:{name} ", up.member_id)
+        };
+        let alarms = node.alarms().into_iter().map(said);
+        let errors = node.store.failure().into_iter().chain(alarms).collect();
         Ok(Response::new(pb::StatusResponse {
             header: node.header(applied),
             version: ETCD_VERSION.into(),
-            db_size: size(totals.live_bytes + totals.history_bytes),
+            db_size: size(node.store.used_bytes()),
             leader: node.identity.member_id,
             raft_index: index,
             raft_term: node.identity.raft_term,
             raft_applied_index: index,
-            errors: node.store.failure().into_iter().collect(),
+            errors,
             db_size_in_use: size(totals.live_bytes),
             is_learner: false,
             storage_version: "3.6.0".into(),
-            db_size_quota: size(node.options.quota_bytes),
+            db_size_quota: match node.options.quota_bytes {
+                u64::MAX => -1,
+                bytes => size(bytes),
+            },
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }))
     }

@@ -12,6 +12,7 @@ use kv::{KeyRange, Revision};
 use store::{Store, Touched};
 use tonic::Status;
 
+use crate::alarms::Alarms;
 use crate::limits::ANSWER_TIMEOUT;
 use crate::options::Options;
 use crate::refuse::status;
@@ -25,6 +26,7 @@ pub struct Node {
     /// Where clients find us.
     pub client_urls: Vec<String>,
     pub counters: Counters,
+    pub alarms: Alarms,
 }
 
 /// What `/metrics` counts.

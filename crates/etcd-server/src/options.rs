@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use kv::Durability;
 
+use crate::compactor::AutoCompaction;
+
 /// How a server runs. The defaults are etcd's.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -14,7 +16,7 @@ pub struct Options {
     /// Where everything is kept. None: in memory, gone at the end.
     pub data_dir: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub doors: Vec<Door>,
     /// What to tell clients about where to find us. Empty: the address listened on.
     pub advertise_client_urls: Vec<String>,
     /// What to tell about where members would find us.
@@ -29,8 +31,10 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// Operations a list of a transaction may have.
     pub max_txn_ops: usize,
-    /// Bytes a collection may hold, history included.
+    /// Bytes all keys may hold together, history included; the largest number for no limit.
     pub quota_bytes: u64,
+    /// Which history is given up by itself, if any.
+    pub auto_compaction: Option<AutoCompaction>,
     /// How often a watch that asked for it hears how far it has come.
     pub progress_notify_interval: Duration,
     /// When a write counts.
@@ -44,7 +48,7 @@ impl Default for Options {
         Options {
             name: "default".into(),
             data_dir: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 2379)),
+            doors: vec![Door::plain(([127, 0, 0, 1], 2379).into())],
             advertise_client_urls: Vec::new(),
             advertise_peer_urls: vec!["http://localhost:2380".into()],
             tls: None,
@@ -53,6 +57,7 @@ impl Default for Options {
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
             quota_bytes: 2 << 30,
+            auto_compaction: None,
             progress_notify_interval: Duration::from_secs(600),
             default_durability: Durability::Fsync,
             durability: Vec::new(),
@@ -69,8 +74,38 @@ pub enum Listener {
     Hyper,
 }
 
-/// PEM files for TLS.
-#[derive(Clone, Debug)]
+/// One address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether TLS is spoken there; needs [`Options::tls`].
+    pub is_secure: bool,
+    /// Whether only health, version and metrics are told there.
+    pub is_for_metrics: bool,
+}
+
+impl Door {
+    /// A door without TLS, for everything.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Door {
+            address,
+            is_secure: false,
+            is_for_metrics: false,
+        }
+    }
+
+    /// How a client would name it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+}
+
+/// Files for TLS, PEM unless said otherwise. They are read again when they change.
+#[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
     /// Our certificate and what it hangs on.
     pub cert: PathBuf,
@@ -80,4 +115,18 @@ pub struct TlsFiles {
     pub trusted_ca: Option<PathBuf>,
     /// Whether a client must show one.
     pub client_cert_auth: bool,
+    /// Client certificates that are good no longer, PEM or DER.
+    pub crl: Option<PathBuf>,
+    /// The oldest version of TLS that is spoken.
+    pub version_min: TlsVersion,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
 }

@@ -14,6 +14,7 @@ pub fn status(error: RpcError) -> Status {
         Code::FailedPrecondition => tonic::Code::FailedPrecondition,
         Code::OutOfRange => tonic::Code::OutOfRange,
         Code::Unimplemented => tonic::Code::Unimplemented,
+        Code::DataLoss => tonic::Code::DataLoss,
         Code::Unavailable => tonic::Code::Unavailable,
     };
     Status::new(code, error.text)
@@ -39,7 +40,9 @@ pub fn store_error(error: StoreError) -> RpcError {
         StoreError::KeyTooLong { .. }
         | StoreError::ValueTooLong { .. }
         | StoreError::TooManyTags { .. } => RpcError::REQUEST_TOO_LARGE,
-        StoreError::BudgetSpent { .. } | StoreError::SettingsFull { .. } => RpcError::NO_SPACE,
+        StoreError::DiskFull | StoreError::BudgetSpent { .. } | StoreError::SettingsFull { .. } => {
+            RpcError::NO_SPACE
+        }
         StoreError::LeaseNotFound(_) => RpcError::LEASE_NOT_FOUND,
         StoreError::LeaseExists(_) => RpcError::LEASE_EXISTS,
         StoreError::LeaseTooLong { .. } => RpcError::LEASE_TTL_TOO_LARGE,

@@ -21,6 +21,8 @@ pub enum Code {
     Unimplemented = 12,
     /// Try again later, perhaps elsewhere.
     Unavailable = 14,
+    /// What is stored is in doubt.
+    DataLoss = 15,
 }
 
 /// An answer that is an error.
@@ -64,6 +66,8 @@ table! {
     FUTURE_REVISION: OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     /// The budget is spent.
     NO_SPACE: ResourceExhausted, "etcdserver: mvcc: database space exceeded";
+    /// The alarm CORRUPT is up.
+    CORRUPT: DataLoss, "etcdserver: corrupt cluster";
     /// No such lease.
     LEASE_NOT_FOUND: NotFound, "etcdserver: requested lease not found";
     /// It is there already.

@@ -47,7 +47,7 @@ Examples:
   megaplane store --data-dir /var/lib/megaplane-store
   megaplane store --listen-client-urls http://127.0.0.1:2379 --durability /registry/events/=memory
   ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 put a b")]
-    Store(crate::store_command::StoreOptions),
+    Store(Box<crate::store_command::StoreOptions>),
     /// Measure: one benchmark by name, or the list of them
     #[command(after_help = "\
 Examples:

@@ -10,11 +10,18 @@ use crate::store::Store;
 impl Store {
     /// Says what is wrong, if anything is. No writes may run meanwhile.
     pub fn check(&self) -> Result<(), String> {
-        let mut leased = 0;
+        let (mut leased, mut told) = (0, 0);
         for collection in self.collections() {
             leased += collection
                 .check()
                 .map_err(|wrong| format!("{:?}: {wrong}", collection.prefix()))?;
+            told += collection.lock().told_bytes();
+        }
+        if told != self.used_bytes() {
+            return Err(format!(
+                "{told} bytes in all, counted {}",
+                self.used_bytes()
+            ));
         }
         let attached = self.shared.leases.attached();
         if attached != leased {
@@ -58,6 +65,9 @@ impl Collection {
         });
         if let Some(wrong) = wrong {
             return Err(wrong);
+        }
+        if state.told_bytes() != state.live_bytes + state.history.bytes() {
+            return Err("what it holds is not what it has told".to_owned());
         }
         if (live, bytes) != (state.live, state.live_bytes) {
             let counted = (state.live, state.live_bytes);

@@ -140,10 +140,12 @@ impl Collection {
         (list_floor, watch_floor): (i64, i64),
         shared: Arc<Shared>,
     ) -> Self {
+        let usage = shared.usage.clone();
+        let state = State::new(config, list_floor, watch_floor, usage);
         Collection {
             identity: Identity { id, prefix },
             shared,
-            state: Mutex::new(State::new(config, list_floor, watch_floor)),
+            state: Mutex::new(state),
             unannounced: AtomicBool::new(false),
         }
     }

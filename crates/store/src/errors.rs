@@ -111,6 +111,9 @@ pub enum StoreError {
     /// The log cannot keep up: try again in a moment.
     #[error("the log is behind: try again")]
     LogBehind,
+    /// The medium of the log is full. Deletes still work.
+    #[error("the disk of the log is full: give it room, or delete and compact")]
+    DiskFull,
     /// The log has failed: nothing more is accepted that it would have to keep.
     #[error("the log has stopped: {0}")]
     LogStopped(String),

@@ -316,6 +316,7 @@ impl Collection {
         let mut state = self.lock();
         state.raise_floor(floor);
         state.announced = state.history.end();
+        state.tell_usage();
         let mut leased = Vec::new();
         let mut from: Option<Arc<[u8]>> = Some(Arc::from(&[][..]));
         while let Some(start) = from {

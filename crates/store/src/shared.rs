@@ -11,7 +11,7 @@ use crate::limits::LOG_PENDING_BYTES_MAX;
 use crate::settings::Settings;
 use bytes::Bytes;
 use kv::{Durability, LeaseId, LogRecord, Revision};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -47,8 +47,29 @@ pub(crate) struct Shared {
     has_log: bool,
     log: Mutex<LogQueue>,
     failed: OnceLock<String>,
+    /// The log's medium is full: what grows is refused.
+    is_full: AtomicBool,
     pub(crate) leases: Leases,
     pub(crate) settings: Settings,
+    pub(crate) usage: Arc<Usage>,
+}
+
+/// Bytes of all collections, history included. Each adds what changed when it lets its step go.
+#[derive(Debug, Default)]
+pub(crate) struct Usage(AtomicU64);
+
+impl Usage {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn change(&self, before: u64, now: u64) {
+        if now > before {
+            self.0.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            self.0.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -141,8 +162,10 @@ impl Shared {
             has_log,
             log: Mutex::default(),
             failed: OnceLock::new(),
+            is_full: AtomicBool::new(false),
             leases: Leases::new(seed),
             settings: Settings::default(),
+            usage: Arc::default(),
         }
     }
 
@@ -228,12 +251,31 @@ impl Shared {
         self.failed.get().map(String::as_str)
     }
 
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Release);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
+    }
+
+    /// Refuses what the log would have to find room for.
+    pub(crate) fn check_room(&self, logged: bool) -> Result<(), StoreError> {
+        if logged && self.is_full() {
+            return Err(StoreError::DiskFull);
+        }
+        Ok(())
+    }
+
     /// Takes the next revision. With `logged`, the log queue stays locked until the ticket is
     /// finished, so nothing can slip between the revision and its records.
     pub(crate) fn ticket(&self, logged: bool, grows: bool) -> Result<Ticket<'_>, StoreError> {
         let log = if logged && self.has_log {
             if let Some(reason) = self.failure() {
                 return Err(StoreError::LogStopped(reason.to_owned()));
+            }
+            if grows {
+                self.check_room(logged)?;
             }
             let log = lock(&self.log);
             if grows && log.bytes > LOG_PENDING_BYTES_MAX {

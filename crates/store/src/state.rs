@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::names::Names;
 use crate::records::{NO_ENTRY, Records, Slot};
-use crate::shared::{PendingChange, Shared, Ticket, Wakes};
+use crate::shared::{PendingChange, Shared, Ticket, Usage, Wakes};
 use crate::watch::{Interest, WatchItem, Watchers};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
@@ -55,6 +55,9 @@ pub(crate) struct State {
     subs: HashMap<u32, u32, RandomState>,
     /// Entries after these revisions stay: somebody reads all versions.
     pins: Vec<i64>,
+    /// What all collections hold together, and what of it this one has told.
+    usage: Arc<Usage>,
+    told_bytes: u64,
 }
 
 /// A put, with what the caller has found out already.
@@ -80,7 +83,12 @@ pub(crate) enum Advance {
 }
 
 impl State {
-    pub(crate) fn new(config: CollectionConfig, list_floor: i64, watch_floor: i64) -> Self {
+    pub(crate) fn new(
+        config: CollectionConfig,
+        list_floor: i64,
+        watch_floor: i64,
+        usage: Arc<Usage>,
+    ) -> Self {
         State {
             config,
             records: Records::default(),
@@ -97,7 +105,21 @@ impl State {
             marks: VecDeque::new(),
             subs: HashMap::default(),
             pins: Vec::new(),
+            usage,
+            told_bytes: 0,
         }
+    }
+
+    /// Tells the common count what this collection holds now.
+    pub(crate) fn tell_usage(&mut self) {
+        let bytes = self.live_bytes + self.history.bytes();
+        self.usage.change(self.told_bytes, bytes);
+        self.told_bytes = bytes;
+    }
+
+    /// What the common count knows of this collection.
+    pub(crate) fn told_bytes(&self) -> u64 {
+        self.told_bytes
     }
 
     /// Keeps all entries after `revision` until they are unpinned as often.
@@ -239,6 +261,7 @@ impl State {
                 break;
             }
         }
+        self.tell_usage();
     }
 
     /// Links the key's entry before to the one to come; answers the distance.
@@ -661,7 +684,8 @@ impl State {
     /// For recovery: begins anew.
     pub(crate) fn forget_all(&mut self, revision: i64) {
         let floor = self.list_floor.max(revision);
-        *self = State::new(self.config, floor, floor);
+        self.usage.change(self.told_bytes, 0);
+        *self = State::new(self.config, floor, floor, self.usage.clone());
     }
 
     /// Trims up to `max` entries. Answers how many.
@@ -672,6 +696,9 @@ impl State {
             && self.trim_one()
         {
             trimmed += 1;
+        }
+        if trimmed > 0 {
+            self.tell_usage();
         }
         trimmed
     }

@@ -238,6 +238,12 @@ impl Store {
         Revision(self.shared.revision())
     }
 
+    /// Bytes of all keys and values, history and overheads included. One atomic read.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.usage.get()
+    }
+
     /// Everything logged up to here is on the medium.
     #[must_use]
     pub fn durable(&self) -> Revision {
@@ -288,6 +294,18 @@ impl Store {
     /// from now on, and what it has not kept never becomes visible.
     pub fn fail_log(&self, reason: impl Into<String>) {
         self.shared.fail(reason.into());
+    }
+
+    /// The log shell: whether its medium is full. What grows is refused while it is; deletes, ends of leases,
+    /// compactions and settings go on.
+    pub fn set_full(&self, is_full: bool) {
+        self.shared.set_full(is_full);
+    }
+
+    /// Whether the log's medium is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full()
     }
 
     /// Why the log stopped, if it did.
@@ -371,6 +389,7 @@ impl Store {
         id: LeaseId,
         ttl_seconds: i64,
     ) -> Result<Granted, StoreError> {
+        self.shared.check_room(true)?;
         let mut wakes = Wakes::default();
         let granted =
             self.shared

@@ -358,6 +358,14 @@ impl<'a> Locked<'a> {
         let mut leases = Vec::new();
         self.check_puts(path, &mut growths, &mut leases)?;
         self.check_ranges(path)?;
+        let is_logged = |index: &usize| {
+            let part = self.parts.get(*index);
+            part.is_some_and(|part| part.state.config.durability.is_logged())
+        };
+        // Before anything is done: a deletion may come first, and takes the revision for all.
+        self.store
+            .shared
+            .check_room(growths.keys().any(is_logged))?;
         for (index, growth) in growths {
             if let Some(part) = self.parts.get(index) {
                 part.collection.check_budget(&part.state, growth)?;

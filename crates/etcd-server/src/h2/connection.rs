@@ -128,7 +128,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 fields,
                 end,
             } => {
-                if let Some(asking) = Asking::begin(&fields) {
+                // A door for metrics has no short way: what it refuses is said in one place.
+                if !self.api.is_for_metrics
+                    && let Some(asking) = Asking::begin(&fields)
+                {
                     self.http2.recycle(fields);
                     self.short.begin(stream, asking);
                     if end {

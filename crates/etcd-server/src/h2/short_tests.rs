@@ -14,6 +14,7 @@ use prost::Message;
 use store::{Store, StoreConfig};
 use tokio::time::Instant;
 
+use crate::alarms::Alarms;
 use crate::api::Api;
 use crate::h2::short::Short;
 use crate::h2::unary::Asking;
@@ -47,12 +48,14 @@ impl Pair {
             ..StoreConfig::default()
         }));
         store.reserve(Revision(1_000));
+        let alarms = Alarms::of(&store);
         let node = Node {
             store,
             options: Options::default(),
             identity: identity("test"),
             client_urls: Vec::new(),
             counters: Counters::default(),
+            alarms,
         };
         let config = Config {
             stream_window_bytes: client_window_bytes,
@@ -61,6 +64,7 @@ impl Pair {
         Pair {
             api: Api {
                 node: Arc::new(node),
+                is_for_metrics: false,
             },
             client: Connection::client(config),
             server: Connection::server(Config::default()),

@@ -13,7 +13,7 @@ use etcd_server::rpc::kv_client::KvClient;
 use etcd_server::rpc::lease_client::LeaseClient;
 use etcd_server::rpc::maintenance_client::MaintenanceClient;
 use etcd_server::rpc::watch_client::WatchClient;
-use etcd_server::{Listener, Options, Server};
+use etcd_server::{Door, Listener, Options, Server};
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::mvccpb;
 use pb::watch_request::RequestUnion;
@@ -54,17 +54,17 @@ pub struct Ours {
 }
 
 impl Ours {
-    pub fn start(options: Options) -> Ours {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener = match std::env::var_os("MEGAPLANE_TEST_LISTENER") {
-            Some(name) if name == "hyper" => Listener::Hyper,
-            _ => options.listener,
+    /// On a free port, with TLS if there are files for it; doors for metrics stay as they are.
+    pub fn start(mut options: Options) -> Ours {
+        let first = Door {
+            is_secure: options.tls.is_some(),
+            ..Door::plain(SocketAddr::from(([127, 0, 0, 1], 0)))
         };
-        let options = Options {
-            listen,
-            listener,
-            ..options
-        };
+        options.doors.retain(|door| door.is_for_metrics);
+        options.doors.insert(0, first);
+        if std::env::var_os("MEGAPLANE_TEST_LISTENER").is_some_and(|name| name == "hyper") {
+            options.listener = Listener::Hyper;
+        }
         let server = Server::open(options).unwrap();
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -192,7 +192,7 @@ impl Drop for RealEtcd {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
