@@ -12,12 +12,12 @@
 //! is one state machine that is polled when the peer can take more: no task, no queue, only cursors. HTTP/2 is spoken by
 //! our own codec ([`Listener`]), HTTP/1.1 by hyper.
 //!
-//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, snapshots over the wire, downgrades,
+//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, downgrades,
 //! users and roles (their calls answer "authentication is not enabled"), locks and elections (`v3lockpb`,
 //! `v3electionpb`), reflection, the JSON gateway, RangeStream.
 //!
 //! Differs from etcd, knowingly:
-//! - `Hash` and `HashKV` are checksums of our own;
+//! - `Hash` is etcd's checksum of the file it would keep, with leases as they were granted;
 //! - the quota counts what is held in memory, not the size of a file: compaction alone gives room;
 //! - after a restart, history before the newest snapshot of the log is compacted;
 //! - a key that one transaction both deletes and puts is always refused as written twice; etcd overlooks deletions
@@ -28,6 +28,7 @@
 mod alarms;
 mod api;
 mod auth;
+pub mod backend;
 mod cluster;
 mod compactor;
 mod h2;
@@ -43,6 +44,7 @@ mod options;
 mod refuse;
 mod route;
 mod server;
+mod snapshot_stream;
 mod tls;
 mod watch_service;
 mod watch_stream;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use kv::Revision;
 use store::{CollectionConfig, ReadError, Store, StoreConfig, collection_prefix};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use wal::{Disk, WalError};
 
 use crate::alarms::Alarms;
 use crate::api::Api;
 use crate::compactor::Compactor;
-use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
+use crate::limits::{STEP_ENTRIES, STEP_INTERVAL, WHOLE_READERS_MAX};
 use crate::listen::{bind, serve, stopped};
 use crate::node::{Counters, Node, identity, now_micros};
 use crate::options::{Door, Options};
@@ -114,6 +114,7 @@ impl Server {
             identity,
             client_urls,
             counters: Counters::default(),
+            whole_readers: Arc::new(Semaphore::new(WHOLE_READERS_MAX)),
         };
         Ok(Server {
             node: Arc::new(node),

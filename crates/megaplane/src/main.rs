@@ -5,6 +5,7 @@
 mod census;
 mod cli;
 mod etcd_words;
+mod move_command;
 mod paths;
 mod screen;
 mod store_command;
@@ -51,7 +52,10 @@ fn main() -> ExitCode {
 /// The command line; that of `store` with etcd's words turned into ours, and what is to be said of them.
 fn arguments() -> Result<(Vec<OsString>, Vec<String>), String> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let is_store = arguments.get(1).is_some_and(|word| word == "store");
+    // Its subcommands are ours alone.
+    let is_flag = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-'));
+    let is_store = arguments.get(1).is_some_and(|word| word == "store")
+        && arguments.get(2).is_none_or(is_flag);
     let texts = arguments
         .iter()
         .skip(2)

@@ -8,11 +8,16 @@ use clap::Args;
 use etcd_server::{AutoCompaction, Door, Listener, Options, Server, TlsFiles, TlsVersion};
 use kv::Durability;
 
-use crate::{screen, threads};
+use crate::move_command::StoreCommand;
+use crate::{move_command, screen, threads};
 
 /// Flags of `megaplane store`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StoreOptions {
+    /// What to do instead of running it
+    #[command(subcommand)]
+    command: Option<StoreCommand>,
     /// Name of this member
     #[arg(long, value_name = "NAME", default_value = "default")]
     name: String,
@@ -195,8 +200,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Runs until a signal comes. `notes` are what was given and has no effect.
+/// Runs until a signal comes, or does what the subcommand says. `notes` are what was given and has no effect.
 pub fn run(options: &StoreOptions, notes: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(command) = &options.command {
+        return move_command::run(command);
+    }
     let filter = options.log_level.unwrap_or(&options.log);
     screen::start_logging(filter, options.log_format == "json")?;
     for note in notes {

@@ -12,6 +12,9 @@ pub(crate) const FORMAT: &str = "megaplane-wal 1\n";
 /// What it says until the first segment is there: a crash in the very first moments is no lost log.
 const FORMAT_STARTING: &str = "megaplane-wal 1 starting\n";
 
+/// What it says while the directory is filled from somewhere else.
+pub(crate) const FORMAT_IMPORTING: &str = "megaplane-wal 1 importing\n";
+
 /// Bytes before the first frame of a segment or snapshot.
 pub(crate) const FILE_HEADER_BYTES: usize = 28;
 
@@ -144,6 +147,11 @@ pub(crate) fn check_format(dir: &Path) -> Result<bool, WalError> {
     match std::fs::read(&path) {
         Ok(found) if found == FORMAT.as_bytes() => return Ok(false),
         Ok(found) if found == FORMAT_STARTING.as_bytes() => return Ok(true),
+        Ok(found) if found == FORMAT_IMPORTING.as_bytes() => {
+            return Err(WalError::HalfImported {
+                path: dir.to_owned(),
+            });
+        }
         Ok(found) => {
             return Err(WalError::Format {
                 path: dir.to_owned(),
@@ -167,7 +175,7 @@ pub(crate) fn finish_format(dir: &Path) -> Result<(), WalError> {
     write_format(dir, FORMAT)
 }
 
-fn write_format(dir: &Path, text: &str) -> Result<(), WalError> {
+pub(crate) fn write_format(dir: &Path, text: &str) -> Result<(), WalError> {
     let path = dir.join("FORMAT");
     let draft = unfinished(&path);
     let write = File::create(&draft).and_then(|mut file| {

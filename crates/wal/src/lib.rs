@@ -23,9 +23,11 @@ mod error;
 mod files;
 mod frame;
 mod recover;
+mod seed;
 mod snapshot;
 mod writer;
 
 pub use disk::{Disk, Options};
 pub use error::WalError;
 pub use recover::Recovered;
+pub use seed::Seed;

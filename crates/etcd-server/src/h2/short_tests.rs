@@ -12,6 +12,7 @@ use http2::{Config, Connection, Event, StreamId};
 use kv::Revision;
 use prost::Message;
 use store::{Store, StoreConfig};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::alarms::Alarms;
@@ -56,6 +57,7 @@ impl Pair {
             client_urls: Vec::new(),
             counters: Counters::default(),
             alarms,
+            whole_readers: Arc::new(Semaphore::new(1)),
         };
         let config = Config {
             stream_window_bytes: client_window_bytes,
