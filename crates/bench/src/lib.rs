@@ -1,12 +1,13 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
 //!
-//! Everything runs in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is the
-//! cost of our code and not of a disk or a network. Processor time is the measure that holds on a shared machine;
+//! All but `store-txn` run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is
+//! the cost of our code and not of a disk or a network. Processor time is the measure that holds on a shared machine;
 //! wall time stands beside it.
 //!
-//! Knows no clients of others, and compares nothing: that is done with programs that speak to any API server.
+//! Knows no clients of others. Only `store-txn` compares, with an etcd that it is told of.
 
 mod audit;
+mod grpc_load;
 mod lease_renewal;
 mod list_nodes;
 mod measure;
@@ -17,6 +18,7 @@ mod report;
 mod schedule_core;
 mod schedule_plane;
 mod store_put;
+mod store_txn;
 mod workload;
 
 use std::io::Write as _;
@@ -36,6 +38,10 @@ pub struct Options {
     pub pods: usize,
     /// Operations; also the keys of `store-put`.
     pub operations: usize,
+    /// Connections of `store-txn`.
+    pub connections: usize,
+    /// Transactions that each of them has under way.
+    pub streams: usize,
     /// How often a short measurement is repeated; figures are medians.
     pub runs: usize,
     /// Without API and binding.
@@ -52,12 +58,18 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 5] = [
+const BENCHMARKS: [Benchmark; 6] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
         flags: "--operations",
         run: store_put::run,
+    },
+    Benchmark {
+        name: "store-txn",
+        about: "`megaplane store` as a process: transactions of Kubernetes' shape over the network, etcd beside it",
+        flags: "--operations --connections --streams",
+        run: store_txn::run,
     },
     Benchmark {
         name: "lease-renewal",
@@ -120,8 +132,18 @@ fn measured(options: &Options) -> Result<Report, String> {
             names.join(", ")
         ));
     };
-    if options.nodes == 0 || options.pods == 0 || options.operations == 0 || options.runs == 0 {
-        return Err("nodes, pods, operations and runs must be at least 1".into());
+    let amounts = [
+        options.nodes,
+        options.pods,
+        options.operations,
+        options.connections,
+        options.streams,
+        options.runs,
+    ];
+    if amounts.contains(&0) {
+        return Err(
+            "nodes, pods, operations, connections, streams and runs must be at least 1".into(),
+        );
     }
     let before = measure::load_average();
     let report = (benchmark.run)(options)?;

@@ -9,6 +9,8 @@ fn options(name: &str) -> Options {
         nodes: 40,
         pods: 60,
         operations: 300,
+        connections: 2,
+        streams: 4,
         runs: 2,
         core_only: false,
         json: true,
@@ -30,8 +32,8 @@ fn measured(options: &Options, keys: &[&str]) -> Value {
 #[test]
 fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
-    let expected = "there is no benchmark \"fly\"; there are: store-put, lease-renewal, schedule, register, \
-                    list-nodes, and list";
+    let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, lease-renewal, schedule, \
+                    register, list-nodes, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {

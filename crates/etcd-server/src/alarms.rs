@@ -85,14 +85,20 @@ impl Node {
         list(&self.store)
     }
 
-    /// Raises an alarm; answers it.
+    /// Raises an alarm; answers it, when it is kept.
     pub async fn raise(&self, member: pb::AlarmMember) -> Result<pb::AlarmMember, Status> {
+        self.raise_now(member)?;
+        self.logged().await?;
+        Ok(member)
+    }
+
+    fn raise_now(&self, member: pb::AlarmMember) -> Result<(), Status> {
         {
             let guard = self.alarms.changing.lock();
             let _guard = guard.unwrap_or_else(PoisonError::into_inner);
             let up = self.alarms();
             if up.contains(&member) {
-                return Ok(member);
+                return Ok(());
             }
             if up.len() >= ALARMS_MAX {
                 return Err(status(RpcError::TOO_MANY_REQUESTS));
@@ -106,8 +112,7 @@ impl Node {
             member = member.member_id,
             "an alarm was raised"
         );
-        self.logged().await?;
-        Ok(member)
+        Ok(())
     }
 
     /// Ends an alarm; answers it, if it was up.
@@ -132,17 +137,17 @@ impl Node {
     }
 
     /// Whether a transaction may run. One that only reads always may.
-    pub async fn admit(&self, txn: &Txn) -> Result<(), Status> {
+    pub fn admit(&self, txn: &Txn) -> Result<(), Status> {
         if writes(txn) {
             self.admit_change()?;
         }
-        self.admit_growth(cost_bytes(txn)).await
+        self.admit_growth(cost_bytes(txn))
     }
 
     /// Whether a lease may be granted.
-    pub async fn admit_lease(&self) -> Result<(), Status> {
+    pub fn admit_lease(&self) -> Result<(), Status> {
         self.admit_change()?;
-        self.admit_growth(LEASE_COST_BYTES).await
+        self.admit_growth(LEASE_COST_BYTES)
     }
 
     /// Whether anything may be changed at all.
@@ -153,7 +158,7 @@ impl Node {
         Ok(())
     }
 
-    async fn admit_growth(&self, cost_bytes: u64) -> Result<(), Status> {
+    fn admit_growth(&self, cost_bytes: u64) -> Result<(), Status> {
         if cost_bytes == 0 {
             return Ok(());
         }
@@ -168,7 +173,8 @@ impl Node {
             member_id: self.identity.member_id,
             alarm: AlarmType::Nospace.into(),
         };
-        self.raise(member).await?;
+        // The refusal need not wait until the alarm is kept: after a crash the next growth would raise it again.
+        self.raise_now(member)?;
         Err(status(RpcError::NO_SPACE))
     }
 }

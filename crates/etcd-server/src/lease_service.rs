@@ -23,7 +23,7 @@ impl Lease for Api {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
-        self.node.admit_lease().await?;
+        self.node.admit_lease()?;
         let ttl = ttl.max(LEASE_TTL_SECONDS_MIN);
         let granted = self.node.store.lease_grant(now_micros(), LeaseId(id), ttl);
         let granted = granted.map_err(|error| status(store_error(error)))?;

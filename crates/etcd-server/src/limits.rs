@@ -39,8 +39,8 @@ pub const CONNECTIONS_MAX: usize = 8_000;
 /// Connections that may wait in the kernel before they are accepted.
 pub const BACKLOG_CONNECTIONS: i32 = 4_096;
 
-/// Streams a connection: etcd's clients are promised no limit, and one apiserver has about 100.
-pub const STREAMS_PER_CONNECTION_MAX: u32 = 1 << 20;
+/// Streams a connection: an apiserver has some hundreds, a client waits for a free one. At 4 KB each, 64 MB.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1 << 14;
 
 /// Streams a client may reset before we have seen them: many watches ended at once are no attack.
 pub const RESETS_PENDING_MAX: usize = 4_096;
@@ -71,6 +71,32 @@ pub const STEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// History entries a collection gives up in one step: well below 1 ms.
 pub const STEP_ENTRIES: usize = 256;
+
+/// Bytes read at a time: 64 requests of 1 KiB. One buffer a thread.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// Bytes that may wait for the socket of a connection of ours before nothing more is made for it: what two cores send
+/// in 0.1 ms. One answer may go beyond it.
+pub const OUTPUT_BYTES_MAX: usize = 256 << 10;
+
+/// A buffer for writing that grew beyond this is not kept for others. One a thread.
+pub const WRITE_BUFFER_BYTES: usize = 2 * OUTPUT_BYTES_MAX;
+
+/// Pieces handed to the kernel at a time.
+pub const PIECES_PER_WRITE: usize = 16;
+
+/// How often a connection of ours reads before those of others get their turn: 512 KiB.
+pub const TURNS_BEFORE_OTHERS: usize = 8;
+
+/// Silence after which a connection of ours gives back what only a busy one needs.
+pub const IDLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Bytes of answers a connection of ours holds for a peer that gives no room for them; past it, no other
+/// answer is made. One answer may go beyond it.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of unfinished requests a connection of ours holds on the short way: 40 of the largest.
+pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
 
 /// Checksums and copies of the whole store being made at once: each holds 24 bytes a key (240 MB for ten million) and
 /// a thread; a snapshot also a file as large as everything kept.

@@ -1,4 +1,5 @@
-//! The listener: one socket per runtime on the same address, TLS if wanted, HTTP/1.1 and HTTP/2.
+//! The listener: one socket per runtime on the same address, TLS if wanted, then HTTP/2 by our own codec and HTTP/1.1
+//! by hyper, which can take both.
 //!
 //! Knows no services: a request goes to [`crate::route::answer`].
 
@@ -6,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use socket2::{Domain, Socket, Type};
@@ -14,11 +16,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::api::Api;
+use crate::h2;
 use crate::limits::{
     BACKLOG_CONNECTIONS, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN_TIMEOUT,
     HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, RESETS_PENDING_MAX,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
+use crate::options::Listener;
 use crate::route::answer;
 use crate::tls::Tls;
 
@@ -72,17 +76,20 @@ pub async fn serve(
             let _slot = slot;
             let _ = stream.set_nodelay(true);
             let Some(tls) = tls else {
-                return connection(stream, api, stop).await;
+                return connection(stream, false, api, stop).await;
             };
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => connection(stream, api, stop).await,
+                Ok(Ok(stream)) => {
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    connection(stream, is_http2, api, stop).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),
             }
         });
     }
     drop(listener);
-    let all = u32::try_from(CONNECTIONS_MAX - 1).unwrap_or(u32::MAX);
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, slots.acquire_many(all)).await;
     Ok(())
 }
@@ -93,7 +100,34 @@ pub async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await.map(drop);
 }
 
+/// Serves a connection to its end, `is_http2` if that was agreed on.
 async fn connection(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    is_http2: bool,
+    api: Api,
+    stop: watch::Receiver<bool>,
+) {
+    if api.node.options.listener == Listener::Hyper {
+        return by_hyper(stream, api, stop).await;
+    }
+    if is_http2 {
+        return h2::serve(stream, Bytes::new(), api, stop).await;
+    }
+    let seen = tokio::select! {
+        seen = tokio::time::timeout(HEADER_TIMEOUT, h2::sniff(&mut stream)) => seen,
+        () = stopped(stop.clone()) => return,
+    };
+    match seen {
+        Ok(Ok((h2::Protocol::Http2, first))) => h2::serve(stream, first, api, stop).await,
+        Ok(Ok((h2::Protocol::Http1, first))) => {
+            by_hyper(h2::Replayed::new(first, stream), api, stop).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_) => tracing::debug!("a connection said nothing"),
+    }
+}
+
+async fn by_hyper(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     api: Api,
     stop: watch::Receiver<bool>,

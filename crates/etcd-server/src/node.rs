@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use etcd_wire::etcdserverpb::ResponseHeader;
 use etcd_wire::{Identity, RpcError};
-use kv::{KeyRange, Revision, Txn};
-use store::Store;
+use kv::{KeyRange, Revision};
+use store::{Store, Touched};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
@@ -80,10 +80,9 @@ impl Node {
         self.header(self.store.applied())
     }
 
-    /// Returns once `revision` is visible in every collection the transaction could touch.
-    pub async fn txn_visible(&self, txn: &Txn, revision: Revision) -> Result<(), Status> {
-        self.wait(|cx| self.store.poll_txn_visible(txn, revision, cx))
-            .await
+    /// Returns once `revision` is visible in what an answer rests on.
+    pub async fn visible(&self, touched: &Touched, revision: Revision) -> Result<(), Status> {
+        self.wait(|cx| touched.poll_visible(revision, cx)).await
     }
 
     /// Returns once `revision` is visible in every collection the range touches.
@@ -115,11 +114,16 @@ impl Node {
         {
             return Ok(());
         }
+        Err(self.too_slow())
+    }
+
+    /// Why an answer did not become visible in time.
+    pub fn too_slow(&self) -> Status {
         count(&self.counters.slow_answers);
-        Err(status(if self.store.failure().is_some() {
+        status(if self.store.failure().is_some() {
             RpcError::STOPPED
         } else {
             RpcError::TIMEOUT
-        }))
+        })
     }
 }

@@ -23,6 +23,8 @@ pub struct Options {
     pub advertise_peer_urls: Vec<String>,
     /// TLS, if wanted.
     pub tls: Option<TlsFiles>,
+    /// Who speaks HTTP/2.
+    pub listener: Listener,
     /// Runtimes, each with its own thread and socket.
     pub runtimes: usize,
     /// Bytes a request may have.
@@ -50,6 +52,7 @@ impl Default for Options {
             advertise_client_urls: Vec::new(),
             advertise_peer_urls: vec!["http://localhost:2380".into()],
             tls: None,
+            listener: Listener::Own,
             runtimes: 1,
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
@@ -60,6 +63,15 @@ impl Default for Options {
             durability: Vec::new(),
         }
     }
+}
+
+/// Who speaks HTTP/2 with clients; HTTP/1.1 is hyper's in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Our own codec.
+    Own,
+    /// hyper.
+    Hyper,
 }
 
 /// One address to listen on.

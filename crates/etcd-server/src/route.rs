@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::Body as HttpBody;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::Service as _;
+use tonic::codegen::{Service as _, StdError};
 
 use crate::api::Api;
 use crate::health_rpc::health_server::HealthServer;
@@ -23,7 +23,11 @@ use crate::rpc::maintenance_server::MaintenanceServer;
 use crate::rpc::watch_server::WatchServer;
 
 /// Answers a request.
-pub async fn answer(api: Api, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub async fn answer<B>(api: Api, request: Request<B>) -> Result<Response<Body>, Infallible>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError> + Send,
+{
     let is_grpc = request
         .headers()
         .get("content-type")

@@ -12,6 +12,8 @@ const NODES_MAX: i64 = 4_000_000;
 const PODS_MAX: i64 = 9_000_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
 const RUNS_MAX: i64 = 1_000;
+const CONNECTIONS_MAX: i64 = 1_000;
+const STREAMS_MAX: i64 = 1_000;
 
 /// A number from 1 to `max`.
 fn amount(max: i64) -> clap::builder::RangedI64ValueParser<u32> {
@@ -54,7 +56,8 @@ Examples:
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
 
-Everything runs in this process and in memory; nothing on disk is touched. Figures are medians of the runs.")]
+All but store-txn run in this process and in memory; store-txn starts stores and writes to the temporary folder.
+Figures are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
     Version {
@@ -110,6 +113,12 @@ pub struct BenchOptions {
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
     pub operations: u32,
+    /// Connections to the store (store-txn)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
+    pub connections: u32,
+    /// Transactions each connection has under way (store-txn)
+    #[arg(long, value_name = "M", default_value_t = 50, value_parser = amount(STREAMS_MAX))]
+    pub streams: u32,
     /// Repetitions of which the median counts; long ones are repeated less
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = amount(RUNS_MAX))]
     pub runs: u32,
@@ -128,6 +137,8 @@ impl From<BenchOptions> for bench::Options {
             nodes: options.nodes as usize,
             pods: options.pods as usize,
             operations: options.operations as usize,
+            connections: options.connections as usize,
+            streams: options.streams as usize,
             runs: options.runs as usize,
             core_only: options.core_only,
             json: options.json,

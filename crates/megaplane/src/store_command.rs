@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use etcd_server::{AutoCompaction, Door, Options, Server, TlsFiles, TlsVersion};
+use etcd_server::{AutoCompaction, Door, Listener, Options, Server, TlsFiles, TlsVersion};
 use kv::Durability;
 
 use crate::move_command::StoreCommand;
@@ -94,6 +94,14 @@ pub struct StoreOptions {
     /// How keys under a prefix are kept: PREFIX=memory, PREFIX=buffered or PREFIX=fsync; may be repeated
     #[arg(long, value_name = "PREFIX=CLASS", value_parser = durability)]
     durability: Vec<(String, Durability)>,
+    /// Who speaks HTTP/2: this program's own codec, or the library that also speaks HTTP/1.1
+    #[arg(
+        long,
+        value_name = "own|hyper",
+        default_value = "own",
+        value_parser = listener
+    )]
+    listener: Listener,
     /// Durability for a known user of the store: kubernetes keeps Leases and Events in memory, for speed
     #[arg(long, value_name = "NAME", value_parser = ["kubernetes"])]
     durability_preset: Option<String>,
@@ -124,6 +132,14 @@ fn durability(text: &str) -> Result<(String, Durability), String> {
         other => return Err(format!("{other:?} is none of memory, buffered, fsync")),
     };
     Ok((prefix.to_owned(), class))
+}
+
+fn listener(text: &str) -> Result<Listener, String> {
+    match text {
+        "own" => Ok(Listener::Own),
+        "hyper" => Ok(Listener::Hyper),
+        other => Err(format!("{other:?} is neither own nor hyper")),
+    }
 }
 
 /// What `--durability-preset kubernetes` means: what a cluster makes again by itself within a minute.
@@ -266,6 +282,7 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         doors,
         advertise_client_urls: options.advertise_client_urls.clone(),
         tls,
+        listener: options.listener,
         runtimes: std::thread::available_parallelism().map_or(1, usize::from),
         max_request_bytes: options.max_request_bytes,
         max_txn_ops: options.max_txn_ops,
@@ -353,6 +370,9 @@ mod tests {
             Ok(("/registry/events/".into(), Durability::Memory))
         );
         assert!(durability("/registry/events/").is_err());
+        assert_eq!(listener("own"), Ok(Listener::Own));
+        assert_eq!(listener("hyper"), Ok(Listener::Hyper));
+        assert!(listener("").is_err());
         assert!(
             durability("x=disk")
                 .unwrap_err()

@@ -50,5 +50,6 @@ pub use lease::{Granted, TimeToLive};
 pub use range_watch::RangeWatcher;
 pub use restore::{Restoring, SnapshotCursor, SnapshotScope};
 pub use store::{Stepped, Store, collection_prefix};
+pub use txn::Touched;
 pub use versions::{KeptVersion, Versions};
 pub use watch::{Interest, WatchItem, Watcher};

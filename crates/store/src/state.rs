@@ -47,7 +47,8 @@ pub(crate) struct State {
     /// Entries before this number are visible and have been told to the watchers.
     pub(crate) announced: u64,
     pub(crate) watchers: Watchers,
-    waiters: Vec<(i64, Waker)>,
+    /// Who waits for a revision to be visible, in the order of revisions: what becomes visible is at the front.
+    waiters: VecDeque<(i64, Waker)>,
     /// When the history ended where, oldest first.
     marks: VecDeque<(i64, u64)>,
     /// Places within their revision of versions whose own entry was trimmed, by slot; only those that are not 0.
@@ -100,7 +101,7 @@ impl State {
             trim_to: 0,
             announced: 0,
             watchers: Watchers::default(),
-            waiters: Vec::new(),
+            waiters: VecDeque::new(),
             marks: VecDeque::new(),
             subs: HashMap::default(),
             pins: Vec::new(),
@@ -416,13 +417,12 @@ impl State {
         }
         if !self.waiters.is_empty() {
             let visible = self.visible(shared);
-            self.waiters.retain(|(revision, waker)| {
-                let waits = *revision > visible;
-                if !waits {
-                    wakes.add(waker.clone());
-                }
-                waits
-            });
+            let ready = self
+                .waiters
+                .partition_point(|(revision, _)| *revision <= visible);
+            self.waiters
+                .drain(..ready)
+                .for_each(|(_, waker)| wakes.add(waker));
         }
         self.announced < end
     }
@@ -449,10 +449,17 @@ impl State {
         if revision <= self.visible(shared) {
             return false;
         }
-        let again =
-            |(waiting, other): &(i64, Waker)| *waiting == revision && other.will_wake(waker);
-        if !self.waiters.last().is_some_and(again) {
-            self.waiters.push((revision, waker.clone()));
+        // Revisions mostly come in order: the place is mostly the end.
+        let after = |(other, _): &(i64, Waker)| *other > revision;
+        let place = match self.waiters.back() {
+            Some(last) if after(last) => self.waiters.partition_point(|waiter| !after(waiter)),
+            Some(_) | None => self.waiters.len(),
+        };
+        let before = place.checked_sub(1).and_then(|at| self.waiters.get(at));
+        let is_there =
+            before.is_some_and(|(waiting, other)| *waiting == revision && other.will_wake(waker));
+        if !is_there {
+            self.waiters.insert(place, (revision, waker.clone()));
         }
         true
     }

@@ -23,16 +23,26 @@ use std::task::{Context, Poll};
 impl Store {
     /// Runs a transaction. Wait with [`Store::poll_txn_visible`] before telling anyone the answer.
     pub fn txn(&self, txn: &Txn) -> Result<TxnReply, StoreError> {
+        Ok(self.txn_touching(txn)?.0)
+    }
+
+    /// The same, and what the answer rests on: wait with [`Touched::poll_visible`].
+    pub fn txn_touching(&self, txn: &Txn) -> Result<(TxnReply, Touched), StoreError> {
         txn.validate()?;
         let mut wakes = Wakes::default();
         let collections = self.collections_of(txn);
         let result = Locked::new(self, &collections).run(txn, &mut wakes);
         wakes.wake();
-        result
+        Ok((result?, Touched(collections)))
     }
 
     /// Reads a range on its own: pages at one revision, in short holds of the lock where it can.
     pub fn range(&self, op: &RangeOp) -> Result<RangeReply, StoreError> {
+        Ok(self.range_touching(op)?.0)
+    }
+
+    /// The same, and what the answer rests on.
+    pub fn range_touching(&self, op: &RangeOp) -> Result<(RangeReply, Touched), StoreError> {
         let collections = self.touched(&op.range);
         if let [collection] = &collections[..]
             && op.sort.is_none()
@@ -40,9 +50,10 @@ impl Store {
             && op.range.end != End::One
             && let Some(reply) = range_of_one(collection, op)?
         {
-            return Ok(reply);
+            return Ok((reply, Touched(collections)));
         }
-        Ok(Locked::new(self, &collections).range(op)?)
+        let reply = Locked::new(self, &collections).range(op)?;
+        Ok((reply, Touched(collections)))
     }
 
     /// Ready once `revision` is visible in every collection the transaction could touch.
@@ -52,13 +63,7 @@ impl Store {
         revision: Revision,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let mut all = Poll::Ready(());
-        for collection in self.collections_of(txn) {
-            if collection.poll_visible(revision, cx).is_pending() {
-                all = Poll::Pending;
-            }
-        }
-        all
+        Touched(self.collections_of(txn)).poll_visible(revision, cx)
     }
 
     /// Ready once `revision` is visible in every collection the range touches.
@@ -68,8 +73,42 @@ impl Store {
         revision: Revision,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
+        Touched(self.touched(range)).poll_visible(revision, cx)
+    }
+
+    /// The collections a transaction could touch, in the order of their locks.
+    fn collections_of(&self, txn: &Txn) -> Vec<Arc<Collection>> {
+        let mut found = Vec::new();
+        self.gather(txn, &mut found);
+        found.sort_by_key(|collection| collection.identity.id);
+        found.dedup_by_key(|collection| collection.identity.id);
+        found
+    }
+
+    fn gather(&self, txn: &Txn, found: &mut Vec<Arc<Collection>>) {
+        for compare in &txn.compares {
+            found.extend(self.touched(&compare.range));
+        }
+        for op in txn.then.iter().chain(&txn.otherwise) {
+            match op {
+                Op::Range(range) => found.extend(self.touched(&range.range)),
+                Op::Delete(delete) => found.extend(self.touched(&delete.range)),
+                Op::Txn(inner) => self.gather(inner, found),
+                Op::Put(put) => found.push(self.route(&put.key)),
+            }
+        }
+    }
+}
+
+/// The collections an answer rests on.
+#[derive(Clone, Debug)]
+pub struct Touched(Vec<Arc<Collection>>);
+
+impl Touched {
+    /// Ready once `revision` is visible in all of them. See [`Collection::poll_visible`].
+    pub fn poll_visible(&self, revision: Revision, cx: &mut Context<'_>) -> Poll<()> {
         let mut all = Poll::Ready(());
-        for collection in self.touched(range) {
+        for collection in &self.0 {
             if collection.poll_visible(revision, cx).is_pending() {
                 all = Poll::Pending;
             }
@@ -77,32 +116,12 @@ impl Store {
         all
     }
 
-    fn collections_of(&self, txn: &Txn) -> Vec<Arc<Collection>> {
-        let mut found = BTreeMap::new();
-        self.gather(txn, &mut found);
-        found.into_values().collect()
-    }
-
-    fn gather(&self, txn: &Txn, found: &mut BTreeMap<u32, Arc<Collection>>) {
-        let add = |range: &KeyRange, found: &mut BTreeMap<u32, Arc<Collection>>| {
-            for collection in self.touched(range) {
-                found.insert(collection.identity.id, collection);
-            }
-        };
-        for compare in &txn.compares {
-            add(&compare.range, found);
-        }
-        for op in txn.then.iter().chain(&txn.otherwise) {
-            match op {
-                Op::Range(range) => add(&range.range, found),
-                Op::Delete(delete) => add(&delete.range, found),
-                Op::Txn(inner) => self.gather(inner, found),
-                Op::Put(put) => {
-                    let collection = self.route(&put.key);
-                    found.insert(collection.identity.id, collection);
-                }
-            }
-        }
+    /// Whether `revision` is visible in all of them now.
+    #[must_use]
+    pub fn is_visible(&self, revision: Revision) -> bool {
+        self.0
+            .iter()
+            .all(|collection| collection.visible() >= revision)
     }
 }
 

@@ -13,7 +13,7 @@ use etcd_server::rpc::kv_client::KvClient;
 use etcd_server::rpc::lease_client::LeaseClient;
 use etcd_server::rpc::maintenance_client::MaintenanceClient;
 use etcd_server::rpc::watch_client::WatchClient;
-use etcd_server::{Door, Options, Server};
+use etcd_server::{Door, Listener, Options, Server};
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::mvccpb;
 use pb::watch_request::RequestUnion;
@@ -67,6 +67,9 @@ impl Ours {
         };
         options.doors.retain(|door| door.is_for_metrics);
         options.doors.insert(0, first);
+        if std::env::var_os("MEGAPLANE_TEST_LISTENER").is_some_and(|name| name == "hyper") {
+            options.listener = Listener::Hyper;
+        }
         let server = Server::open(options).unwrap();
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
