@@ -1,6 +1,6 @@
 //! Runs the etcd server alone: `serve ADDRESS [DATA_DIR]`.
 
-use etcd_server::{Options, Server};
+use etcd_server::{Door, Options, Server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .parse()?;
     let data_dir = arguments.next().map(Into::into);
     let server = Server::open(Options {
-        doors: vec![etcd_server::Door::plain(listen)],
+        doors: vec![Door::plain(listen)],
         data_dir,
         ..Options::default()
     })?;

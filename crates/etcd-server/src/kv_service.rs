@@ -11,8 +11,10 @@ use tonic::{Request, Response, Status};
 use crate::api::Api;
 use crate::limits::STEP_ENTRIES;
 use crate::node::{count, now_micros};
+use crate::range_stream::Pieces;
 use crate::refuse::{read_error, status, store_error};
 use crate::rpc::kv_server::Kv;
+use crate::stepping::Stepping;
 
 impl Api {
     fn check_size(&self, request: &impl Message) -> Result<(), Status> {
@@ -65,6 +67,15 @@ impl Kv for Api {
         self.node.range_visible(&op.range, rests_on).await?;
         let header = self.node.header(reply.revision);
         Ok(Response::new(range_response(reply, header)))
+    }
+
+    type RangeStreamStream = Stepping<Pieces>;
+
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Ok(Response::new(Stepping::new(Pieces::new(self, request)?)))
     }
 
     async fn put(
