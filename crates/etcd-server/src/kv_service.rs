@@ -8,8 +8,10 @@ use crate::api::Api;
 use crate::kv_calls::Answer;
 use crate::limits::STEP_ENTRIES;
 use crate::node::now_micros;
+use crate::range_stream::Pieces;
 use crate::refuse::{read_error, status};
 use crate::rpc::kv_server::Kv;
+use crate::stepping::Stepping;
 
 impl Api {
     /// Returns an answer when it may be told.
@@ -31,6 +33,15 @@ impl Kv for Api {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
         self.told(self.call_range(request.get_ref())?).await
+    }
+
+    type RangeStreamStream = Stepping<Pieces>;
+
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Ok(Response::new(Stepping::new(Pieces::new(self, request)?)))
     }
 
     async fn put(

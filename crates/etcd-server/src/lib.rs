@@ -4,17 +4,18 @@
 //! is in `store`, how it is kept is in `wal`.
 //!
 //! ```text
-//!   socket ─► TLS ─► HTTP/1.1 or HTTP/2 ─┬─ gRPC ─► KV · Watch · Lease · Cluster · Maintenance · Auth · Health
-//!   one runtime per core                 └─ /health /livez /readyz /version /metrics
+//!   socket ─► TLS ─► HTTP/1.1 or HTTP/2 ─┬─ gRPC ─► KV · Watch · Lease · Cluster · Maintenance · Auth · Lock ·
+//!   one runtime per core                 │   ▲      Election · Health · Reflection
+//!                                        ├─ /v3/… (JSON)
+//!                                        └─ /health /livez /readyz /version /metrics
 //! ```
 //!
 //! Answers wait until what they rest on is visible: on the medium, unless the keys' class says less. A watch stream
 //! is one state machine that is polled when the peer can take more: no task, no queue, only cursors. HTTP/2 is spoken by
 //! our own codec ([`Listener`]), HTTP/1.1 by hyper.
 //!
-//! Not there, and says so with `UNIMPLEMENTED` and a text: changing members, downgrades,
-//! users and roles (their calls answer "authentication is not enabled"), locks and elections (`v3lockpb`,
-//! `v3electionpb`), reflection, the JSON gateway, RangeStream.
+//! Not there, and says so with `UNIMPLEMENTED` and a text: adding members. Users and roles: their calls answer
+//! "authentication is not enabled".
 //!
 //! Differs from etcd, knowingly:
 //! - `Hash` is etcd's checksum of the file it would keep, with leases as they were granted;
@@ -31,20 +32,31 @@ mod auth;
 pub mod backend;
 mod cluster;
 mod compactor;
+mod cors;
+mod description;
+mod downgrade;
+mod election;
+mod gateway;
 mod h2;
 mod health;
+mod http_health;
 mod kv_calls;
 mod kv_service;
 mod lease_service;
 mod limits;
 mod listen;
+mod lock;
 mod maintenance;
 mod node;
 mod options;
+mod queue;
+mod range_stream;
+mod reflection;
 mod refuse;
 mod route;
 mod server;
 mod snapshot_stream;
+mod stepping;
 mod tls;
 mod watch_service;
 mod watch_stream;
@@ -60,8 +72,32 @@ pub mod rpc {
     include!("generated/etcdserverpb.rs");
 }
 
+/// The lock service and its client, generated likewise.
+#[allow(missing_docs, clippy::all)]
+pub mod lock_rpc {
+    include!("generated/v3lockpb.rs");
+}
+
+/// The election service and its client, generated likewise.
+#[allow(missing_docs, clippy::all)]
+pub mod election_rpc {
+    include!("generated/v3electionpb.rs");
+}
+
 /// The health service and its client, generated likewise.
 #[allow(missing_docs, clippy::all)]
 pub mod health_rpc {
     include!("generated/grpc.health.v1.rs");
+}
+
+/// The reflection service and its client, generated likewise.
+#[allow(missing_docs, clippy::all)]
+pub mod reflection_rpc {
+    include!("generated/grpc.reflection.v1.rs");
+}
+
+/// The same under the name it had before it was final.
+#[allow(missing_docs, clippy::all)]
+pub mod reflection_alpha_rpc {
+    include!("generated/grpc.reflection.v1alpha.rs");
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The release of the API we speak. kube-apiserver reads it to know that progress requests can be relied on.
 pub const ETCD_VERSION: &str = "3.6.6";
 
+/// The release whose rules hold while nobody asked for an older one.
+pub const CLUSTER_VERSION: &str = "3.6.0";
+
 /// The form of etcd's storage that we write.
 pub const STORAGE_VERSION: &str = "3.6.0";
 
@@ -97,6 +100,18 @@ pub const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of unfinished requests a connection of ours holds on the short way: 40 of the largest.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
+
+/// The lease of a lock or an election that names none: etcd's 60 s.
+pub const SESSION_TTL_SECONDS: i64 = 60;
+
+/// Bytes of one piece of a range that is told in pieces, unless one value is larger.
+pub const RANGE_PIECE_BYTES: usize = 1 << 20;
+
+/// Most keys looked at for one piece: of 100 bytes, about one piece full.
+pub const RANGE_PIECE_KEYS_MAX: i64 = 10_000;
+
+/// Keys looked at for the first piece, before anything is known of their size.
+pub const RANGE_PIECE_KEYS_FIRST: i64 = 100;
 
 /// Checksums and copies of the whole store being made at once: each holds 24 bytes a key (240 MB for ten million) and
 /// a thread; a snapshot also a file as large as everything kept.

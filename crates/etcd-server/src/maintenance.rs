@@ -13,7 +13,8 @@ use tonic::{Request, Response, Status};
 
 use crate::api::Api;
 use crate::backend::{Backend, BackendError, KvHash, hash_kv, hash_of_nothing};
-use crate::limits::{ETCD_VERSION, SNAPSHOT_PIECES_WAITING_MAX, STORAGE_VERSION};
+use crate::downgrade;
+use crate::limits::{ETCD_VERSION, SNAPSHOT_PIECES_WAITING_MAX};
 use crate::node::Node;
 use crate::refuse::{read_error, status};
 use crate::rpc::maintenance_server::Maintenance;
@@ -93,12 +94,12 @@ impl Maintenance for Api {
             errors,
             db_size_in_use: size(totals.live_bytes),
             is_learner: false,
-            storage_version: STORAGE_VERSION.into(),
+            storage_version: node.cluster_version(),
             db_size_quota: match node.options.quota_bytes {
                 u64::MAX => -1,
                 bytes => size(bytes),
             },
-            downgrade_info: Some(pb::DowngradeInfo::default()),
+            downgrade_info: Some(node.downgrade_info()),
         }))
     }
 
@@ -106,10 +107,8 @@ impl Maintenance for Api {
         &self,
         _: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        // Space is given back as it comes free: there is nothing to do.
-        Ok(Response::new(pb::DefragmentResponse {
-            header: self.node.header_now(),
-        }))
+        // Space is given back as it comes free: there is nothing to do. etcd's answer has no header either.
+        Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
     async fn hash(
@@ -189,19 +188,16 @@ impl Maintenance for Api {
         if request.get_ref().target_id != self.node.identity.member_id {
             return Err(status(RpcError::BAD_LEADER_TRANSFEREE));
         }
-        // The only member leads already.
-        Ok(Response::new(pb::MoveLeaderResponse {
-            header: self.node.header_now(),
-        }))
+        // The only member leads already. etcd's answer has no header either.
+        Ok(Response::new(pb::MoveLeaderResponse::default()))
     }
 
     async fn downgrade(
         &self,
-        _: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(status(RpcError::unimplemented(
-            "megaplane: there is no older release to go back to",
-        )))
+        let answer = downgrade::downgrade(self, request.get_ref()).await?;
+        Ok(Response::new(answer))
     }
 }
 

@@ -37,6 +37,10 @@ pub struct Options {
     pub auto_compaction: Option<AutoCompaction>,
     /// How often a watch that asked for it hears how far it has come.
     pub progress_notify_interval: Duration,
+    /// Whether the JSON gateway is served.
+    pub json_gateway: bool,
+    /// Web pages of these origins may read plain HTTP answers; `*` for all.
+    pub cors: Vec<String>,
     /// When a write counts.
     pub default_durability: Durability,
     /// The same for the collections of these prefixes.
@@ -59,6 +63,8 @@ impl Default for Options {
             quota_bytes: 2 << 30,
             auto_compaction: None,
             progress_notify_interval: Duration::from_secs(600),
+            json_gateway: true,
+            cors: vec!["*".into()],
             default_durability: Durability::Fsync,
             durability: Vec::new(),
         }

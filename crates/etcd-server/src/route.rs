@@ -13,8 +13,15 @@ use tonic::body::Body;
 use tonic::codegen::{Service as _, StdError};
 
 use crate::api::Api;
+use crate::cors;
+use crate::election_rpc::election_server::ElectionServer;
+use crate::gateway;
 use crate::health_rpc::health_server::HealthServer;
+use crate::http_health;
 use crate::limits::{ETCD_VERSION, REQUEST_OVERHEAD_BYTES, RESPONSE_BYTES_MAX};
+use crate::lock_rpc::lock_server::LockServer;
+use crate::reflection_alpha_rpc::server_reflection_server::ServerReflectionServer as AlphaReflectionServer;
+use crate::reflection_rpc::server_reflection_server::ServerReflectionServer;
 use crate::rpc::auth_server::AuthServer;
 use crate::rpc::cluster_server::ClusterServer;
 use crate::rpc::kv_server::KvServer;
@@ -36,15 +43,38 @@ where
         let text = "megaplane: only health, version and metrics are told on this address";
         return Ok(Status::unimplemented(text).into_http());
     }
-    if !is_grpc {
-        return Ok(plain(
+    if is_grpc {
+        return Ok(grpc(api, request).await);
+    }
+    let cors = cors::headers(&api.node.options, request.headers());
+    let mut response = if request.method() == Method::OPTIONS {
+        Response::new(Body::default())
+    } else if serves_json(&api, request.uri().path()) {
+        gateway::answer(api, request).await
+    } else {
+        plain(
             &api,
             request.method(),
             request.uri().path(),
             request.uri().query(),
         )
-        .await);
-    }
+        .await
+    };
+    response.headers_mut().extend(cors);
+    Ok(response)
+}
+
+/// Whether a path is the JSON gateway's, and the gateway is here.
+fn serves_json(api: &Api, path: &str) -> bool {
+    api.node.options.json_gateway && !api.is_for_metrics && gateway::is_here(path)
+}
+
+/// Answers a gRPC request.
+pub async fn grpc<B>(api: Api, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError> + Send,
+{
     let limit = api
         .node
         .options
@@ -72,13 +102,16 @@ where
         "etcdserverpb.Maintenance" => call!(MaintenanceServer),
         "etcdserverpb.Auth" => call!(AuthServer),
         "grpc.health.v1.Health" => call!(HealthServer),
-        "v3lockpb.Lock" | "v3electionpb.Election" => Ok(Status::unimplemented(
-            "megaplane: locks and elections are not there yet",
-        )
-        .into_http()),
+        "v3lockpb.Lock" => call!(LockServer),
+        "v3electionpb.Election" => call!(ElectionServer),
+        "grpc.reflection.v1.ServerReflection" => call!(ServerReflectionServer),
+        "grpc.reflection.v1alpha.ServerReflection" => call!(AlphaReflectionServer),
         other => Ok(Status::unimplemented(format!("unknown service {other}")).into_http()),
     };
-    response.map(as_grpc_go_says_it)
+    match response {
+        Ok(response) => as_grpc_go_says_it(response),
+        Err(never) => match never {},
+    }
 }
 
 /// A message over the transport's limit: the library's code means "compacted" to etcd's clients.
@@ -101,38 +134,15 @@ fn as_grpc_go_says_it(mut response: Response<Body>) -> Response<Body> {
 
 async fn plain(api: &Api, method: &Method, path: &str, query: Option<&str>) -> Response<Body> {
     const JSON: &str = "application/json";
-    const TEXT: &str = "text/plain; charset=utf-8";
-    if method != Method::GET && method != Method::HEAD {
-        return text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            TEXT,
-            "Method Not Allowed\n".into(),
-        );
+    if let Some(response) = http_health::answer(api, method, path, query).await {
+        return response;
     }
     match path {
-        "/health" => match health(api, query).await {
-            None => text(
-                StatusCode::OK,
-                JSON,
-                r#"{"health":"true","reason":""}"#.into(),
-            ),
-            Some(reason) => {
-                let reason = reason.replace(['"', '\\'], "'");
-                let body = format!(r#"{{"health":"false","reason":"{reason}"}}"#);
-                text(StatusCode::SERVICE_UNAVAILABLE, JSON, body)
-            }
-        },
-        "/livez" | "/readyz" => match health(api, query).await {
-            None => text(StatusCode::OK, TEXT, "ok\n".into()),
-            Some(reason) => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                format!("[-]{reason}\n"),
-            ),
-        },
+        "/version" if method != Method::GET => http_health::only_get(),
         "/version" => {
+            let cluster = api.node.cluster_version();
             let body = format!(
-                r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"3.6.0","storage":"3.6.0"}}"#
+                r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{cluster}","storage":"{cluster}"}}"#
             );
             text(StatusCode::OK, JSON, body)
         }
@@ -141,24 +151,8 @@ async fn plain(api: &Api, method: &Method, path: &str, query: Option<&str>) -> R
             "text/plain; version=0.0.4; charset=utf-8",
             metrics(api),
         ),
-        _ => text(StatusCode::NOT_FOUND, TEXT, "404 page not found\n".into()),
+        _ => http_health::refuse(StatusCode::NOT_FOUND, "404 page not found"),
     }
-}
-
-/// What is wrong, if anything is. A linearizable read, unless a serializable one is asked for.
-async fn health(api: &Api, query: Option<&str>) -> Option<String> {
-    let node = &api.node;
-    if let Some(failure) = node.store.failure() {
-        return Some(failure);
-    }
-    let serializable =
-        query.is_some_and(|query| query.split('&').any(|pair| pair == "serializable=true"));
-    if serializable {
-        return None;
-    }
-    let range = kv::KeyRange::one("health");
-    let visible = node.range_visible(&range, node.store.applied()).await;
-    visible.err().map(|error| error.message().to_owned())
 }
 
 /// The figures that dashboards and kubeadm read, under etcd's names.

@@ -275,12 +275,12 @@ impl WatchStream {
     fn end_compacted(&mut self, id: i64, compacted: Compacted) {
         // The first revision a watch may start at.
         let compact_revision = compacted.oldest.0.saturating_add(1);
+        // etcd names neither a revision nor a reason here: the compacted revision says it.
         self.outbox.push_back(pb::WatchResponse {
-            header: self.node.header_now(),
+            header: self.node.header(Revision(0)),
             watch_id: id,
             canceled: true,
             compact_revision,
-            cancel_reason: RpcError::COMPACTED.text.into_owned(),
             ..Default::default()
         });
     }

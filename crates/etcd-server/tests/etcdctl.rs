@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use common::Ours;
 
@@ -111,4 +111,41 @@ fn etcds_own_command_line_finds_an_etcd() {
     );
     // Its lock and election are made of leases, transactions and watches.
     assert!(ctl.good(&["lock", "l", "echo", "held"]).contains("held"));
+    elects_one_after_the_other(&ctl);
+}
+
+/// A candidate that is told of its election: the two lines that its command line prints, and the process that holds it.
+fn candidate(ctl: &Etcdctl, value: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = Command::new(&ctl.binary)
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &ctl.endpoint, "elect", "boss", value])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+fn elects_one_after_the_other(ctl: &Etcdctl) {
+    let (mut first, mut lines) = candidate(ctl, "one");
+    assert!(lines.next().unwrap().unwrap().starts_with("boss/"));
+    assert_eq!(lines.next().unwrap().unwrap(), "one");
+    let (mut second, mut lines) = candidate(ctl, "two");
+    // Its end without a word: the lease is taken from it by hand, for it would last a minute.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let key = ctl.good(&[
+        "get",
+        "boss/",
+        "--prefix",
+        "--sort-by=CREATE",
+        "--limit=1",
+        "--keys-only",
+    ]);
+    let lease = key.trim().trim_start_matches("boss/");
+    ctl.good(&["lease", "revoke", lease]);
+    assert!(lines.next().unwrap().unwrap().starts_with("boss/"));
+    assert_eq!(lines.next().unwrap().unwrap(), "two");
+    second.kill().unwrap();
+    second.wait().unwrap();
 }

@@ -31,7 +31,10 @@ fn child() {
     };
     let server = Server::open(Options {
         data_dir: Some(dir.into()),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        doors: vec![etcd_server::Door::plain(SocketAddr::from((
+            [127, 0, 0, 1],
+            0,
+        )))],
         ..Options::default()
     });
     let server = server.expect("opens after a kill");

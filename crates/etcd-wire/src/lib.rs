@@ -30,8 +30,29 @@ pub mod etcdserverpb {
     include!("generated/etcdserverpb.rs");
 }
 
+/// The lock service's messages.
+#[allow(clippy::all)]
+pub mod v3lockpb {
+    include!("generated/v3lockpb.rs");
+}
+
+/// The election service's messages.
+#[allow(clippy::all)]
+pub mod v3electionpb {
+    include!("generated/v3electionpb.rs");
+}
+
 /// The gRPC health checking protocol.
 #[allow(clippy::all)]
 pub mod health {
     include!("generated/grpc.health.v1.rs");
 }
+
+/// The gRPC reflection protocol.
+#[allow(clippy::all)]
+pub mod reflection {
+    include!("generated/grpc.reflection.v1.rs");
+}
+
+/// The whole API as data: an encoded `FileDescriptorSet` of all services and messages.
+pub const DESCRIPTORS: &[u8] = include_bytes!("generated/api.binpb");

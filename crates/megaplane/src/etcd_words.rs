@@ -26,6 +26,8 @@ pub struct Translated {
 enum Meaning {
     /// Ours has the same one.
     Same,
+    /// The same for a switch that is on unless it is turned off.
+    Either,
     /// It would change nothing here, for this reason.
     Nothing(&'static str),
     /// Ours has it not, and one member is all it may name.
@@ -56,7 +58,7 @@ const fn switch(name: &'static str, meaning: Meaning) -> Flag {
     }
 }
 
-use Meaning::{Nothing, OneMember, Refused, Same};
+use Meaning::{Either, Nothing, OneMember, Refused, Same};
 
 const NO_PEERS: Meaning = Nothing("this store has one member and talks to no peers");
 const NO_RAFT: Meaning = Nothing("this store has one member and holds no elections");
@@ -226,10 +228,8 @@ const FLAGS: &[Flag] = &[
         "tls-max-version",
         Refused("", "the newest version of TLS is always offered"),
     ),
-    value(
-        "cors",
-        Nothing("browsers are not told to stay away or come"),
-    ),
+    value("cors", Same),
+    switch("enable-grpc-gateway", Either),
     value(
         "host-whitelist",
         Refused("*", "the Host header is not checked"),
@@ -386,7 +386,7 @@ impl Flag {
         match self.meaning {
             Same if self.is_switch && value == "false" => {}
             Same if self.is_switch => out.flags.push(format!("--{name}")),
-            Same => out.flags.push(format!("--{name}={value}")),
+            Same | Either => out.flags.push(format!("--{name}={value}")),
             Nothing(why) => out.notes.push(format!("--{name} has no effect: {why}")),
             OneMember if value.contains(',') => {
                 return Err(format!(
@@ -540,6 +540,13 @@ mod tests {
             "--client-cert-auth=maybe: it is true or false"
         );
         assert_eq!(run(&["--name"], &[]).unwrap_err(), "--name needs a value");
+        // One that is on unless it is turned off is always told.
+        for (argument, wanted) in [
+            ("--enable-grpc-gateway", "--enable-grpc-gateway=true"),
+            ("--enable-grpc-gateway=0", "--enable-grpc-gateway=false"),
+        ] {
+            assert_eq!(run(&[argument], &[]).unwrap().flags, [wanted]);
+        }
     }
 
     #[test]

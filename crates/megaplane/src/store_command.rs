@@ -88,6 +88,17 @@ pub struct StoreOptions {
     /// Time between progress notices to watches that ask for them, as in 5s or 10m
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     watch_progress_notify_interval: Duration,
+    /// Web pages of these origins may read plain HTTP answers, separated by commas; * for all
+    #[arg(
+        long,
+        value_name = "ORIGINS",
+        value_delimiter = ',',
+        default_value = "*"
+    )]
+    cors: Vec<String>,
+    /// Whether the API is served as JSON under /v3/ too
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    enable_grpc_gateway: bool,
     /// Do not wait for the disk: a crash may lose what was acknowledged
     #[arg(long)]
     unsafe_no_fsync: bool,
@@ -289,6 +300,8 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         quota_bytes,
         progress_notify_interval: options.watch_progress_notify_interval,
         advertise_peer_urls: options.initial_advertise_peer_urls.clone(),
+        json_gateway: options.enable_grpc_gateway,
+        cors: options.cors.clone(),
         default_durability: if options.unsafe_no_fsync {
             Durability::Buffered
         } else {
