@@ -30,6 +30,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
             "client",
             "apiserver",
             "etcd-server",
+            "migrate",
             "scheduler",
             "controllers",
             "fleet",

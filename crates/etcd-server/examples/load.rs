@@ -69,7 +69,7 @@ fn serve(listen: &str, dir: &str, is_unsafe: bool) -> Result<(), AnyError> {
         kv::Durability::Fsync
     };
     let options = Options {
-        listen: listen.parse()?,
+        doors: vec![etcd_server::Door::plain(listen.parse()?)],
         data_dir: Some(dir.into()),
         default_durability,
         ..Options::default()

@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .parse()?;
     let data_dir = arguments.next().map(Into::into);
     let server = Server::open(Options {
-        listen,
+        doors: vec![etcd_server::Door::plain(listen)],
         data_dir,
         ..Options::default()
     })?;

@@ -8,4 +8,6 @@ use crate::node::Node;
 #[derive(Clone, Debug)]
 pub struct Api {
     pub node: Arc<Node>,
+    /// Behind a door where only health, version and metrics are told.
+    pub is_for_metrics: bool,
 }

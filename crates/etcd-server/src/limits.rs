@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The release of the API we speak. kube-apiserver reads it to know that progress requests can be relied on.
 pub const ETCD_VERSION: &str = "3.6.6";
 
+/// The form of etcd's storage that we write.
+pub const STORAGE_VERSION: &str = "3.6.0";
+
 /// Bytes on top of the request limit that gRPC takes in, so that a request just above it gets etcd's text.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
 
@@ -78,5 +81,15 @@ pub const LEASE_COST_BYTES: u64 = 64;
 /// Alarms that may be up at once: the member's own two, and some that were raised by hand for others.
 pub const ALARMS_MAX: usize = 64;
 
-/// Keys read in one hold of the locks for a checksum.
-pub const HASH_PAGE_KEYS: usize = 1_000;
+/// Checksums and copies of the whole store being made at once: each holds 24 bytes a key (240 MB for ten million) and
+/// a thread; a snapshot also a file as large as everything kept.
+pub const WHOLE_READERS_MAX: usize = 4;
+
+/// Bytes of a snapshot in one answer. A stream costs little more than its bytes at 256 KiB.
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
+
+/// Bytes of the disk that a snapshot leaves alone: 4 of the log's segments of 64 MiB. The log must not stop for a copy.
+pub const SNAPSHOT_SPARE_BYTES: u64 = 256 << 20;
+
+/// Pieces of a snapshot that wait for its reader: 1 MiB.
+pub const SNAPSHOT_PIECES_WAITING_MAX: usize = 4;

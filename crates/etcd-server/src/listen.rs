@@ -3,20 +3,15 @@
 //! Knows no services: a request goes to [`crate::route::answer`].
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
 use crate::api::Api;
 use crate::limits::{
@@ -24,54 +19,8 @@ use crate::limits::{
     HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, RESETS_PENDING_MAX,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::options::TlsFiles;
 use crate::route::answer;
-
-/// TLS settings. The protocol is always agreed on: clients refuse a server that leaves ALPN out.
-pub fn tls_config(files: &TlsFiles) -> Result<Arc<rustls::ServerConfig>, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = match &files.trusted_ca {
-        None if files.client_cert_auth => {
-            return Err("client-cert-auth needs a trusted-ca-file to check clients against".into());
-        }
-        None => builder.with_no_client_auth(),
-        Some(ca) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for certificate in certificates(ca)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("{}: {error}", ca.display()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = if files.client_cert_auth {
-                verifier
-            } else {
-                verifier.allow_unauthenticated()
-            };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
-        }
-    };
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| format!("{}: {error}", files.key.display()))?;
-    let mut config = builder
-        .with_single_cert(certificates(&files.cert)?, key)
-        .map_err(|error| format!("{}: {error}", files.cert.display()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // A ticket costs memory and a signature; clients of a store keep their connections.
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let fail = |error: rustls::pki_types::pem::Error| format!("{}: {error}", path.display());
-    CertificateDer::pem_file_iter(path)
-        .map_err(fail)?
-        .collect::<Result<_, _>>()
-        .map_err(fail)
-}
+use crate::tls::Tls;
 
 /// Opens one listening socket per runtime. The first takes the port alone, so that a port in use by anybody else is
 /// an error and not shared.
@@ -95,7 +44,7 @@ pub fn bind(address: SocketAddr, runtimes: usize) -> std::io::Result<Vec<std::ne
 /// Serves one socket until `stop` turns true, then lets open requests end. Runs on a current-thread runtime.
 pub async fn serve(
     listener: std::net::TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     api: Api,
     stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
@@ -125,7 +74,7 @@ pub async fn serve(
             let Some(tls) = tls else {
                 return connection(stream, api, stop).await;
             };
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => connection(stream, api, stop).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),

@@ -1,21 +1,23 @@
 //! Maintenance: status, alarms, checksums; what a single member can say of the rest.
 
-use std::pin::Pin;
-
+use bbolt::etcd::Hasher;
 use etcd_wire::RpcError;
 use etcd_wire::etcdserverpb as pb;
-use kv::{KeyRange, KeyValue, RangeOp, Revision};
+use kv::{KeyRange, Revision};
 use pb::AlarmType;
 use pb::alarm_request::AlarmAction;
 use store::CollectionStats;
-use tonic::codegen::tokio_stream::Stream;
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::api::Api;
-use crate::limits::{ETCD_VERSION, HASH_PAGE_KEYS};
+use crate::backend::{Backend, BackendError, KvHash, hash_kv, hash_of_nothing};
+use crate::limits::{ETCD_VERSION, SNAPSHOT_PIECES_WAITING_MAX, STORAGE_VERSION};
 use crate::node::Node;
-use crate::refuse::{status, store_error};
+use crate::refuse::{read_error, status};
 use crate::rpc::maintenance_server::Maintenance;
+use crate::snapshot_stream::{Piece, send_snapshot};
 
 impl Node {
     /// What all collections hold together.
@@ -91,7 +93,7 @@ impl Maintenance for Api {
             errors,
             db_size_in_use: size(totals.live_bytes),
             is_learner: false,
-            storage_version: "3.6.0".into(),
+            storage_version: STORAGE_VERSION.into(),
             db_size_quota: match node.options.quota_bytes {
                 u64::MAX => -1,
                 bytes => size(bytes),
@@ -114,10 +116,24 @@ impl Maintenance for Api {
         &self,
         _: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        let revision = self.node.store.applied();
-        let hash = self.checksum(revision).await?;
+        let node = self.node.clone();
+        let at = node.store.applied();
+        node.range_visible(&KeyRange::all(), at).await?;
+        let hash = self
+            .whole(move || {
+                let backend = Backend {
+                    store: &node.store,
+                    at,
+                    raft_term: node.identity.raft_term,
+                    now_micros: None,
+                };
+                let mut hasher = Hasher::default();
+                backend.write(&mut hasher, |_| true)?;
+                Ok(hasher.value())
+            })
+            .await?;
         Ok(Response::new(pb::HashResponse {
-            header: self.node.header(revision),
+            header: self.node.header(at),
             hash,
         }))
     }
@@ -126,31 +142,44 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        let store = &self.node.store;
-        let applied = store.applied();
+        let node = self.node.clone();
         let asked = Revision(request.get_ref().revision);
-        let revision = if asked.0 <= 0 { applied } else { asked };
-        let compacted = store.compacted();
-        if revision < compacted {
-            return Err(status(RpcError::COMPACTED));
-        }
-        let hash = self.checksum(revision).await?;
+        let applied = node.store.applied();
+        let at = if asked.0 == 0 { applied } else { asked };
+        let hash = if at.0 < 0 {
+            // etcd takes it: there is nothing before the beginning.
+            let compacted = node.store.compacted();
+            KvHash {
+                hash: hash_of_nothing(),
+                compacted: Some(compacted).filter(|revision| revision.0 > 0),
+            }
+        } else {
+            node.range_visible(&KeyRange::all(), at.min(applied))
+                .await?;
+            self.whole(move || hash_kv(&node.store, at, |_| true))
+                .await?
+        };
         Ok(Response::new(pb::HashKvResponse {
             header: self.node.header(applied),
-            hash,
-            compact_revision: compacted.0,
-            hash_revision: revision.0,
+            hash: hash.hash,
+            compact_revision: hash.compacted.map_or(-1, |revision| revision.0),
+            hash_revision: at.0,
         }))
     }
 
-    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+    type SnapshotStream = ReceiverStream<Piece>;
 
     async fn snapshot(
         &self,
         _: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let text = "megaplane: snapshots over the wire are not there yet; copy the data directory of a stopped store";
-        Err(status(RpcError::unimplemented(text)))
+        let node = self.node.clone();
+        let permit = node.whole_reader().await?;
+        let at = node.store.applied();
+        node.range_visible(&KeyRange::all(), at).await?;
+        let (pieces, taken) = mpsc::channel(SNAPSHOT_PIECES_WAITING_MAX);
+        tokio::task::spawn_blocking(move || send_snapshot(&node, at, permit, &pieces));
+        Ok(Response::new(ReceiverStream::new(taken)))
     }
 
     async fn move_leader(
@@ -177,50 +206,29 @@ impl Maintenance for Api {
 }
 
 impl Api {
-    /// FNV-1a over keys, values and counters at a revision, in key order, a page at a time.
-    async fn checksum(&self, revision: Revision) -> Result<u32, Status> {
-        let mut hash = Fnv(0x811c_9dc5);
-        let mut op = RangeOp::new(KeyRange::all());
-        op.revision = revision;
-        op.limit = HASH_PAGE_KEYS;
-        loop {
-            let page = self
-                .node
-                .store
-                .range(&op)
-                .map_err(|error| status(store_error(error)))?;
-            page.kvs.iter().for_each(|kv| hash.key_value(kv));
-            let Some(last) = page.kvs.last().filter(|_| page.more) else {
-                return Ok(hash.0);
-            };
-            // The key right after the last one.
-            op.range.start = [&last.key[..], &[0]].concat().into();
-            tokio::task::yield_now().await;
+    /// Does what reads the whole store on a thread of its own, a few at a time.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let permit = self.node.whole_reader().await?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        });
+        match done.await {
+            Ok(result) => result.map_err(backend_error),
+            Err(_) => Err(status(RpcError::STOPPED)),
         }
     }
 }
 
-struct Fnv(u32);
-
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    }
-
-    fn key_value(&mut self, kv: &KeyValue) {
-        self.bytes(&(kv.key.len() as u64).to_le_bytes());
-        self.bytes(&kv.key);
-        self.bytes(&kv.value);
-        for number in [
-            kv.create_revision.0,
-            kv.mod_revision.0,
-            kv.version,
-            kv.lease.0,
-        ] {
-            self.bytes(&number.to_le_bytes());
-        }
+/// A copy or checksum that was not finished.
+pub fn backend_error(error: BackendError) -> Status {
+    match error {
+        BackendError::Read(error) => status(read_error(error)),
+        BackendError::Write(_) | BackendError::GivenUp => Status::internal(error.to_string()),
     }
 }
 

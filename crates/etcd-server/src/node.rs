@@ -10,6 +10,7 @@ use etcd_wire::etcdserverpb::ResponseHeader;
 use etcd_wire::{Identity, RpcError};
 use kv::{KeyRange, Revision, Txn};
 use store::Store;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use crate::alarms::Alarms;
@@ -27,6 +28,8 @@ pub struct Node {
     pub client_urls: Vec<String>,
     pub counters: Counters,
     pub alarms: Alarms,
+    /// Taken by whoever reads the whole store.
+    pub whole_readers: Arc<Semaphore>,
 }
 
 /// What `/metrics` counts.
@@ -93,6 +96,16 @@ impl Node {
     pub async fn logged(&self) -> Result<(), Status> {
         let position = self.store.log_position();
         self.wait(|cx| self.store.poll_logged(position, cx)).await
+    }
+
+    /// Returns once the whole store may be read; refuses when that would take too long.
+    pub async fn whole_reader(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = self.whole_readers.clone().acquire_owned();
+        match tokio::time::timeout(ANSWER_TIMEOUT, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(status(RpcError::STOPPED)),
+            Err(_) => Err(status(RpcError::TOO_MANY_REQUESTS)),
+        }
     }
 
     async fn wait(&self, poll: impl FnMut(&mut Context<'_>) -> Poll<()>) -> Result<(), Status> {

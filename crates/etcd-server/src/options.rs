@@ -16,7 +16,7 @@ pub struct Options {
     /// Where everything is kept. None: in memory, gone at the end.
     pub data_dir: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub doors: Vec<Door>,
     /// What to tell clients about where to find us. Empty: the address listened on.
     pub advertise_client_urls: Vec<String>,
     /// What to tell about where members would find us.
@@ -46,7 +46,7 @@ impl Default for Options {
         Options {
             name: "default".into(),
             data_dir: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 2379)),
+            doors: vec![Door::plain(([127, 0, 0, 1], 2379).into())],
             advertise_client_urls: Vec::new(),
             advertise_peer_urls: vec!["http://localhost:2380".into()],
             tls: None,
@@ -62,8 +62,38 @@ impl Default for Options {
     }
 }
 
-/// PEM files for TLS.
-#[derive(Clone, Debug)]
+/// One address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether TLS is spoken there; needs [`Options::tls`].
+    pub is_secure: bool,
+    /// Whether only health, version and metrics are told there.
+    pub is_for_metrics: bool,
+}
+
+impl Door {
+    /// A door without TLS, for everything.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Door {
+            address,
+            is_secure: false,
+            is_for_metrics: false,
+        }
+    }
+
+    /// How a client would name it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+}
+
+/// Files for TLS, PEM unless said otherwise. They are read again when they change.
+#[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
     /// Our certificate and what it hangs on.
     pub cert: PathBuf,
@@ -73,4 +103,18 @@ pub struct TlsFiles {
     pub trusted_ca: Option<PathBuf>,
     /// Whether a client must show one.
     pub client_cert_auth: bool,
+    /// Client certificates that are good no longer, PEM or DER.
+    pub crl: Option<PathBuf>,
+    /// The oldest version of TLS that is spoken.
+    pub version_min: TlsVersion,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
 }

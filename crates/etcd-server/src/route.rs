@@ -28,6 +28,10 @@ pub async fn answer(api: Api, request: Request<Incoming>) -> Result<Response<Bod
         .headers()
         .get("content-type")
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if api.is_for_metrics && is_grpc {
+        let text = "megaplane: only health, version and metrics are told on this address";
+        return Ok(Status::unimplemented(text).into_http());
+    }
     if !is_grpc {
         return Ok(plain(
             &api,

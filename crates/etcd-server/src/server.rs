@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use kv::Revision;
 use store::{CollectionConfig, ReadError, Store, StoreConfig, collection_prefix};
-use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{Semaphore, watch};
 use wal::{Disk, WalError};
 
 use crate::alarms::Alarms;
 use crate::api::Api;
 use crate::compactor::Compactor;
-use crate::limits::{STEP_ENTRIES, STEP_INTERVAL};
-use crate::listen::{bind, serve, stopped, tls_config};
+use crate::limits::{STEP_ENTRIES, STEP_INTERVAL, WHOLE_READERS_MAX};
+use crate::listen::{bind, serve, stopped};
 use crate::node::{Counters, Node, identity, now_micros};
-use crate::options::Options;
+use crate::options::{Door, Options};
+use crate::tls::Tls;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum OpenError {
     /// The address cannot be had.
     #[error("cannot listen on {0}: {1}")]
     Bind(SocketAddr, std::io::Error),
+    /// There is no address to listen on.
+    #[error("give an address to listen on")]
+    NoDoor,
     /// The certificates cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
@@ -42,20 +45,25 @@ pub enum OpenError {
 pub struct Server {
     node: Arc<Node>,
     disk: Option<Disk>,
-    sockets: Vec<std::net::TcpListener>,
-    tls: Option<TlsAcceptor>,
+    doors: Vec<OpenDoor>,
+    tls: Option<Arc<Tls>>,
     address: SocketAddr,
+}
+
+/// A door with a socket for each runtime.
+struct OpenDoor {
+    door: Door,
+    sockets: Vec<std::net::TcpListener>,
 }
 
 impl Server {
     /// Recovers the data directory and takes the port.
     pub fn open(options: Options) -> Result<Server, OpenError> {
-        let tls = options
-            .tls
-            .as_ref()
-            .map(tls_config)
-            .transpose()
-            .map_err(OpenError::Tls)?;
+        let tls = options.tls.clone().map(Tls::open).transpose();
+        let tls = tls.map_err(OpenError::Tls)?.map(Arc::new);
+        if tls.is_none() && options.doors.iter().any(|door| door.is_secure) {
+            return Err(OpenError::Tls("there is no certificate".into()));
+        }
         let collections = |durability| CollectionConfig {
             durability,
             keep_until_compacted: true,
@@ -70,12 +78,13 @@ impl Server {
         {
             return Err(OpenError::NoCollection(prefix.clone()));
         }
-        let fail = |error| OpenError::Bind(options.listen, error);
-        let sockets = bind(options.listen, options.runtimes).map_err(fail)?;
-        let address = sockets
-            .first()
-            .map_or(Ok(options.listen), std::net::TcpListener::local_addr)
-            .map_err(fail)?;
+        let doors = options
+            .doors
+            .iter()
+            .map(|door| open_door(*door, options.runtimes));
+        let doors = doors.collect::<Result<Vec<_>, _>>()?;
+        let address = doors.first().map(|open| open.door.address);
+        let address = address.ok_or(OpenError::NoDoor)?;
         let store = Arc::new(Store::new(StoreConfig {
             log: options.data_dir.is_some(),
             collections: collections(options.default_durability),
@@ -90,8 +99,10 @@ impl Server {
             store.collection(prefix, collections(*durability));
         }
         let client_urls = if options.advertise_client_urls.is_empty() {
-            let scheme = if tls.is_some() { "https" } else { "http" };
-            vec![format!("{scheme}://{address}")]
+            let all = doors.iter().map(|open| &open.door);
+            all.filter(|door| !door.is_for_metrics)
+                .map(Door::url)
+                .collect()
         } else {
             options.advertise_client_urls.clone()
         };
@@ -103,12 +114,13 @@ impl Server {
             identity,
             client_urls,
             counters: Counters::default(),
+            whole_readers: Arc::new(Semaphore::new(WHOLE_READERS_MAX)),
         };
         Ok(Server {
             node: Arc::new(node),
             disk,
-            sockets,
-            tls: tls.map(TlsAcceptor::from),
+            doors,
+            tls,
             address,
         })
     }
@@ -128,18 +140,30 @@ impl Server {
     /// Serves until `stop` turns true, then closes the data directory cleanly. Blocks: one runtime is on this
     /// thread, the others on threads of their own.
     pub fn run(self, stop: watch::Receiver<bool>) -> Result<(), OpenError> {
-        let api = Api {
-            node: self.node.clone(),
-        };
-        let mut sockets = self.sockets.into_iter();
-        let Some(first) = sockets.next() else {
+        // What each runtime listens on: one socket of each door.
+        let mut runtimes: Vec<Vec<Listening>> = Vec::new();
+        for OpenDoor { door, sockets } in self.doors {
+            runtimes.resize_with(runtimes.len().max(sockets.len()), Vec::new);
+            for (runtime, socket) in runtimes.iter_mut().zip(sockets) {
+                runtime.push(Listening {
+                    socket,
+                    tls: self.tls.clone().filter(|_| door.is_secure),
+                    api: Api {
+                        node: self.node.clone(),
+                        is_for_metrics: door.is_for_metrics,
+                    },
+                });
+            }
+        }
+        let mut runtimes = runtimes.into_iter();
+        let Some(first) = runtimes.next() else {
             return Ok(());
         };
         std::thread::scope(|scope| {
-            for socket in sockets {
-                let (tls, api, stop) = (self.tls.clone(), api.clone(), stop.clone());
+            for listening in runtimes {
+                let stop = stop.clone();
                 let work = move || -> std::io::Result<()> {
-                    runtime()?.block_on(serve(socket, tls, api, stop))
+                    runtime()?.block_on(serve_all(listening, stop))
                 };
                 std::thread::Builder::new()
                     .name("etcd-server".into())
@@ -153,7 +177,7 @@ impl Server {
             let runtime = runtime().map_err(OpenError::Runtime)?;
             runtime.block_on(async {
                 let housekeeping = tokio::spawn(housekeeping(self.node.clone(), stop.clone()));
-                let served = serve(first, self.tls.clone(), api.clone(), stop).await;
+                let served = serve_all(first, stop).await;
                 housekeeping.abort();
                 served.map_err(OpenError::Runtime)
             })
@@ -163,6 +187,33 @@ impl Server {
             None => Ok(()),
         }
     }
+}
+
+/// A socket, and who answers on it.
+struct Listening {
+    socket: std::net::TcpListener,
+    tls: Option<Arc<Tls>>,
+    api: Api,
+}
+
+/// Serves all sockets of one runtime until `stop` turns true.
+async fn serve_all(listening: Vec<Listening>, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let serve_one =
+        |one: Listening| tokio::spawn(serve(one.socket, one.tls, one.api, stop.clone()));
+    let tasks: Vec<_> = listening.into_iter().map(serve_one).collect();
+    for task in tasks {
+        task.await.map_err(std::io::Error::other)??;
+    }
+    Ok(())
+}
+
+fn open_door(door: Door, runtimes: usize) -> Result<OpenDoor, OpenError> {
+    let fail = |error| OpenError::Bind(door.address, error);
+    let sockets = bind(door.address, runtimes).map_err(fail)?;
+    let address = sockets.first().map(std::net::TcpListener::local_addr);
+    let address = address.transpose().map_err(fail)?.unwrap_or(door.address);
+    let door = Door { address, ..door };
+    Ok(OpenDoor { door, sockets })
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

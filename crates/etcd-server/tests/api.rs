@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Client, Ours, TempDir};
-use etcd_server::Options;
+use etcd_server::{Door, Options};
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::mvccpb::event::EventType;
 use tonic::{Code, Status};
@@ -104,8 +104,6 @@ async fn what_means_nothing_is_refused_in_etcds_words() {
     );
     // None of these has left a trace.
     assert_eq!(client.put("a", "1").await, 2);
-    let snapshot = client.maintenance.snapshot(pb::SnapshotRequest {}).await;
-    assert_eq!(said(snapshot).0, Code::Unimplemented);
 }
 
 #[tokio::test]
@@ -522,6 +520,39 @@ async fn health_and_status_say_who_answers() {
         let body = get(ours.address, path).await;
         assert!(body.starts_with(start), "{path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn a_door_for_metrics_tells_these_and_serves_no_keys() {
+    let port = common::free_port();
+    let ours = Ours::start(Options {
+        doors: vec![Door {
+            address: ([127, 0, 0, 1], port).into(),
+            is_secure: false,
+            is_for_metrics: true,
+        }],
+        ..Options::default()
+    });
+    let door = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    assert!(
+        get(door, "/health")
+            .await
+            .starts_with(r#"{"health":"true""#)
+    );
+    assert!(
+        get(door, "/metrics")
+            .await
+            .contains("etcd_server_has_leader 1")
+    );
+    let mut client = Client::connect(&format!("http://{door}")).await;
+    let refused = client
+        .kv
+        .range(pb::RangeRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
+    let mut client = Client::connect(&ours.url()).await;
+    assert_eq!(client.put("a", "1").await, 2);
 }
 
 /// The body of a plain HTTP/1.1 answer.

@@ -449,11 +449,33 @@ async fn operate(pair: &mut Pair, generator: &mut Gen) {
             }
             done.ok().and_then(|done| done.header)
         }
+        94..96 => hash(pair, generator).await,
         _ => lease(pair, generator).await,
     };
     if let Some(header) = header {
         generator.revision = header.revision;
     }
+}
+
+/// The checksum at a revision. At the compacted one itself etcd 3.5 refuses, 3.6 and we answer.
+async fn hash(pair: &mut Pair, generator: &mut Gen) -> Option<pb::ResponseHeader> {
+    let revision = if generator.dice.one_in(2) {
+        0
+    } else {
+        generator.near() + 2
+    };
+    let request = pb::HashKvRequest { revision };
+    if revision == generator.compacted && revision > 0 {
+        let ours = pair.ours.maintenance.hash_kv(request).await.unwrap();
+        return ours.into_inner().header;
+    }
+    let plain = |hash: &mut pb::HashKvResponse| {
+        plain(&mut hash.header);
+        // Only 3.6 tells it.
+        hash.hash_revision = 0;
+    };
+    let hash = both!(pair, maintenance.hash_kv(request), plain);
+    hash.ok().and_then(|hash| hash.header)
 }
 
 async fn lease(pair: &mut Pair, generator: &mut Gen) -> Option<pb::ResponseHeader> {

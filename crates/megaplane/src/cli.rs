@@ -44,6 +44,7 @@ Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Eve
 Examples:
   megaplane store --data-dir /var/lib/megaplane-store
   megaplane store --listen-client-urls http://127.0.0.1:2379 --durability /registry/events/=memory
+  megaplane store import /var/lib/etcd/member/snap/db --data-dir /var/lib/megaplane-store
   ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 put a b")]
     Store(Box<crate::store_command::StoreOptions>),
     /// Measure: one benchmark by name, or the list of them
@@ -145,6 +146,54 @@ mod tests {
     }
 
     #[test]
+    fn a_store_runs_without_a_subcommand_and_moves_with_one() {
+        for line in [
+            &["megaplane", "store"][..],
+            &["megaplane", "store", "--data-dir", "d"],
+            &["megaplane", "store", "import", "f", "--data-dir", "d"],
+            &[
+                "megaplane",
+                "store",
+                "import",
+                "--from",
+                "http://a:1",
+                "--follow",
+                "--data-dir",
+                "d",
+            ],
+            &[
+                "megaplane",
+                "store",
+                "export",
+                "--endpoint",
+                "http://a:1",
+                "--out",
+                "f",
+            ],
+            &[
+                "megaplane",
+                "store",
+                "restore",
+                "f",
+                "--data-dir",
+                "d",
+                "--skip-hash-check",
+            ],
+            &[
+                "megaplane",
+                "store",
+                "export",
+                "--data-dir",
+                "d",
+                "--out",
+                "f",
+            ],
+        ] {
+            assert!(Cli::try_parse_from(line).is_ok(), "{line:?}");
+        }
+    }
+
+    #[test]
     fn impossible_flags_are_refused() {
         for line in [
             &["megaplane", "up", "--nodes", "-1"][..],
@@ -154,6 +203,48 @@ mod tests {
             &["megaplane", "up", "--ephemeral", "--data-dir", "x"],
             &["megaplane", "bench", "schedule", "--nodes", "0"],
             &["megaplane", "bench", "schedule", "--runs", "many"],
+            &["megaplane", "store", "import"],
+            &["megaplane", "store", "import", "--data-dir", "d"],
+            &[
+                "megaplane",
+                "store",
+                "import",
+                "f",
+                "--from",
+                "http://a:1",
+                "--data-dir",
+                "d",
+            ],
+            &[
+                "megaplane",
+                "store",
+                "import",
+                "f",
+                "--follow",
+                "--data-dir",
+                "d",
+            ],
+            &["megaplane", "store", "export", "--out", "f"],
+            &[
+                "megaplane",
+                "store",
+                "--name",
+                "x",
+                "import",
+                "f",
+                "--data-dir",
+                "d",
+            ],
+            &[
+                "megaplane",
+                "store",
+                "restore",
+                "f",
+                "--data-dir",
+                "d",
+                "--bump-revision",
+                "5",
+            ],
             &["megaplane", "fly"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

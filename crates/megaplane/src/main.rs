@@ -4,12 +4,16 @@
 
 mod census;
 mod cli;
+mod etcd_words;
+mod move_command;
 mod paths;
 mod screen;
 mod store_command;
 mod threads;
 mod up;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -19,10 +23,17 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let (arguments, notes) = match arguments() {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("megaplane: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = cli::Cli::parse_from(arguments);
     let result = match cli.command {
         cli::Command::Up(options) => up::run(&options),
-        cli::Command::Store(options) => store_command::run(&options),
+        cli::Command::Store(options) => store_command::run(&options, &notes),
         cli::Command::Bench(options) => bench::run(&options.into()).map_err(Into::into),
         cli::Command::Version { json } => {
             version(json);
@@ -36,6 +47,36 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line; that of `store` with etcd's words turned into ours, and what is to be said of them.
+fn arguments() -> Result<(Vec<OsString>, Vec<String>), String> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Its subcommands are ours alone.
+    let is_flag = |word: &OsString| word.to_str().is_some_and(|word| word.starts_with('-'));
+    let is_store = arguments.get(1).is_some_and(|word| word == "store")
+        && arguments.get(2).is_none_or(is_flag);
+    let texts = arguments
+        .iter()
+        .skip(2)
+        .map(|word| word.to_str().map(str::to_owned));
+    // What is no text is no word of etcd's, and our parser says so.
+    let texts: Option<Vec<String>> = texts.collect();
+    let Some(texts) = texts.filter(|_| is_store) else {
+        return Ok((arguments, Vec::new()));
+    };
+    let variables = std::env::vars_os();
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let done = etcd_words::translate(&texts, variables, read)?;
+    let flags = done.flags.into_iter().map(OsString::from);
+    Ok((
+        arguments.into_iter().take(2).chain(flags).collect(),
+        done.notes,
+    ))
 }
 
 fn version(json: bool) {

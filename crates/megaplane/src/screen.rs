@@ -179,17 +179,21 @@ pub fn say(line: &str) {
     bars().suspend(|| eprintln!("{line}"));
 }
 
-/// Sends logs to standard error, above the bar.
-pub fn start_logging(filter: &str) -> Result<(), String> {
+/// Sends logs to standard error, above the bar: lines for people, or an object of JSON each.
+pub fn start_logging(filter: &str, is_json: bool) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| format!("--log {filter}: {error}"))?;
-    tracing_subscriber::fmt()
+    let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(true)
-        .with_writer(|| LogWriter)
-        .try_init()
-        .map_err(|error| error.to_string())
+        .with_writer(|| LogWriter);
+    let begun = if is_json {
+        logs.json().try_init()
+    } else {
+        logs.try_init()
+    };
+    begun.map_err(|error| error.to_string())
 }
 
 struct LogWriter;

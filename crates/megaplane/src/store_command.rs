@@ -5,63 +5,70 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use etcd_server::{AutoCompaction, Options, Server, TlsFiles};
+use etcd_server::{AutoCompaction, Door, Options, Server, TlsFiles, TlsVersion};
 use kv::Durability;
 
-use crate::{screen, threads};
+use crate::move_command::StoreCommand;
+use crate::{move_command, screen, threads};
 
 /// Flags of `megaplane store`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct StoreOptions {
+    /// What to do instead of running it
+    #[command(subcommand)]
+    command: Option<StoreCommand>,
     /// Name of this member
-    #[arg(long, default_value = "default", env = "ETCD_NAME")]
+    #[arg(long, value_name = "NAME", default_value = "default")]
     name: String,
     /// Where everything is kept [default: NAME.etcd in the current folder, as etcd does]
-    #[arg(long, value_name = "DIR", env = "ETCD_DATA_DIR")]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// URL to listen on for clients, http or https
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://localhost:2379",
-        env = "ETCD_LISTEN_CLIENT_URLS"
-    )]
-    listen_client_urls: String,
-    /// URLs to tell clients about, separated by commas [default: the URL listened on]
+    /// URLs to listen on for clients, http or https, separated by commas
     #[arg(
         long,
         value_name = "URLS",
         value_delimiter = ',',
-        env = "ETCD_ADVERTISE_CLIENT_URLS"
+        default_value = "http://localhost:2379"
     )]
+    listen_client_urls: Vec<String>,
+    /// URLs where only health, version and metrics are told, separated by commas
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
+    listen_metrics_urls: Vec<String>,
+    /// URLs to tell clients about, separated by commas [default: the URL listened on]
+    #[arg(long, value_name = "URLS", value_delimiter = ',')]
     advertise_client_urls: Vec<String>,
-    /// Server certificate, PEM (needed for https)
-    #[arg(long, value_name = "FILE", env = "ETCD_CERT_FILE")]
+    /// What the list of members says of where members would find this one, separated by commas
+    #[arg(
+        long,
+        value_name = "URLS",
+        value_delimiter = ',',
+        default_value = "http://localhost:2380"
+    )]
+    initial_advertise_peer_urls: Vec<String>,
+    /// Server certificate, PEM (needed for https); read again when it changes, like the files below
+    #[arg(long, value_name = "FILE")]
     cert_file: Option<PathBuf>,
     /// Its key, PEM
-    #[arg(long, value_name = "FILE", env = "ETCD_KEY_FILE")]
+    #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Authority whose client certificates are good, PEM
-    #[arg(long, value_name = "FILE", env = "ETCD_TRUSTED_CA_FILE")]
+    #[arg(long, value_name = "FILE")]
     trusted_ca_file: Option<PathBuf>,
     /// Refuse clients without a certificate
-    #[arg(long, env = "ETCD_CLIENT_CERT_AUTH")]
+    #[arg(long)]
     client_cert_auth: bool,
+    /// Client certificates that are good no longer, PEM or DER
+    #[arg(long, value_name = "FILE")]
+    client_crl_file: Option<PathBuf>,
+    /// Oldest version of TLS that is spoken
+    #[arg(long, value_name = "TLS1.2|TLS1.3", default_value = "TLS1.2", value_parser = tls_version)]
+    tls_min_version: TlsVersion,
     /// Bytes a request may have
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = 1_572_864,
-        env = "ETCD_MAX_REQUEST_BYTES"
-    )]
+    #[arg(long, value_name = "BYTES", default_value_t = 1_572_864)]
     max_request_bytes: usize,
     /// Operations a transaction may have
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 128,
-        env = "ETCD_MAX_TXN_OPS"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 128)]
     max_txn_ops: usize,
     /// Bytes all keys may hold together, history included: past it an alarm is raised and growth is refused until it
     /// is ended; 0 for etcd's 2 GiB, negative for no limit
@@ -69,36 +76,34 @@ pub struct StoreOptions {
         long,
         value_name = "BYTES",
         default_value_t = 0,
-        env = "ETCD_QUOTA_BACKEND_BYTES",
         allow_negative_numbers = true
     )]
     quota_backend_bytes: i64,
     /// How --auto-compaction-retention counts: periodic or revision
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "periodic",
-        env = "ETCD_AUTO_COMPACTION_MODE"
-    )]
+    #[arg(long, value_name = "MODE", default_value = "periodic")]
     auto_compaction_mode: String,
     /// History to keep: hours or a time such as 90m, or a number of revisions; 0 keeps all until somebody compacts
-    #[arg(
-        long,
-        value_name = "RETENTION",
-        default_value = "0",
-        env = "ETCD_AUTO_COMPACTION_RETENTION"
-    )]
+    #[arg(long, value_name = "RETENTION", default_value = "0")]
     auto_compaction_retention: String,
-    /// Seconds between progress notices to watches that ask for them
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    watch_progress_notify_seconds: u64,
+    /// Time between progress notices to watches that ask for them, as in 5s or 10m
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    watch_progress_notify_interval: Duration,
     /// Do not wait for the disk: a crash may lose what was acknowledged
-    #[arg(long, env = "ETCD_UNSAFE_NO_FSYNC")]
+    #[arg(long)]
     unsafe_no_fsync: bool,
     /// How keys under a prefix are kept: PREFIX=memory, PREFIX=buffered or PREFIX=fsync; may be repeated
     #[arg(long, value_name = "PREFIX=CLASS", value_parser = durability)]
     durability: Vec<(String, Durability)>,
-    /// Log filter: error, warn, info, debug, or per module
+    /// Durability for a known user of the store: kubernetes keeps Leases and Events in memory, for speed
+    #[arg(long, value_name = "NAME", value_parser = ["kubernetes"])]
+    durability_preset: Option<String>,
+    /// How much is logged: debug, info, warn, error (panic and fatal are taken for error)
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
+    log_level: Option<&'static str>,
+    /// How logs look: console or json
+    #[arg(long, value_name = "FORMAT", default_value = "console", value_parser = ["console", "json"])]
+    log_format: String,
+    /// Log filter per module, in place of --log-level
     #[arg(
         long,
         value_name = "FILTER",
@@ -121,9 +126,74 @@ fn durability(text: &str) -> Result<(String, Durability), String> {
     Ok((prefix.to_owned(), class))
 }
 
-/// Runs until a signal comes.
-pub fn run(options: &StoreOptions) -> Result<(), Box<dyn std::error::Error>> {
-    screen::start_logging(&options.log)?;
+/// What `--durability-preset kubernetes` means: what a cluster makes again by itself within a minute.
+const KUBERNETES_IN_MEMORY: [&str; 2] = ["/registry/leases/", "/registry/events/"];
+
+fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "TLS1.2" => Ok(TlsVersion::Tls12),
+        "TLS1.3" => Ok(TlsVersion::Tls13),
+        other => Err(format!("{other:?} is neither TLS1.2 nor TLS1.3")),
+    }
+}
+
+fn log_level(text: &str) -> Result<&'static str, String> {
+    match text {
+        "debug" => Ok("debug"),
+        "info" => Ok("info"),
+        "warn" => Ok("warn"),
+        "error" | "dpanic" | "panic" | "fatal" => Ok("error"),
+        other => Err(format!(
+            "{other:?} is none of debug, info, warn, error, panic, fatal"
+        )),
+    }
+}
+
+/// A duration as Go writes it: `300ms`, `1.5s`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no duration such as 300ms, 5s or 1h30m");
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(bad)?;
+        let (number, after) = rest.split_at(digits);
+        let unit_len = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_len);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return Err(bad()),
+        };
+        let number: f64 = number.parse().map_err(|_| bad())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+        total = total.checked_add(part).ok_or_else(bad)?;
+        rest = after;
+    }
+    if total.is_zero() {
+        Err(bad())
+    } else {
+        Ok(total)
+    }
+}
+
+/// Runs until a signal comes, or does what the subcommand says. `notes` are what was given and has no effect.
+pub fn run(options: &StoreOptions, notes: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(command) = &options.command {
+        return move_command::run(command);
+    }
+    let filter = options.log_level.unwrap_or(&options.log);
+    screen::start_logging(filter, options.log_format == "json")?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     threads::raise_file_limit();
     let server = Server::open(server_options(options)?)?;
     let data_dir = data_dir(options);
@@ -150,31 +220,41 @@ fn data_dir(options: &StoreOptions) -> PathBuf {
 }
 
 fn server_options(options: &StoreOptions) -> Result<Options, String> {
-    let (secure, listen) = address(&options.listen_client_urls)?;
+    let doors = doors(&options.listen_client_urls, false)?;
+    let metrics = self::doors(&options.listen_metrics_urls, true)?;
+    let secure = doors.iter().chain(&metrics).any(|door| door.is_secure);
     let tls = match (&options.cert_file, &options.key_file) {
         (Some(cert), Some(key)) if secure => Some(TlsFiles {
             cert: cert.clone(),
             key: key.clone(),
             trusted_ca: options.trusted_ca_file.clone(),
             client_cert_auth: options.client_cert_auth,
+            crl: options.client_crl_file.clone(),
+            version_min: options.tls_min_version,
         }),
         _ if secure => return Err("an https URL needs --cert-file and --key-file".into()),
         (None, None) => None,
         _ => {
             return Err(format!(
-                "--cert-file and --key-file are given, but --listen-client-urls {} is not https",
-                options.listen_client_urls
+                "--cert-file and --key-file are given, but no URL of --listen-client-urls {} is https",
+                options.listen_client_urls.join(",")
             ));
         }
     };
     if options.client_cert_auth && options.trusted_ca_file.is_none() {
         return Err("--client-cert-auth needs --trusted-ca-file".into());
     }
+    let preset = options
+        .durability_preset
+        .iter()
+        .flat_map(|_| KUBERNETES_IN_MEMORY);
+    let preset = preset.map(|prefix| (prefix.to_owned(), Durability::Memory));
     let defaults = Options::default();
     let quota_bytes = match options.quota_backend_bytes {
         0 => defaults.quota_bytes,
         bytes => u64::try_from(bytes).unwrap_or(u64::MAX),
     };
+    let doors = doors.into_iter().chain(metrics).collect();
     let auto_compaction = AutoCompaction::parse(
         &options.auto_compaction_mode,
         &options.auto_compaction_retention,
@@ -183,48 +263,66 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         auto_compaction,
         name: options.name.clone(),
         data_dir: Some(data_dir(options)),
-        listen,
+        doors,
         advertise_client_urls: options.advertise_client_urls.clone(),
         tls,
         runtimes: std::thread::available_parallelism().map_or(1, usize::from),
         max_request_bytes: options.max_request_bytes,
         max_txn_ops: options.max_txn_ops,
         quota_bytes,
-        progress_notify_interval: Duration::from_secs(options.watch_progress_notify_seconds.max(1)),
+        progress_notify_interval: options.watch_progress_notify_interval,
+        advertise_peer_urls: options.initial_advertise_peer_urls.clone(),
         default_durability: if options.unsafe_no_fsync {
             Durability::Buffered
         } else {
             Durability::Fsync
         },
-        durability: options.durability.clone(),
-        ..defaults
+        // What is given by hand comes after the preset, and wins.
+        durability: preset.chain(options.durability.iter().cloned()).collect(),
     })
 }
 
-/// Scheme and address of a client URL.
-fn address(url: &str) -> Result<(bool, SocketAddr), String> {
-    let (secure, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-        (Some(rest), _) => (false, rest),
-        (_, Some(rest)) => (true, rest),
+/// The doors of a list of URLs; a name may stand for several addresses.
+fn doors(urls: &[String], is_for_metrics: bool) -> Result<Vec<Door>, String> {
+    let mut doors: Vec<Door> = Vec::new();
+    for url in urls.iter().filter(|url| !url.is_empty()) {
+        let (is_secure, addresses) = addresses(url)?;
+        for address in addresses {
+            if doors.iter().all(|door| door.address != address) {
+                doors.push(Door {
+                    address,
+                    is_secure,
+                    is_for_metrics,
+                });
+            }
+        }
+    }
+    Ok(doors)
+}
+
+/// Whether a URL means TLS, and its addresses. Of a name that has some of the older protocol, only these: etcd's
+/// clients try them first, and not every machine has the newer one.
+fn addresses(url: &str) -> Result<(bool, Vec<SocketAddr>), String> {
+    let (is_secure, place) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(place), _) => (false, place),
+        (_, Some(place)) => (true, place),
         _ => {
             return Err(format!(
-                "{url}: a client URL begins with http:// or https://"
+                "{url}: a URL to listen on begins with http:// or https://"
             ));
         }
     };
-    if rest.contains(',') {
-        return Err("one URL at a time: this release listens on one address".into());
-    }
-    let place = rest.trim_end_matches('/');
-    let mut found = place
+    let found = place
+        .trim_end_matches('/')
         .to_socket_addrs()
         .map_err(|error| format!("{url}: {error}"))?;
-    // `localhost` may be both: etcd's clients try the older protocol first.
-    let all: Vec<SocketAddr> = found.by_ref().collect();
-    let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
-    first
-        .map(|address| (secure, *address))
-        .ok_or_else(|| format!("{url}: there is no such address"))
+    let all: Vec<SocketAddr> = found.collect();
+    let older: Vec<SocketAddr> = all.iter().copied().filter(SocketAddr::is_ipv4).collect();
+    let addresses = if older.is_empty() { all } else { older };
+    if addresses.is_empty() {
+        return Err(format!("{url}: there is no such address"));
+    }
+    Ok((is_secure, addresses))
 }
 
 #[cfg(test)]
@@ -233,18 +331,22 @@ mod tests {
 
     #[test]
     fn urls_and_classes_are_read_or_refused_with_a_reason() {
-        assert_eq!(
-            address("http://127.0.0.1:2379").unwrap(),
-            (false, ([127, 0, 0, 1], 2379).into())
-        );
-        assert!(address("https://127.0.0.1:1/").unwrap().0);
-        for bad in [
-            "127.0.0.1:2379",
-            "http://127.0.0.1",
-            "unix://x",
-            "http://a:1,http://b:2",
-        ] {
-            assert!(address(bad).is_err(), "{bad}");
+        let list = |text: &str| doors(&[text.to_owned()], false);
+        let door = Door {
+            address: ([127, 0, 0, 1], 2379).into(),
+            is_secure: false,
+            is_for_metrics: false,
+        };
+        assert_eq!(list("http://127.0.0.1:2379").unwrap(), [door]);
+        assert_eq!(list("http://localhost:2379").unwrap(), [door]);
+        assert!(list("https://127.0.0.1:1/").unwrap()[0].is_secure);
+        let twice = [
+            "http://127.0.0.1:2379".to_owned(),
+            "http://localhost:2379".to_owned(),
+        ];
+        assert_eq!(doors(&twice, false).unwrap(), [door]);
+        for bad in ["127.0.0.1:2379", "http://127.0.0.1", "unix://x"] {
+            assert!(list(bad).is_err(), "{bad}");
         }
         assert_eq!(
             durability("/registry/events/=memory"),
@@ -256,5 +358,25 @@ mod tests {
                 .unwrap_err()
                 .contains("memory, buffered, fsync")
         );
+    }
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5x",
+            "-5s",
+            "1..5s",
+            "0s",
+            "99999999999999999999h",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -17,6 +17,12 @@ where
         .spawn(move || runtime.block_on(make()))
 }
 
+/// Runs one future to its end on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    Ok(runtime.enable_all().build()?.block_on(future))
+}
+
 /// Takes all the open files that the system allows, and says how many.
 pub fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,6 +35,12 @@ pub fn raise_file_limit() -> u64 {
         Ok(()) => limit.maximum.unwrap_or(u64::MAX),
         Err(_) => limit.current.unwrap_or(u64::MAX),
     }
+}
+
+/// Microseconds since the Unix epoch.
+pub fn now_micros() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Ready when this process is asked to end (SIGINT, SIGTERM).

@@ -65,7 +65,7 @@ fn port_hint(error: &ListenError) -> &'static str {
 
 /// Runs until a signal comes.
 pub fn run(options: &UpOptions) -> Result<(), Box<dyn std::error::Error>> {
-    screen::start_logging(&options.log)?;
+    screen::start_logging(&options.log, false)?;
     let begun = Instant::now();
     let files = threads::raise_file_limit();
     if files < OPEN_FILES_MIN {

@@ -35,6 +35,20 @@ pub enum WalError {
         /// What this program reads.
         expected: String,
     },
+    /// An import was begun there and not finished.
+    #[error(
+        "the data directory {path} holds an import that was not finished: remove it and import again"
+    )]
+    HalfImported {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Something is there already.
+    #[error("the directory {path} is not empty: name one that is empty or does not exist")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Bytes that had been synced are not as they were written. Nothing was changed.
     #[error(
         "{path} is damaged at byte {offset}: {what}; nothing was changed: restore the directory from a backup or another member"

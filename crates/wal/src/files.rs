@@ -16,6 +16,9 @@ const FORMAT_STARTING: &str = "megaplane-wal 1 starting\n";
 /// No `FORMAT` is longer.
 const FORMAT_BYTES_MAX: u64 = 1 << 10;
 
+/// What it says while the directory is filled from somewhere else.
+pub(crate) const FORMAT_IMPORTING: &str = "megaplane-wal 1 importing\n";
+
 /// Bytes before the first frame of a segment or snapshot.
 pub(crate) const FILE_HEADER_BYTES: usize = 28;
 
@@ -151,6 +154,11 @@ pub(crate) fn check_format(medium: &dyn Medium, dir: &Path) -> Result<bool, WalE
     match found {
         Ok(found) if found == FORMAT.as_bytes() => return Ok(false),
         Ok(found) if found == FORMAT_STARTING.as_bytes() => return Ok(true),
+        Ok(found) if found == FORMAT_IMPORTING.as_bytes() => {
+            return Err(WalError::HalfImported {
+                path: dir.to_owned(),
+            });
+        }
         Ok(found) => {
             return Err(WalError::Format {
                 path: dir.to_owned(),
@@ -174,7 +182,7 @@ pub(crate) fn finish_format(medium: &dyn Medium, dir: &Path) -> Result<(), WalEr
     write_format(medium, dir, FORMAT)
 }
 
-fn write_format(medium: &dyn Medium, dir: &Path, text: &str) -> Result<(), WalError> {
+pub(crate) fn write_format(medium: &dyn Medium, dir: &Path, text: &str) -> Result<(), WalError> {
     let path = dir.join("FORMAT");
     let draft = unfinished(&path);
     let write = medium.create(&draft).and_then(|mut file| {

@@ -25,6 +25,7 @@ mod files;
 mod frame;
 mod medium;
 mod recover;
+mod seed;
 mod snapshot;
 mod writer;
 
@@ -33,3 +34,4 @@ pub use error::WalError;
 pub use faulty::FaultyFiles;
 pub use medium::{Medium, MediumFile, SystemFiles};
 pub use recover::Recovered;
+pub use seed::Seed;

@@ -13,7 +13,7 @@ use etcd_server::rpc::kv_client::KvClient;
 use etcd_server::rpc::lease_client::LeaseClient;
 use etcd_server::rpc::maintenance_client::MaintenanceClient;
 use etcd_server::rpc::watch_client::WatchClient;
-use etcd_server::{Options, Server};
+use etcd_server::{Door, Options, Server};
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::mvccpb;
 use pb::watch_request::RequestUnion;
@@ -37,6 +37,11 @@ impl TempDir {
         std::fs::create_dir_all(&path).unwrap();
         TempDir(path)
     }
+
+    /// The directory, which from now on is somebody else's to remove.
+    pub fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
 }
 
 impl Drop for TempDir {
@@ -54,9 +59,15 @@ pub struct Ours {
 }
 
 impl Ours {
-    pub fn start(options: Options) -> Ours {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::open(Options { listen, ..options }).unwrap();
+    /// On a free port, with TLS if there are files for it; doors for metrics stay as they are.
+    pub fn start(mut options: Options) -> Ours {
+        let first = Door {
+            is_secure: options.tls.is_some(),
+            ..Door::plain(SocketAddr::from(([127, 0, 0, 1], 0)))
+        };
+        options.doors.retain(|door| door.is_for_metrics);
+        options.doors.insert(0, first);
+        let server = Server::open(options).unwrap();
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let thread = std::thread::spawn(move || server.run(stopped).unwrap());
@@ -102,12 +113,18 @@ impl Drop for Ours {
 pub struct RealEtcd {
     pub url: String,
     process: Child,
-    _dir: TempDir,
+    pub dir: TempDir,
 }
 
 impl RealEtcd {
     /// None, and says so, when no etcd was named. One that was named must work.
     pub async fn start() -> Option<RealEtcd> {
+        RealEtcd::restored(|_, _| TempDir::new().keep()).await
+    }
+
+    /// The same on a data directory that `restore` makes, given the member's name and its peer URL.
+    pub async fn restored(restore: impl FnOnce(&str, &str) -> PathBuf) -> Option<RealEtcd> {
+        const NAME: &str = "real";
         let Some(binary) = std::env::var_os("MEGAPLANE_ETCD") else {
             eprintln!(
                 "not compared with a real etcd: MEGAPLANE_ETCD names none (./test and scripts/fetch-etcd do)"
@@ -115,14 +132,14 @@ impl RealEtcd {
             return None;
         };
         let binary = Path::new(&binary).to_owned();
-        let dir = TempDir::new();
         let (client, peer) = (free_port(), free_port());
         let url = format!("http://127.0.0.1:{client}");
         let peer = format!("http://127.0.0.1:{peer}");
+        let dir = TempDir(restore(NAME, &peer));
         let process = Command::new(&binary)
             .args([
                 "--name",
-                "real",
+                NAME,
                 "--log-level",
                 "error",
                 "--unsafe-no-fsync",
@@ -141,18 +158,14 @@ impl RealEtcd {
                 "--initial-advertise-peer-urls",
                 &peer,
             ])
-            .args(["--initial-cluster", &format!("real={peer}")])
+            .args(["--initial-cluster", &format!("{NAME}={peer}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| {
                 panic!("MEGAPLANE_ETCD={} does not run: {error}", binary.display())
             });
-        let etcd = RealEtcd {
-            url,
-            process,
-            _dir: dir,
-        };
+        let etcd = RealEtcd { url, process, dir };
         for _ in 0..300 {
             if let Ok(channel) = Endpoint::from_shared(etcd.url.clone())
                 .unwrap()
@@ -174,16 +187,29 @@ impl RealEtcd {
             binary.display()
         );
     }
-}
 
-impl Drop for RealEtcd {
-    fn drop(&mut self) {
+    /// Ends it cleanly; its files stay until it is dropped.
+    pub fn stop(&mut self) {
+        let pid = self.process.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(told.success());
+        self.process.wait().unwrap();
+    }
+
+    /// Ends it at once; its files stay until it is dropped.
+    pub fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn free_port() -> u16 {
+impl Drop for RealEtcd {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
