@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Client, TempDir};
-use etcd_server::{Options, Server};
+use etcd_server::{Door, Options, Server};
 use etcd_wire::etcdserverpb as pb;
 
 const CHILD: &str = "ETCD_KILL_CHILD_DIR";
@@ -31,10 +31,7 @@ fn child() {
     };
     let server = Server::open(Options {
         data_dir: Some(dir.into()),
-        doors: vec![etcd_server::Door::plain(SocketAddr::from((
-            [127, 0, 0, 1],
-            0,
-        )))],
+        doors: vec![Door::plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
         ..Options::default()
     });
     let server = server.expect("opens after a kill");

@@ -21,8 +21,8 @@ use std::sync::Arc;
 /// A segment is closed when it has grown to this.
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Room made ahead at a time.
-const ROOM_BYTES: u64 = 8 << 20;
+/// Room is made so much at a time.
+const ALLOCATE_BYTES: u64 = 4 << 20;
 
 /// A data directory being filled. Dropped before [`Seed::finish`], it stays one that nobody opens.
 #[derive(Debug)]
@@ -38,9 +38,8 @@ impl Seed {
     /// Takes a directory that does not exist or is empty.
     pub fn create(dir: &Path) -> Result<Seed, WalError> {
         let medium: Arc<dyn Medium> = Arc::new(SystemFiles);
-        medium
-            .create_dir(dir)
-            .map_err(WalError::io("create", dir))?;
+        let created = medium.create_dir(dir);
+        created.map_err(WalError::io("create", dir))?;
         let entries = medium.list(dir).map_err(WalError::io("read", dir))?;
         if !entries.is_empty() {
             return Err(WalError::NotEmpty {
@@ -49,7 +48,8 @@ impl Seed {
         }
         let lock = lock(&*medium, dir)?;
         write_format(&*medium, dir, FORMAT_IMPORTING)?;
-        let (writer, _) = Writer::create(medium.clone(), dir, 1, 0, ROOM_BYTES)?;
+        // A new directory has no reserve to begin in.
+        let (writer, _) = Writer::create(medium.clone(), dir, 1, 0, ALLOCATE_BYTES)?;
         Ok(Seed {
             medium,
             dir: dir.to_owned(),
