@@ -276,6 +276,7 @@ async fn certificates_are_shown_and_checked() {
             key: key.clone(),
             trusted_ca: Some(ca.clone()),
             client_cert_auth: true,
+            ..TlsFiles::default()
         }),
         ..Options::default()
     });
