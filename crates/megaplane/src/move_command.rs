@@ -84,10 +84,11 @@ pub struct ImportOptions {
     #[command(flatten)]
     credentials: Credentials,
     /// Carry changes over until Ctrl-C or --until-revision [default: until it has caught up]
-    #[arg(long, requires = "from")]
+    // Said twice: a flag that is needed is not missed where it would be refused.
+    #[arg(long, requires = "from", conflicts_with = "file")]
     follow: bool,
     /// Stop after this revision
-    #[arg(long, value_name = "R", requires = "from")]
+    #[arg(long, value_name = "R", requires = "from", conflicts_with = "file")]
     until_revision: Option<i64>,
     /// The data directory to make; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
