@@ -45,7 +45,18 @@ pub enum Change {
         /// Its place among the changes of the same revision.
         sub: u32,
     },
-    /// A collection is no longer logged: what the log holds of it is not to come back.
+    /// In a snapshot, after what the keys of a collection were at first: from here on its changes follow in their
+    /// order, up to the record's revision, and later ones are in the log.
+    Window {
+        /// The prefix of the collection.
+        collection: Bytes,
+        /// The oldest revision that can be listed at.
+        list_floor: Revision,
+        /// The oldest revision after which all changes are there.
+        watch_floor: Revision,
+    },
+    /// A collection is not logged, or begins to be: what the log holds of it up to here is not to come back, and what
+    /// happened to it is not known.
     Forget {
         /// The prefix of the collection.
         collection: Bytes,

@@ -527,28 +527,29 @@ impl Collection {
         state.trim(budget.min(TRIM_ENTRIES_MAX))
     }
 
+    /// Puts on record that what happened to this collection so far is not on record.
+    pub(crate) fn log_forget(&self, wakes: &mut Wakes) {
+        let collection = self.identity.prefix.clone();
+        let forget = kv::Change::Forget { collection };
+        self.shared.log_other(Durability::Fsync, forget, wakes);
+    }
+
     /// Changes the configuration. A collection that is logged from now on puts all it has on record.
     pub(crate) fn configure(&self, config: CollectionConfig) {
         let mut state = self.lock();
         let was_logged = state.config.durability.is_logged();
         state.config = config;
-        match (was_logged, config.durability.is_logged()) {
-            (true, false) => {
-                let collection = self.identity.prefix.clone();
-                let mut wakes = Wakes::default();
-                self.shared.log_other(
-                    Durability::Fsync,
-                    kv::Change::Forget { collection },
-                    &mut wakes,
-                );
-                // What waited for the log no longer does.
-                self.announce_now(&mut state, &mut wakes);
-                drop(state);
-                wakes.wake();
-                return;
-            }
-            (false, true) => {}
-            (true, true) | (false, false) => return,
+        if was_logged == config.durability.is_logged() {
+            return;
+        }
+        let mut wakes = Wakes::default();
+        self.log_forget(&mut wakes);
+        if was_logged {
+            // What waited for the log no longer does.
+            self.announce_now(&mut state, &mut wakes);
+            drop(state);
+            wakes.wake();
+            return;
         }
         let mut from: Option<Arc<[u8]>> = Some(Arc::from(&[][..]));
         while let Some(start) = from {
@@ -566,6 +567,8 @@ impl Collection {
                 true
             });
         }
+        drop(state);
+        wakes.wake();
     }
 }
 

@@ -153,16 +153,6 @@ impl State {
         }
     }
 
-    /// The place of a key's latest version within its revision.
-    pub(crate) fn latest_sub(&self, key: &[u8]) -> u32 {
-        let Some(number) = self.records.find(key) else {
-            return 0;
-        };
-        self.records.get(number).map_or(0, |slot| {
-            self.sub_of(number, Some(slot.newest), slot.latest.modified)
-        })
-    }
-
     /// The slot of a key that exists now.
     pub(crate) fn find_live(&self, key: &[u8]) -> Option<(u32, &Slot)> {
         let number = self.records.find(key)?;
@@ -665,6 +655,18 @@ impl State {
         self.list_floor = self.list_floor.max(revision);
         self.watch_floor = self.watch_floor.max(revision - 1);
         self.trim_to = self.trim_to.max(self.history.first_after(revision - 1));
+    }
+
+    /// Entries before this number are given up.
+    pub(crate) fn trim_to(&self) -> u64 {
+        self.trim_to
+    }
+
+    /// For recovery: the base is complete, and this is how far back it and what follows can be read.
+    pub(crate) fn set_window(&mut self, list_floor: i64, watch_floor: i64) {
+        self.list_floor = list_floor;
+        self.watch_floor = watch_floor;
+        self.trim_to = self.history.end();
     }
 
     /// For recovery: history up to `revision` is not to be relied on.

@@ -37,8 +37,6 @@ struct Directory {
     /// Where the history of a collection that is made later begins: something of it may have been
     /// seen and lost before a restart.
     floor: i64,
-    /// The same for one of class `Fsync`, of which nothing is ever lost.
-    durable_floor: i64,
 }
 
 /// What a step did.
@@ -155,7 +153,8 @@ impl Store {
         let prefix = Bytes::copy_from_slice(prefix);
         let id = directory.by_id.len() as u32;
         let floor = match config.durability {
-            Durability::Fsync => directory.durable_floor,
+            // Each that ever was is in the log, or is told there as one whose contents are not.
+            Durability::Fsync => 0,
             Durability::Buffered | Durability::Memory => directory.floor,
         };
         let compacted = self.compacted.load(Ordering::Acquire);
@@ -166,19 +165,24 @@ impl Store {
         directory.by_prefix.insert(prefix, collection.clone());
         self.made.store(directory.by_id.len(), Ordering::SeqCst);
         drop(directory);
+        if !config.durability.is_logged() {
+            let mut wakes = Wakes::default();
+            collection.log_forget(&mut wakes);
+            wakes.wake();
+        }
         std::mem::take(&mut *lock(&self.expecting))
             .into_iter()
             .for_each(Waker::wake);
         (collection, true)
     }
 
-    pub(crate) fn set_floors(&self, floor: i64, durable_floor: i64) {
+    /// For recovery: what is not fully logged and not known yet may have been lost up to here.
+    pub(crate) fn set_floor(&self, floor: i64) {
         let mut directory = self
             .collections
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         directory.floor = directory.floor.max(floor);
-        directory.durable_floor = directory.durable_floor.max(durable_floor);
     }
 
     /// The collections a range may have keys in, in the order of their locks.

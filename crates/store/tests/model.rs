@@ -661,8 +661,7 @@ impl Run {
             let mut cursor = self.store.snapshot(SnapshotScope::Logged);
             let mut page = Vec::new();
             while self.store.snapshot_page(&mut cursor, &mut page) {}
-            page.into_iter()
-                .for_each(|record| restoring.item(record, true));
+            page.into_iter().for_each(|record| restoring.item(record));
             restoring.snapshot_end(self.store.applied());
         }
         self.log

@@ -23,6 +23,7 @@ const REVOKE: u8 = 4;
 const COMPACT: u8 = 5;
 const FORGET: u8 = 6;
 const SETTING: u8 = 7;
+const WINDOW: u8 = 8;
 const RESERVE: u8 = 16;
 const CLEAN: u8 = 17;
 const SNAPSHOT_END: u8 = 18;
@@ -50,6 +51,7 @@ pub(crate) fn encode_record(record: &LogRecord, out: &mut Vec<u8>) {
         Change::Compact { .. } => COMPACT,
         Change::Forget { .. } => FORGET,
         Change::Setting { .. } => SETTING,
+        Change::Window { .. } => WINDOW,
     });
     put_int(record.revision.0, out);
     out.push(match record.durability {
@@ -88,6 +90,15 @@ pub(crate) fn encode_record(record: &LogRecord, out: &mut Vec<u8>) {
             put_bytes(collection, out);
             put_bytes(key, out);
             put_varint(u64::from(*sub), out);
+        }
+        Change::Window {
+            collection,
+            list_floor,
+            watch_floor,
+        } => {
+            put_bytes(collection, out);
+            put_int(list_floor.0, out);
+            put_int(watch_floor.0, out);
         }
         Change::Forget { collection } => put_bytes(collection, out),
         Change::Setting { name, value } => {
@@ -211,6 +222,11 @@ impl Reader<'_> {
             COMPACT => Change::Compact {
                 revision: Revision(self.int()?),
             },
+            WINDOW => Change::Window {
+                collection: self.bytes()?,
+                list_floor: Revision(self.int()?),
+                watch_floor: Revision(self.int()?),
+            },
             FORGET => Change::Forget {
                 collection: self.bytes()?,
             },
@@ -303,6 +319,15 @@ mod tests {
                     collection: collection.clone(),
                     key: "".into(),
                     sub: 0,
+                },
+            ),
+            record(
+                302,
+                Durability::Fsync,
+                Change::Window {
+                    collection: collection.clone(),
+                    list_floor: Revision(7),
+                    watch_floor: Revision(6),
                 },
             ),
             record(301, Durability::Memory, Change::Forget { collection }),

@@ -172,6 +172,7 @@ impl Disk {
             log_bytes: 0,
             last_snapshot_bytes: 0,
             snapshotting: None,
+            left_history: false,
             snapshot_not_before: None,
             is_full: full,
             is_stuck: false,
@@ -302,6 +303,8 @@ struct Logger {
     last_snapshot_bytes: u64,
     /// The first segment the snapshot being written needs.
     snapshotting: Option<u64>,
+    /// The last snapshot had no room for the history: another one will be asked for.
+    left_history: bool,
     /// The last snapshot failed: the next one waits.
     snapshot_not_before: Option<Instant>,
     /// There is no room: the store refuses growth.
@@ -458,6 +461,9 @@ impl Logger {
         }
         self.is_full = false;
         self.store.set_full(false);
+        if self.left_history {
+            self.control.snapshots_asked.fetch_max(1, Ordering::AcqRel);
+        }
         Ok(())
     }
 
@@ -503,16 +509,15 @@ impl Logger {
         let (store, drafts) = (self.store.clone(), self.drafts_in.clone());
         let medium = self.medium.clone();
         let me = std::thread::current();
+        let scope = if self.is_full {
+            SnapshotScope::LoggedPresent
+        } else {
+            SnapshotScope::Logged
+        };
+        self.left_history = self.is_full;
         let builder = std::thread::Builder::new().name("wal-snapshot".to_owned());
         let spawned = builder.spawn(move || {
-            let draft = write_draft(
-                &*medium,
-                &store,
-                SnapshotScope::Logged,
-                &path,
-                Kind::Snapshot,
-                number,
-            );
+            let draft = write_draft(&*medium, &store, scope, &path, Kind::Snapshot, number);
             // The logger is gone only when nobody needs the draft any more.
             let _ = drafts.send(draft);
             me.unpark();

@@ -8,16 +8,16 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 /// What the file `FORMAT` says.
-pub(crate) const FORMAT: &str = "megaplane-wal 1\n";
+pub(crate) const FORMAT: &str = "megaplane-wal 2\n";
 
 /// What it says until the first segment is there: a crash in the very first moments is no lost log.
-const FORMAT_STARTING: &str = "megaplane-wal 1 starting\n";
+const FORMAT_STARTING: &str = "megaplane-wal 2 starting\n";
 
 /// No `FORMAT` is longer.
 const FORMAT_BYTES_MAX: u64 = 1 << 10;
 
 /// What it says while the directory is filled from somewhere else.
-pub(crate) const FORMAT_IMPORTING: &str = "megaplane-wal 1 importing\n";
+pub(crate) const FORMAT_IMPORTING: &str = "megaplane-wal 2 importing\n";
 
 /// Bytes before the first frame of a segment or snapshot.
 pub(crate) const FILE_HEADER_BYTES: usize = 28;

@@ -7,7 +7,7 @@ use crate::files::{
 };
 use crate::frame::{FRAME_HEADER_BYTES, Frame, frame_len, parse, proves_synced};
 use crate::medium::Medium;
-use kv::Revision;
+use kv::{Change, Revision};
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use store::{Restoring, Store};
@@ -195,6 +195,13 @@ fn apply(
     for item in items {
         markers.clean = None;
         match item {
+            Item::Record(record) if matches!(record.change, Change::Window { .. }) => {
+                return Err(WalError::damaged(
+                    path,
+                    offset,
+                    "a snapshot's window in a segment",
+                ));
+            }
             Item::Record(record) => {
                 resume.recovered.records += 1;
                 restoring.record(record);
@@ -235,7 +242,7 @@ fn read_snapshot(
         for item in decode(&frame.payload).ok_or_else(nonsense)? {
             match item {
                 Item::Record(record) => {
-                    restoring.item(record, sets_end);
+                    restoring.item(record);
                     count += 1;
                 }
                 Item::SnapshotEnd(revision) => {

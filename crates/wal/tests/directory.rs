@@ -151,15 +151,19 @@ fn a_clean_restart_keeps_everything_and_goes_on_without_a_gap() {
     assert_eq!((left.granted_seconds, left.remaining_seconds), (60, 30));
     assert_eq!(keys, [Bytes::from("/registry/pods/a/y")]);
     store.check().expect("sound");
-    // History of the logged collection is still there: the restart cost no watcher its place.
+    // History is still there, of the collection that was not logged too: the restart cost no watcher its place.
     let pods = store.collection("/registry/pods/", config(Durability::Fsync));
     assert!(pods.watch(Revision(1), Interest::All).is_ok());
     let leases = store.collection("/registry/leases/", config(Durability::Memory));
-    assert!(matches!(
-        leases.watch(Revision(1), Interest::All),
-        Err(OpenError::Compacted(_))
-    ));
-    assert!(leases.watch(last, Interest::All).is_ok());
+    let mut watch = leases.watch(Revision(1), Interest::All).expect("kept");
+    let mut items = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(watch.poll_next(&mut cx, 10, &mut items).is_ready());
+    let seen: Vec<_> = items
+        .iter()
+        .map(|item| (&item.key[..], item.revision))
+        .collect();
+    assert_eq!(seen, [(&b"n1"[..], last)]);
     // At its deadline the lease takes its key along.
     assert_eq!(store.step(60_999_999, 10).leases, 0);
     assert_eq!(store.step(61_000_000, 10).leases, 1);
@@ -171,6 +175,11 @@ fn a_clean_restart_keeps_everything_and_goes_on_without_a_gap() {
     assert!(!disk.recovered().clean);
     assert_eq!(contents(&store).len(), 0);
     assert!(store.applied().0 >= last.0 + 10_000_000);
+    let leases = store.collection("/registry/leases/", config(Durability::Memory));
+    assert!(matches!(
+        leases.watch(last, Interest::All),
+        Err(OpenError::Compacted(_))
+    ));
 }
 
 #[test]
@@ -205,6 +214,55 @@ fn snapshots_replace_segments_while_writes_go_on() {
     assert_eq!(contents(&store), expected);
     assert!(store.applied() > last);
     store.check().expect("sound");
+}
+
+#[test]
+fn what_was_compacted_and_what_was_kept_is_the_same_after_a_crash() {
+    let dir = Dir::new();
+    let (store, disk) = open(&dir.0).expect("opens");
+    let keeping = CollectionConfig {
+        keep_until_compacted: true,
+        ..config(Durability::Fsync)
+    };
+    let pods = store.collection("/registry/pods/", keeping);
+    let revisions: Vec<_> = (0..50)
+        .map(|number| put(&pods, &format!("{}", number % 5), &format!("{number}")))
+        .collect();
+    let floor = revisions[20];
+    store.compact(floor).expect("compacts");
+    disk.snapshot_soon();
+    while disk.snapshots_done() == 0 {
+        std::thread::yield_now();
+    }
+    let last = put(&pods, "after", "the snapshot");
+    wait_visible(&pods, last);
+    drop(disk);
+    let (store, disk) = open(&dir.0).expect("opens again");
+    assert!(!disk.recovered().clean);
+    assert_eq!(store.compacted(), floor);
+    let at = |revision: Revision| {
+        let mut range = RangeOp::new(KeyRange::all());
+        range.revision = revision;
+        let found = store.range(&range);
+        found.map(|found| found.kvs.into_iter().map(|kv| kv.value).collect::<Vec<_>>())
+    };
+    for number in 20..50 {
+        let expected: Vec<_> = (0..5)
+            .map(|key| (0..=number).rev().find(|write| write % 5 == key))
+            .map(|write| Bytes::from(format!("{}", write.expect("written"))))
+            .collect();
+        assert_eq!(at(revisions[number]).expect("kept"), expected);
+    }
+    assert!(at(revisions[19]).is_err());
+    let pods = store.collection("/registry/pods/", keeping);
+    let mut watch = pods
+        .watch(Revision(floor.0 - 1), Interest::All)
+        .expect("kept");
+    let (mut items, mut cx) = (Vec::new(), Context::from_waker(Waker::noop()));
+    while watch.poll_next(&mut cx, 100, &mut items).is_ready() {}
+    let seen: Vec<_> = items.iter().map(|item| item.revision).collect();
+    let expected: Vec<_> = revisions[20..].iter().copied().chain([last]).collect();
+    assert_eq!(seen, expected);
 }
 
 #[test]
@@ -415,9 +473,11 @@ fn a_directory_belongs_to_one_process_and_one_format() {
     let (_store, disk) = open(&dir.0).expect("opens");
     assert!(matches!(open(&dir.0), Err(WalError::InUse { .. })));
     drop(disk);
-    std::fs::write(dir.0.join("FORMAT"), "megaplane-wal 2\n").expect("writable");
+    std::fs::write(dir.0.join("FORMAT"), "megaplane-wal 1\n").expect("writable");
     let error = open(&dir.0).expect_err("another format");
-    assert!(error.to_string().contains("megaplane-wal 2"), "{error}");
+    for format in ["megaplane-wal 1", "megaplane-wal 2"] {
+        assert!(error.to_string().contains(format), "{error}");
+    }
     std::fs::remove_file(dir.0.join("FORMAT")).expect("removable");
     assert!(matches!(open(&dir.0), Err(WalError::Missing { .. })));
 }
@@ -431,8 +491,8 @@ fn a_lost_log_is_told_from_a_first_start_that_was_cut_short() {
     }
     assert!(matches!(open(&dir.0), Err(WalError::Missing { .. })));
     // What a crash leaves before the first segment is there.
-    std::fs::write(dir.0.join("FORMAT"), "megaplane-wal 1 starting\n").expect("writable");
+    std::fs::write(dir.0.join("FORMAT"), "megaplane-wal 2 starting\n").expect("writable");
     drop(open(&dir.0).expect("begins again"));
     let format = std::fs::read_to_string(dir.0.join("FORMAT")).expect("readable");
-    assert_eq!(format, "megaplane-wal 1\n");
+    assert_eq!(format, "megaplane-wal 2\n");
 }

@@ -65,7 +65,7 @@ fn another_format(folder: &Folder, whole: &BTreeMap<PathBuf, Vec<u8>>) {
     lay_out(&data, whole);
     let path = file_ending(&data, "FORMAT");
     std::fs::write(&path, "megaplane-wal 99\n").unwrap();
-    refused_without_a_change(folder, &data, &["megaplane-wal 99", "megaplane-wal 1"]);
+    refused_without_a_change(folder, &data, &["megaplane-wal 99", "megaplane-wal 2"]);
     // Something else altogether.
     std::fs::write(&path, b"\xff\xfe\0").unwrap();
     refused_without_a_change(folder, &data, &["format"]);
