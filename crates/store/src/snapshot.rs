@@ -91,11 +91,7 @@ impl Store {
         let Some(collection) = cursor.collections.pop() else {
             return false;
         };
-        match Reading::begin(collection, cursor.scope) {
-            Ok(reading) => cursor.reading = Some(reading),
-            Err(_) if cursor.scope == SnapshotScope::Memory => {}
-            Err(forget) => out.push(forget),
-        }
+        cursor.reading = Reading::begin(collection, cursor.scope, out);
         true
     }
 
@@ -128,8 +124,12 @@ impl Store {
 }
 
 impl Reading {
-    /// Holds a collection fast. One that is not of this scope is told as one the log does not know.
-    fn begin(collection: Arc<Collection>, scope: SnapshotScope) -> Result<Self, LogRecord> {
+    /// Holds a collection fast. One that is not logged is told to the log as such, and not read.
+    fn begin(
+        collection: Arc<Collection>,
+        scope: SnapshotScope,
+        out: &mut Vec<LogRecord>,
+    ) -> Option<Self> {
         let mut state = collection.lock();
         let durability = state.config.durability;
         // Under the lock: whatever this collection was given so far is in it.
@@ -140,8 +140,10 @@ impl Reading {
             change,
         };
         let prefix = collection.prefix().clone();
-        if durability.is_logged() != (scope != SnapshotScope::Memory) {
-            return Err(record(Change::Forget { collection: prefix }));
+        let is_of_log = scope != SnapshotScope::Memory;
+        if durability.is_logged() != is_of_log {
+            out.extend(is_of_log.then(|| record(Change::Forget { collection: prefix })));
+            return None;
         }
         let kept = match scope {
             SnapshotScope::LoggedPresent => Kept {
@@ -156,7 +158,7 @@ impl Reading {
         state.pin(pin);
         let end = state.history.end();
         drop(state);
-        Ok(Reading {
+        Some(Reading {
             collection,
             durability,
             pin,
