@@ -21,6 +21,7 @@ use serde_json::json;
 use tonic::body::Body;
 
 use crate::api::Api;
+use crate::metrics::count;
 use crate::node::Node;
 
 /// Answers, if the path is one of these.
@@ -118,6 +119,11 @@ async fn health(api: &Api, query: Query<'_>) -> Response<Body> {
             .map(|error| format!("RANGE ERROR:{error}")),
     };
     let is_good = reason.is_none();
+    count(if is_good {
+        &node.metrics.health_good
+    } else {
+        &node.metrics.health_bad
+    });
     let body = json!({"health": is_good.to_string(), "reason": reason.unwrap_or_default()});
     match is_good {
         true => text(StatusCode::OK, body.to_string()),

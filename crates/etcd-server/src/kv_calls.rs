@@ -13,7 +13,7 @@ use store::Touched;
 use tonic::Status;
 
 use crate::api::Api;
-use crate::node::count;
+use crate::metrics::count;
 use crate::refuse::{status, store_error};
 
 /// An answer that may be told once what it rests on is visible.
@@ -29,7 +29,7 @@ impl Api {
         &self,
         request: &pb::RangeRequest,
     ) -> Result<Answer<pb::RangeResponse>, Status> {
-        count(&self.node.counters.ranges);
+        count(&self.node.metrics.ranges);
         let op = range_op(request).map_err(status)?;
         let (reply, rests_on) = self
             .node
@@ -50,7 +50,7 @@ impl Api {
     }
 
     pub fn call_put(&self, request: pb::PutRequest) -> Result<Answer<pb::PutResponse>, Status> {
-        count(&self.node.counters.puts);
+        count(&self.node.metrics.puts);
         self.check_size(&request)?;
         let put = put_op(request).map_err(status)?;
         // Outside a transaction etcd looks at the lease before it looks for the key.
@@ -81,7 +81,7 @@ impl Api {
         &self,
         request: &pb::DeleteRangeRequest,
     ) -> Result<Answer<pb::DeleteRangeResponse>, Status> {
-        count(&self.node.counters.deletes);
+        count(&self.node.metrics.deletes);
         self.check_size(request)?;
         let op = delete_op(request).map_err(status)?;
         self.run_one(Op::Delete(op), |header, reply| {
@@ -98,7 +98,7 @@ impl Api {
     }
 
     pub fn call_txn(&self, request: pb::TxnRequest) -> Result<Answer<pb::TxnResponse>, Status> {
-        count(&self.node.counters.txns);
+        count(&self.node.metrics.txns);
         self.check_size(&request)?;
         let txn = txn(request, self.node.options.max_txn_ops).map_err(status)?;
         self.run(&txn, txn_response)

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Api;
 use crate::limits::LEASE_TTL_SECONDS_MIN;
+use crate::metrics::count;
 use crate::node::{Node, now_micros};
 use crate::refuse::{status, store_error};
 use crate::rpc::lease_server::Lease;
@@ -27,6 +28,7 @@ impl Lease for Api {
         let ttl = ttl.max(LEASE_TTL_SECONDS_MIN);
         let granted = self.node.store.lease_grant(now_micros(), LeaseId(id), ttl);
         let granted = granted.map_err(|error| status(store_error(error)))?;
+        count(&self.node.metrics.leases_granted);
         self.node.logged().await?;
         Ok(Response::new(pb::LeaseGrantResponse {
             header: self.node.header_now(),
@@ -47,6 +49,7 @@ impl Lease for Api {
             .store
             .lease_revoke(id)
             .map_err(|error| status(store_error(error)))?;
+        count(&self.node.metrics.leases_revoked);
         self.node.logged().await?;
         Ok(Response::new(pb::LeaseRevokeResponse {
             header: self.node.header(revision),
@@ -122,7 +125,10 @@ impl Stream for KeepAlives {
         Pin::new(&mut self.requests).poll_next(cx).map(|request| {
             Some(request?.and_then(|pb::LeaseKeepAliveRequest { id }| {
                 let ttl = match self.node.store.lease_keep_alive(now_micros(), LeaseId(id)) {
-                    Ok(granted) => granted.ttl_seconds,
+                    Ok(granted) => {
+                        count(&self.node.metrics.leases_renewed);
+                        granted.ttl_seconds
+                    }
                     // That it is gone is an answer, not the end of a stream that serves others.
                     Err(StoreError::LeaseNotFound(_)) => 0,
                     Err(error) => return Err(status(store_error(error))),

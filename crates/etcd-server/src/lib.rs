@@ -47,6 +47,7 @@ mod limits;
 mod listen;
 mod lock;
 mod maintenance;
+mod metrics;
 mod node;
 mod options;
 mod queue;

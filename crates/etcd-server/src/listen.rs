@@ -22,6 +22,7 @@ use crate::limits::{
     HANDSHAKE_TIMEOUT, HEADER_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, RESETS_PENDING_MAX,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
+use crate::metrics::Metered;
 use crate::options::Listener;
 use crate::route::answer;
 use crate::tls::Tls;
@@ -132,6 +133,7 @@ async fn by_hyper(
     api: Api,
     stop: watch::Receiver<bool>,
 ) {
+    let stream = Metered::new(stream, api.node.clone());
     let handler = hyper::service::service_fn(move |request| answer(api.clone(), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

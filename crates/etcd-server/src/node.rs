@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +14,7 @@ use tonic::Status;
 
 use crate::alarms::Alarms;
 use crate::limits::ANSWER_TIMEOUT;
+use crate::metrics::{Metrics, count};
 use crate::options::Options;
 use crate::refuse::status;
 
@@ -26,25 +26,10 @@ pub struct Node {
     pub identity: Identity,
     /// Where clients find us.
     pub client_urls: Vec<String>,
-    pub counters: Counters,
+    pub metrics: Metrics,
     /// Taken by whoever reads the whole store.
     pub whole_readers: Arc<Semaphore>,
     pub alarms: Alarms,
-}
-
-/// What `/metrics` counts.
-#[derive(Debug, Default)]
-pub struct Counters {
-    pub ranges: AtomicU64,
-    pub puts: AtomicU64,
-    pub deletes: AtomicU64,
-    pub txns: AtomicU64,
-    pub slow_answers: AtomicU64,
-}
-
-/// One more.
-pub fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Who a member of this name is: the same at every start.
@@ -119,7 +104,7 @@ impl Node {
 
     /// Why an answer did not become visible in time.
     pub fn too_slow(&self) -> Status {
-        count(&self.counters.slow_answers);
+        count(&self.metrics.slow_answers);
         status(if self.store.failure().is_some() {
             RpcError::STOPPED
         } else {

@@ -1,8 +1,6 @@
 //! From a path to a service: gRPC by its content type, everything else is plain HTTP.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -20,6 +18,7 @@ use crate::health_rpc::health_server::HealthServer;
 use crate::http_health;
 use crate::limits::{ETCD_VERSION, REQUEST_OVERHEAD_BYTES, RESPONSE_BYTES_MAX};
 use crate::lock_rpc::lock_server::LockServer;
+use crate::metrics;
 use crate::reflection_alpha_rpc::server_reflection_server::ServerReflectionServer as AlphaReflectionServer;
 use crate::reflection_rpc::server_reflection_server::ServerReflectionServer;
 use crate::rpc::auth_server::AuthServer;
@@ -32,7 +31,7 @@ use crate::rpc::watch_server::WatchServer;
 /// Answers a request.
 pub async fn answer<B>(api: Api, request: Request<B>) -> Result<Response<Body>, Infallible>
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<StdError> + Send,
 {
     let is_grpc = request
@@ -72,7 +71,7 @@ fn serves_json(api: &Api, path: &str) -> bool {
 /// Answers a gRPC request.
 pub async fn grpc<B>(api: Api, request: Request<B>) -> Response<Body>
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<StdError> + Send,
 {
     let limit = api
@@ -80,6 +79,21 @@ where
         .options
         .max_request_bytes
         .saturating_add(REQUEST_OVERHEAD_BYTES);
+    let path = request.uri().path();
+    let method = api.node.metrics.calls.of_path(path).cloned();
+    let Some(method) = method else {
+        // Nothing is counted of what nobody serves: a client could name what it likes.
+        return dispatch(api, request, limit).await;
+    };
+    let request = method.begin(request);
+    method.answered(dispatch(api, request, limit).await)
+}
+
+async fn dispatch<B>(api: Api, request: Request<B>, limit: usize) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<StdError> + Send,
+{
     let path = request.uri().path();
     let service = path
         .strip_prefix('/')
@@ -149,122 +163,10 @@ async fn plain(api: &Api, method: &Method, path: &str, query: Option<&str>) -> R
         "/metrics" => text(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            metrics(api),
+            metrics::tell(&api.node),
         ),
         _ => http_health::refuse(StatusCode::NOT_FOUND, "404 page not found"),
     }
-}
-
-/// The figures that dashboards and kubeadm read, under etcd's names.
-fn metrics(api: &Api) -> String {
-    let node = &api.node;
-    let totals = node.totals();
-    let counters = &node.counters;
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let mut out = String::new();
-    let mut line = |name: &str, kind: &str, help: &str, value: u64| {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            out,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-        );
-    };
-    let bytes = totals.live_bytes + totals.history_bytes;
-    line(
-        "etcd_server_has_leader",
-        "gauge",
-        "Whether there is a leader.",
-        1,
-    );
-    line(
-        "etcd_server_is_leader",
-        "gauge",
-        "Whether it is this member.",
-        1,
-    );
-    line(
-        "etcd_server_is_learner",
-        "gauge",
-        "Whether this member has no vote.",
-        0,
-    );
-    line(
-        "etcd_server_quota_backend_bytes",
-        "gauge",
-        "Bytes a collection may hold.",
-        node.options.quota_bytes,
-    );
-    line(
-        "etcd_mvcc_db_total_size_in_bytes",
-        "gauge",
-        "Bytes held, with history.",
-        bytes,
-    );
-    line(
-        "etcd_mvcc_db_total_size_in_use_in_bytes",
-        "gauge",
-        "Bytes held, without history.",
-        totals.live_bytes,
-    );
-    line(
-        "etcd_debugging_mvcc_keys_total",
-        "gauge",
-        "Keys.",
-        totals.keys as u64,
-    );
-    line(
-        "etcd_debugging_mvcc_watcher_total",
-        "gauge",
-        "Watch cursors.",
-        totals.watchers as u64,
-    );
-    line(
-        "etcd_debugging_mvcc_current_revision",
-        "gauge",
-        "The newest revision.",
-        node.store.applied().0.unsigned_abs(),
-    );
-    line(
-        "etcd_debugging_mvcc_compact_revision",
-        "gauge",
-        "Where history begins.",
-        node.store.compacted().0.unsigned_abs(),
-    );
-    line(
-        "etcd_mvcc_range_total",
-        "counter",
-        "Reads.",
-        read(&counters.ranges),
-    );
-    line(
-        "etcd_mvcc_put_total",
-        "counter",
-        "Writes.",
-        read(&counters.puts),
-    );
-    line(
-        "etcd_mvcc_delete_total",
-        "counter",
-        "Deletions.",
-        read(&counters.deletes),
-    );
-    line(
-        "etcd_mvcc_txn_total",
-        "counter",
-        "Transactions.",
-        read(&counters.txns),
-    );
-    line(
-        "megaplane_store_answers_timed_out_total",
-        "counter",
-        "Answers that waited in vain.",
-        read(&counters.slow_answers),
-    );
-    let _ = writeln!(
-        out,
-        "# HELP etcd_server_version Which release.\n# TYPE etcd_server_version gauge\netcd_server_version{{server_version=\"{ETCD_VERSION}\"}} 1"
-    );
-    out
 }
 
 fn text(code: StatusCode, kind: &'static str, body: String) -> Response<Body> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv::Revision;
@@ -14,7 +15,8 @@ use crate::api::Api;
 use crate::compactor::Compactor;
 use crate::limits::{STEP_ENTRIES, STEP_INTERVAL, WHOLE_READERS_MAX};
 use crate::listen::{bind, serve, stopped};
-use crate::node::{Counters, Node, identity, now_micros};
+use crate::metrics::Metrics;
+use crate::node::{Node, identity, now_micros};
 use crate::options::{Door, Options};
 use crate::tls::Tls;
 
@@ -107,13 +109,14 @@ impl Server {
             options.advertise_client_urls.clone()
         };
         let identity = identity(&options.name);
+        let log = disk.as_ref().map(|disk| disk.timings().clone());
         let node = Node {
             alarms: Alarms::of(&store),
             store,
             options,
             identity,
             client_urls,
-            counters: Counters::default(),
+            metrics: Metrics::of_log(log.unwrap_or_default()),
             whole_readers: Arc::new(Semaphore::new(WHOLE_READERS_MAX)),
         };
         Ok(Server {
@@ -236,6 +239,8 @@ async fn housekeeping(node: Arc<Node>, stop: watch::Receiver<bool>) {
                 compact(&node, compactor, begun.elapsed());
             }
             let stepped = node.store.step(now_micros(), STEP_ENTRIES);
+            let expired = &node.metrics.leases_expired;
+            expired.fetch_add(stepped.leases as u64, Ordering::Relaxed);
             if stepped.leases > 0 || stepped.entries > 0 {
                 tokio::task::yield_now().await;
             } else {

@@ -24,6 +24,7 @@ use tonic::{Status, Streaming};
 use crate::limits::{
     EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES, WATCHES_PER_STREAM_MAX,
 };
+use crate::metrics::count;
 use crate::node::Node;
 use crate::refuse::store_error;
 
@@ -112,6 +113,9 @@ impl Stream for WatchStream {
         let this = &mut *self;
         loop {
             if let Some(response) = this.outbox.pop_front() {
+                let events = response.events.len() as u64;
+                let sent = &this.node.metrics.watch_events;
+                sent.fetch_add(events, Ordering::Relaxed);
                 return Poll::Ready(Some(Ok(response)));
             }
             match this.take_requests(cx) {
@@ -131,9 +135,16 @@ impl Stream for WatchStream {
     }
 }
 
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        count(&self.node.metrics.watch_streams_ended);
+    }
+}
+
 impl WatchStream {
     /// A stream without watches.
     pub fn new(node: Arc<Node>, requests: Streaming<pb::WatchRequest>) -> Self {
+        count(&node.metrics.watch_streams);
         WatchStream {
             node,
             requests: Some(requests),

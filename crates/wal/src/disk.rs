@@ -9,6 +9,7 @@ use crate::files::{
 use crate::medium::{Medium, SystemFiles};
 use crate::recover::{Recovered, Resume, recover};
 use crate::snapshot::{Draft, publish, write_draft};
+use crate::timings::Timings;
 use crate::writer::{Writer, make_reserve};
 use kv::{Durability, LogRecord, Revision};
 use std::fmt::Debug;
@@ -73,6 +74,7 @@ const ABANDON: u8 = 2;
 #[derive(Debug)]
 pub struct Disk {
     recovered: Recovered,
+    timings: Arc<Timings>,
     control: Arc<Control>,
     thread: Option<JoinHandle<Result<(), WalError>>>,
 }
@@ -157,6 +159,7 @@ impl Disk {
         }
         store.set_full(full);
         let (drafts_in, drafts) = mpsc::sync_channel(1);
+        let timings = Arc::<Timings>::default();
         let mut logger = Logger {
             medium,
             dir: dir.to_owned(),
@@ -164,6 +167,7 @@ impl Disk {
             store: store.clone(),
             options,
             control: control.clone(),
+            timings: timings.clone(),
             writer,
             reserved,
             records: Vec::new(),
@@ -187,6 +191,7 @@ impl Disk {
         thread.thread().unpark();
         Ok(Disk {
             recovered,
+            timings,
             control,
             thread: Some(thread),
         })
@@ -196,6 +201,12 @@ impl Disk {
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
+    }
+
+    /// How long the medium takes.
+    #[must_use]
+    pub fn timings(&self) -> &Arc<Timings> {
+        &self.timings
     }
 
     /// Asks for a snapshot now.
@@ -291,6 +302,7 @@ struct Logger {
     store: Arc<Store>,
     options: Options,
     control: Arc<Control>,
+    timings: Arc<Timings>,
     writer: Writer,
     reserved: Revision,
     records: Vec<LogRecord>,
@@ -357,6 +369,7 @@ impl Logger {
 
     /// One group: everything that has arrived, one write, one sync if a class asks for it.
     fn write(&mut self, must_sync: bool) -> Result<bool, WalError> {
+        let begun = Instant::now();
         if self.is_stuck {
             // The whole group is made again with every try.
             if Instant::now() < self.probe_at {
@@ -387,7 +400,11 @@ impl Logger {
             } else {
                 0
             };
-            self.log_bytes += self.writer.len - before;
+            let written = self.writer.len - before;
+            self.log_bytes += written;
+            self.timings
+                .written_bytes
+                .fetch_add(written, Ordering::Relaxed);
             self.dirty_since.get_or_insert_with(Instant::now);
             let newest = self.records.iter().map(|record| record.revision).max();
             self.newest = self.newest.max(newest.unwrap_or_default());
@@ -404,7 +421,11 @@ impl Logger {
             .dirty_since
             .is_some_and(|since| since.elapsed() >= self.options.sync_interval);
         if must_sync || is_late || !items.is_empty() || self.records.iter().any(asks) {
-            self.writer.sync()?;
+            let written = Instant::now();
+            if self.writer.sync()? {
+                self.timings.syncs.add(written.elapsed());
+                self.timings.groups.add(begun.elapsed());
+            }
             self.dirty_since = None;
             self.store.set_durable(self.newest);
         }
@@ -516,8 +537,13 @@ impl Logger {
         };
         self.left_history = self.is_full;
         let builder = std::thread::Builder::new().name("wal-snapshot".to_owned());
+        let timings = self.timings.clone();
         let spawned = builder.spawn(move || {
+            let begun = Instant::now();
             let draft = write_draft(&*medium, &store, scope, &path, Kind::Snapshot, number);
+            if draft.is_ok() {
+                timings.snapshots.add(begun.elapsed());
+            }
             // The logger is gone only when nobody needs the draft any more.
             let _ = drafts.send(draft);
             me.unpark();

@@ -27,6 +27,7 @@ mod medium;
 mod recover;
 mod seed;
 mod snapshot;
+mod timings;
 mod writer;
 
 pub use disk::{Disk, Options};
@@ -35,3 +36,4 @@ pub use faulty::FaultyFiles;
 pub use medium::{Medium, MediumFile, SystemFiles};
 pub use recover::Recovered;
 pub use seed::Seed;
+pub use timings::{Durations, Timings};

@@ -138,15 +138,15 @@ impl Writer {
     }
 
     /// Everything written so far is on the medium when this returns. Once it has failed it must not be asked again:
-    /// what was lost would not be missed.
-    pub(crate) fn sync(&mut self) -> Result<(), WalError> {
-        if self.synced < self.len {
-            self.file
-                .sync_data()
-                .map_err(WalError::io("sync", &self.path))?;
-            self.synced = self.len;
+    /// what was lost would not be missed. False when there was nothing to do.
+    pub(crate) fn sync(&mut self) -> Result<bool, WalError> {
+        if self.synced == self.len {
+            return Ok(false);
         }
-        Ok(())
+        let synced = self.file.sync_data();
+        synced.map_err(WalError::io("sync", &self.path))?;
+        self.synced = self.len;
+        Ok(true)
     }
 
     pub(crate) fn is_synced(&self) -> bool {

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -85,6 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             seed: RandomState::new().hash_one(0),
             ..Config::default()
         });
+        let received = &api.node.metrics.received_bytes;
+        received.fetch_add(first.len() as u64, Ordering::Relaxed);
         http2.recv(first, 0);
         let now = Instant::now();
         Task {
@@ -190,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 tracing::debug!(%error, "a peer broke the rules of HTTP/2");
                 self.exchanges.clear();
                 self.held_bytes = 0;
-                self.short.clear();
+                self.short.clear(&self.api);
             }
         }
     }
@@ -282,6 +285,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             output.advance(written);
+            let sent = &self.api.node.metrics.sent_bytes;
+            sent.fetch_add(written as u64, Ordering::Relaxed);
             self.has_unflushed = true;
         }
         if self.has_unflushed {
@@ -309,6 +314,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     fn on_input(&mut self, input: Bytes) {
+        let received = &self.api.node.metrics.received_bytes;
+        received.fetch_add(input.len() as u64, Ordering::Relaxed);
         self.heard = Instant::now();
         self.has_pinged = false;
         self.has_more = true;
@@ -393,6 +400,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl<S> Drop for Task<S> {
+    fn drop(&mut self) {
+        self.short.clear(&self.api);
     }
 }
 

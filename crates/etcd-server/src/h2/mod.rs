@@ -28,3 +28,4 @@ mod wake;
 
 pub use connection::serve;
 pub use sniff::{Protocol, Replayed, sniff};
+pub use unary::Call;

@@ -17,7 +17,7 @@ use kv::Revision;
 use prost::Message;
 use store::Touched;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::api::Api;
 use crate::h2::exchange::pairs;
@@ -26,6 +26,7 @@ use crate::kv_calls::Answer;
 use crate::limits::{
     ANSWER_TIMEOUT, OUTPUT_BYTES_MAX, PARTIAL_BYTES_MAX, REQUEST_OVERHEAD_BYTES, RESPONSE_BYTES_MAX,
 };
+use crate::metrics::Method;
 
 const HEAD: [(&[u8], &[u8]); 2] = [(b":status", b"200"), (b"content-type", b"application/grpc")];
 const GOOD: [(&[u8], &[u8]); 1] = [(b"grpc-status", b"0")];
@@ -64,10 +65,20 @@ struct Deadline {
     is_clients: bool,
 }
 
+/// A call that runs.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    stream: StreamId,
+    call: Call,
+    deadline: Deadline,
+    method: &'a Method,
+}
+
 /// An answer that waits until what it rests on is visible.
 #[derive(Debug)]
 struct Waiting {
     stream: StreamId,
+    call: Call,
     rests_on: Touched,
     revision: Revision,
     deadline: Deadline,
@@ -122,8 +133,10 @@ impl Short {
         match came {
             Came::Part => {}
             Came::Bad(status) => {
+                let method = api.node.metrics.calls.of(call);
+                method.begin_whole();
                 http2.consumed(stream, owed);
-                refuse(http2, stream, status);
+                refuse(http2, method, stream, status);
             }
             Came::Whole(message) => {
                 let timeout = timeout.filter(|timeout| *timeout < ANSWER_TIMEOUT);
@@ -165,7 +178,11 @@ impl Short {
     }
 
     /// The connection is over.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self, api: &Api) {
+        for waiting in &self.waiting {
+            let method = api.node.metrics.calls.of(waiting.call);
+            method.end(Code::Cancelled);
+        }
         *self = Short::default();
     }
 
@@ -203,6 +220,7 @@ impl Short {
             }
             if let Some(first) = self.waiting.pop_front() {
                 self.held_bytes = self.held_bytes.saturating_sub(first.reply.len());
+                api.node.metrics.calls.of(first.call).end_well();
                 self.send(http2, first.stream, first.reply);
             }
         }
@@ -229,7 +247,8 @@ impl Short {
             } else {
                 api.node.too_slow()
             };
-            refuse(http2, waiting.stream, status);
+            let method = api.node.metrics.calls.of(waiting.call);
+            refuse(http2, method, waiting.stream, status);
             false
         });
         self.held_bytes = held_bytes;
@@ -263,7 +282,14 @@ impl Short {
             message,
             owed,
         } = ready;
-        let at = (stream, deadline);
+        let method = api.node.metrics.calls.of(call);
+        method.begin_whole();
+        let at = At {
+            stream,
+            call,
+            deadline,
+            method,
+        };
         match call {
             Call::Txn => {
                 let answer = decode(message).and_then(|request| api.call_txn(request));
@@ -291,12 +317,18 @@ impl Short {
     fn answer(
         &mut self,
         http2: &mut Connection,
-        (stream, deadline): (StreamId, Deadline),
+        at: At<'_>,
         answer: Result<Answer<impl Message>, Status>,
     ) {
+        let At {
+            stream,
+            call,
+            deadline,
+            method,
+        } = at;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(status) => return refuse(http2, stream, status),
+            Err(status) => return refuse(http2, method, stream, status),
         };
         let len = answer.message.encoded_len();
         let Some(prefix) = u32::try_from(len)
@@ -304,7 +336,7 @@ impl Short {
             .filter(|_| len <= RESPONSE_BYTES_MAX)
         else {
             let text = "grpc: trying to send message larger than max";
-            return refuse(http2, stream, Status::resource_exhausted(text));
+            return refuse(http2, method, stream, Status::resource_exhausted(text));
         };
         let whole = len + 5;
         let write = |out: &mut Vec<u8>| {
@@ -321,12 +353,14 @@ impl Short {
             self.arm(deadline.at);
             return self.waiting.push_back(Waiting {
                 stream,
+                call,
                 rests_on: answer.rests_on,
                 revision: answer.revision,
                 deadline,
                 reply,
             });
         }
+        method.end_well();
         if !http2.send_headers(stream, HEAD, false) {
             return;
         }
@@ -371,7 +405,8 @@ fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
 }
 
 /// Ends a call with a status and nothing else.
-fn refuse(http2: &mut Connection, stream: StreamId, status: Status) {
+fn refuse(http2: &mut Connection, method: &Method, stream: StreamId, status: Status) {
+    method.end(status.code());
     let headers = status.into_http::<()>().into_parts().0.headers;
     let head = [(&b":status"[..], &b"200"[..])];
     http2.send_headers(stream, head.into_iter().chain(pairs(&headers)), true);

@@ -19,7 +19,8 @@ use crate::alarms::Alarms;
 use crate::api::Api;
 use crate::h2::short::Short;
 use crate::h2::unary::Asking;
-use crate::node::{Counters, Node, identity};
+use crate::metrics::Metrics;
+use crate::node::{Node, identity};
 use crate::options::Options;
 
 #[derive(Default)]
@@ -55,7 +56,7 @@ impl Pair {
             options: Options::default(),
             identity: identity("test"),
             client_urls: Vec::new(),
-            counters: Counters::default(),
+            metrics: Metrics::default(),
             alarms,
             whole_readers: Arc::new(Semaphore::new(1)),
         };
