@@ -1,13 +1,14 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
 //!
-//! All but `store-txn` run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is
-//! the cost of our code and not of a disk or a network. Processor time is the measure that holds on a shared machine;
-//! wall time stands beside it.
+//! Most run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is the cost of our
+//! code and not of a disk or a network. Those in [`etcd`] run `megaplane store` as a process, over the network, and compare
+//! with an etcd that they are told of. Processor time is the measure that holds on a shared machine; wall time stands
+//! beside it.
 //!
-//! Knows no clients of others. Only `store-txn` compares, with an etcd that it is told of.
+//! Knows no clients of others.
 
 mod audit;
-mod grpc_load;
+mod etcd;
 mod lease_renewal;
 mod list_nodes;
 mod measure;
@@ -17,8 +18,8 @@ mod register;
 mod report;
 mod schedule_core;
 mod schedule_plane;
+mod store_memory;
 mod store_put;
-mod store_txn;
 mod workload;
 
 use std::io::Write as _;
@@ -38,6 +39,8 @@ pub struct Options {
     pub pods: usize,
     /// Operations; also the keys of `store-put`.
     pub operations: usize,
+    /// Which variant, for benchmarks that have several.
+    pub case: Option<String>,
     /// Connections of `store-txn`.
     pub connections: usize,
     /// Transactions that each of them has under way.
@@ -58,7 +61,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 6] = [
+const BENCHMARKS: [Benchmark; 11] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -68,8 +71,38 @@ const BENCHMARKS: [Benchmark; 6] = [
     Benchmark {
         name: "store-txn",
         about: "`megaplane store` as a process: transactions of Kubernetes' shape over the network, etcd beside it",
-        flags: "--operations --connections --streams",
-        run: store_txn::run,
+        flags: "--operations --connections --streams --case kubernetes|put|lease-flood",
+        run: etcd::txn::run,
+    },
+    Benchmark {
+        name: "store-memory",
+        about: "the store alone: memory of a key and of a kept revision, beside key and value",
+        flags: "--operations",
+        run: store_memory::run,
+    },
+    Benchmark {
+        name: "store-list",
+        about: "pages of 500 and of 10,000 out of --operations keys, with exact counts, over the network, etcd beside it",
+        flags: "--operations",
+        run: etcd::pages::run,
+    },
+    Benchmark {
+        name: "store-watch",
+        about: "--nodes idle watches of single keys, and 1,000 of the whole kind, over the network, etcd beside it",
+        flags: "--nodes --operations --connections --streams",
+        run: etcd::watches::run,
+    },
+    Benchmark {
+        name: "store-pause",
+        about: "how long writers wait while --operations revisions are compacted and --nodes leases expire; etcd beside it",
+        flags: "--operations --nodes",
+        run: etcd::pause::run,
+    },
+    Benchmark {
+        name: "store-recovery",
+        about: "--nodes nodes, Leases and pods on disk: serving again after kill -9, etcd beside it",
+        flags: "--nodes",
+        run: etcd::recovery::run,
     },
     Benchmark {
         name: "lease-renewal",

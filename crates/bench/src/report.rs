@@ -19,32 +19,33 @@ impl Report {
     }
 
     /// A whole number.
-    pub fn count(mut self, name: &'static str, count: usize) -> Report {
+    pub fn count(mut self, name: impl Into<String>, count: usize) -> Report {
         self.figures.push((name.into(), count.into()));
         self
     }
 
     /// A measured number, to about four digits: more would pretend.
-    pub fn number(mut self, name: &'static str, number: f64) -> Report {
+    pub fn number(mut self, name: impl Into<String>, number: f64) -> Report {
         self.figures.push((name.into(), rounded(number)));
         self
     }
 
     /// A word.
-    pub fn text(mut self, name: &'static str, text: &str) -> Report {
+    pub fn text(mut self, name: impl Into<String>, text: &str) -> Report {
         self.figures.push((name.into(), text.into()));
         self
     }
 
     /// The median of some runs.
-    pub fn median(self, name: &'static str, samples: &Samples) -> Report {
+    pub fn median(self, name: impl Into<String>, samples: &Samples) -> Report {
         self.number(name, samples.median())
     }
 
     /// The median of some runs, and how far they lay apart: the figure that the benchmark is about.
-    pub fn main(self, name: &'static str, samples: &Samples) -> Report {
+    pub fn main(self, name: impl Into<String>, samples: &Samples) -> Report {
+        let name = name.into();
         let (low, high) = samples.range();
-        let mut report = self.number(name, samples.median());
+        let mut report = self.number(name.clone(), samples.median());
         let range = json!([rounded(low), rounded(high)]);
         report.figures.push((format!("{name}_range"), range));
         report

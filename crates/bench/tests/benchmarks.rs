@@ -9,6 +9,7 @@ fn options(name: &str) -> Options {
         nodes: 40,
         pods: 60,
         operations: 300,
+        case: None,
         connections: 2,
         streams: 4,
         runs: 2,
@@ -32,8 +33,8 @@ fn measured(options: &Options, keys: &[&str]) -> Value {
 #[test]
 fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
-    let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, lease-renewal, schedule, \
-                    register, list-nodes, and list";
+    let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, store-memory, store-list, \
+                    store-watch, store-pause, store-recovery, lease-renewal, schedule, register, list-nodes, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {
@@ -55,6 +56,15 @@ fn store_put() {
     let report = measured(&options("store-put"), &keys);
     // Two rounds of two runs, 300 puts, five watchers.
     assert_eq!(report["events_delivered"], 2 * 2 * 300 * 5);
+}
+
+#[test]
+fn store_memory() {
+    let keys = [
+        "overhead_bytes_per_key_and_its_creation",
+        "overhead_bytes_per_kept_revision",
+    ];
+    measured(&options("store-memory"), &keys);
 }
 
 #[test]

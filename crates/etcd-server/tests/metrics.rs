@@ -53,7 +53,9 @@ impl Scrape {
                 scrape.types.insert(name.to_owned(), kind.to_owned());
             } else if !line.starts_with('#') {
                 let (series, value) = line.rsplit_once(' ').unwrap();
-                let before = scrape.series.insert(series.to_owned(), value.parse().unwrap());
+                let before = scrape
+                    .series
+                    .insert(series.to_owned(), value.parse().unwrap());
                 assert!(before.is_none(), "twice: {series}");
             }
         }
@@ -103,7 +105,11 @@ async fn call(url: &str) {
     while kept.message().await.unwrap().is_some() {}
     let revoke = pb::LeaseRevokeRequest { id: 9 };
     client.lease.lease_revoke(revoke).await.unwrap();
-    client.maintenance.status(pb::StatusRequest {}).await.unwrap();
+    client
+        .maintenance
+        .status(pb::StatusRequest {})
+        .await
+        .unwrap();
 }
 
 fn tokio_stream<T: Send + 'static>(

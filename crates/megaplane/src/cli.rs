@@ -56,8 +56,8 @@ Examples:
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
 
-All but store-txn run in this process and in memory; store-txn starts stores and writes to the temporary folder.
-Figures are medians of the runs.")]
+Most run in this process and in memory; store-txn, -list, -watch, -pause and -recovery start stores and write to the
+temporary folder. With MEGAPLANE_ETCD=/path/to/etcd they measure that one, too. Figures are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
     Version {
@@ -113,7 +113,10 @@ pub struct BenchOptions {
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
     pub operations: u32,
-    /// Connections to the store (store-txn)
+    /// Which variant, for benchmarks that have several
+    #[arg(long, value_name = "NAME")]
+    pub case: Option<String>,
+    /// Connections to the store (store-txn, store-watch)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
     pub connections: u32,
     /// Transactions each connection has under way (store-txn)
@@ -137,6 +140,7 @@ impl From<BenchOptions> for bench::Options {
             nodes: options.nodes as usize,
             pods: options.pods as usize,
             operations: options.operations as usize,
+            case: options.case,
             connections: options.connections as usize,
             streams: options.streams as usize,
             runs: options.runs as usize,
