@@ -115,7 +115,7 @@ const COMPACT: &str = "/etcdserverpb.KV/Compact";
 
 #[test]
 fn plain_requests_and_calls_share_a_connection() {
-    let ours = Ours::in_memory();
+    let ours = Ours::with_own_listener();
     let mut peer = Peer::connect(ours.address);
     let version = peer.open("GET", "/version", true);
     let (status, body, _) = peer.answer(version);
@@ -137,7 +137,7 @@ fn plain_requests_and_calls_share_a_connection() {
 
 #[test]
 fn a_request_may_come_in_any_pieces() {
-    let ours = Ours::in_memory();
+    let ours = Ours::with_own_listener();
     let mut peer = Peer::connect(ours.address);
     for path in [COMPACT, "/etcdserverpb.KV/Range"] {
         let stream = peer.open("POST", path, false);
@@ -162,7 +162,7 @@ fn a_request_may_come_in_any_pieces() {
 
 #[tokio::test]
 async fn a_peer_that_reads_nothing_is_read_no_more_and_others_do_not_notice() {
-    let ours = Ours::in_memory();
+    let ours = Ours::with_own_listener();
     let mut peer = Peer::connect(ours.address);
     peer.socket
         .set_write_timeout(Some(Duration::from_millis(500)))
@@ -194,7 +194,7 @@ async fn a_peer_that_reads_nothing_is_read_no_more_and_others_do_not_notice() {
 
 #[test]
 fn at_the_end_a_client_is_told_and_what_is_open_may_end() {
-    let ours = Ours::in_memory();
+    let ours = Ours::with_own_listener();
     let mut peer = Peer::connect(ours.address);
     let compact = peer.open("POST", COMPACT, false);
     let mut message = framed(&[0x08, 9]);
@@ -219,7 +219,7 @@ fn at_the_end_a_client_is_told_and_what_is_open_may_end() {
 
 #[test]
 fn whoever_breaks_the_rules_is_told_so() {
-    let ours = Ours::in_memory();
+    let ours = Ours::with_own_listener();
     let mut socket = TcpStream::connect(ours.address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     // DATA on stream 0.

@@ -70,6 +70,19 @@ impl Ours {
         if std::env::var_os("MEGAPLANE_TEST_LISTENER").is_some_and(|name| name == "hyper") {
             options.listener = Listener::Hyper;
         }
+        Ours::open(options)
+    }
+
+    /// In memory, and with our own listener, whatever the others are tried on.
+    pub fn with_own_listener() -> Ours {
+        Ours::open(Options {
+            doors: vec![Door::plain(SocketAddr::from(([127, 0, 0, 1], 0)))],
+            listener: Listener::Own,
+            ..Options::default()
+        })
+    }
+
+    fn open(options: Options) -> Ours {
         let server = Server::open(options).unwrap();
         let address = server.address();
         let (stop, stopped) = tokio::sync::watch::channel(false);
