@@ -40,6 +40,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A broken tag, an unknown wire type, or a field that goes beyond the end.
+    #[inline]
     pub fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
         if self.at >= self.bytes.len() {
             return Ok(None);
@@ -64,7 +65,19 @@ impl<'a> Reader<'a> {
         Ok(Some((number, wire)))
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Tags and lengths are nearly always one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let Some(byte) = self.bytes.get(self.at) else {
@@ -79,6 +92,7 @@ impl<'a> Reader<'a> {
         Err(DecodeError::protobuf("integer overflow"))
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let end = self
             .at
