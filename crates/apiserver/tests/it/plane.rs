@@ -65,7 +65,9 @@ pub struct Shared {
 pub fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let plane = block_on(Plane::new().ready());
+        // On a thread of its own: the first who asks may be in a runtime already.
+        let made = std::thread::spawn(|| block_on(Plane::new().ready()));
+        let plane = made.join().unwrap();
         let pki = new_pki(&plane);
         Shared {
             address: serve(&plane, &pki, Codec::Own),
@@ -76,7 +78,7 @@ pub fn shared() -> &'static Shared {
     })
 }
 
-fn new_pki(plane: &Plane) -> Pki {
+pub fn new_pki(plane: &Plane) -> Pki {
     Pki::open(&PkiOptions {
         directory: None,
         bind_address: [127, 0, 0, 1].into(),
