@@ -27,6 +27,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
         Floor::Shell,
         "shells",
         &[
+            "http2-shell",
             "client",
             "apiserver",
             "etcd-server",

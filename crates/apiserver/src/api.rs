@@ -14,14 +14,11 @@ use store::Store;
 use crate::bootstrap::{self, BootstrapError};
 use crate::probes::{self, version_info};
 use crate::select::Selection;
-use crate::state::{Served, State};
+use crate::state::{SYSTEM_USER, Served, State};
 use crate::write::{Address, Mode};
 use crate::{
-    body, components, encode, metrics, patch, read, reviews, subresource, watching, write,
+    body, components, encode, metrics, patch, read, renew, reviews, subresource, watching, write,
 };
-
-/// Who our own components are: in process there is no certificate to read it from.
-const SYSTEM_USER: &str = "system:megaplane";
 
 /// An API server over a store. Cheap to clone.
 #[derive(Clone)]
@@ -77,21 +74,28 @@ impl Api {
 
 impl Service for Api {
     fn call(&self, request: Request) -> ReplyFuture {
-        let state = self.state.clone();
-        Box::pin(async move {
-            let begun = Instant::now();
-            let mut asked = Asked::default();
-            let reply = match answer(&state, &request, &mut asked).await {
-                Ok(reply) => reply,
-                Err(error) => error_reply(&request, &error),
-            };
-            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            state
-                .metrics
-                .count(asked.resource, asked.verb, reply.status, micros);
-            reply
-        })
+        if let Some(reply) = renew::answer(&self.state, &request) {
+            return reply;
+        }
+        generally(self.state.clone(), request)
     }
+}
+
+/// Answers any request.
+pub fn generally(state: Arc<State>, request: Request) -> ReplyFuture {
+    Box::pin(async move {
+        let begun = Instant::now();
+        let mut asked = Asked::default();
+        let reply = match answer(&state, &request, &mut asked).await {
+            Ok(reply) => reply,
+            Err(error) => error_reply(&request, &error),
+        };
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        state
+            .metrics
+            .count(asked.resource, asked.verb, reply.status, micros);
+        reply
+    })
 }
 
 /// An error as `Status` in the media type that the client asked for; in JSON, if it asked for none that can be had.
@@ -335,10 +339,9 @@ impl Call<'_> {
 
     /// Decodes the body as the resource's own kind.
     pub fn sent(&self, query: &Query) -> Result<body::Sent, ApiError> {
-        let api_version = self.served.api_version();
         let resource = self.served.resource;
         let expected = body::Expected {
-            api_version: &api_version,
+            api_version: self.served.api_version(),
             kind: resource.kind,
             type_id: resource.type_id,
         };

@@ -136,7 +136,7 @@ impl Call<'_> {
             .ok_or_else(|| ApiError::internal("the schema has no DeleteOptions"))?;
         // Clients send DeleteOptions as v1 or in the group of the resource.
         let mut sent = None;
-        for api_version in ["v1", "meta.k8s.io/v1", own.as_str()] {
+        for api_version in ["v1", "meta.k8s.io/v1", own] {
             let expected = body::Expected {
                 api_version,
                 kind: "DeleteOptions",

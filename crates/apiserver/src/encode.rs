@@ -31,7 +31,12 @@ pub fn object_reply(
     output: &Output,
     include: rest::table::IncludeObject,
 ) -> Result<Reply, ApiError> {
-    let mut body = Vec::with_capacity(item.message.len() * 2 + 256);
+    // Protobuf grows by the envelope and the version, other forms by their field names.
+    let room = match output.media {
+        MediaType::Protobuf => item.message.len() + 96,
+        _ => item.message.len() * 2 + 256,
+    };
+    let mut body = Vec::with_capacity(room);
     object(served, item, output, include, &mut body)?;
     Ok(Reply::full(status, output.content_type(), body))
 }
@@ -84,9 +89,8 @@ pub fn json(
     type_meta: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
-    let api_version = served.api_version();
     let options = JsonOptions {
-        type_meta: type_meta.then_some((api_version.as_str(), served.resource.kind)),
+        type_meta: type_meta.then_some((served.api_version(), served.resource.kind)),
         resource_version,
     };
     schema::protobuf_to_json(served.resource.type_id, message, options, out).map_err(|error| {
@@ -103,12 +107,21 @@ fn protobuf(
     resource_version: Option<&str>,
     out: &mut Vec<u8>,
 ) -> Result<(), ApiError> {
-    let mut spliced = Vec::with_capacity(message.len() + 24);
+    let (api_version, kind) = (served.api_version(), served.resource.kind);
     match resource_version {
-        Some(version) => schema::splice_resource_version(message, version, &mut spliced),
-        None => spliced.extend_from_slice(message),
+        Some(version) => {
+            let spliced = schema::Spliced::new(message, version);
+            out.reserve(schema::envelope::wrapped_len(
+                api_version,
+                kind,
+                spliced.len(),
+            ));
+            schema::envelope::wrap_open(api_version, kind, spliced.len(), out);
+            spliced.write(out);
+            schema::envelope::wrap_close(out);
+        }
+        None => schema::envelope::wrap(api_version, kind, message, out),
     }
-    schema::envelope::wrap(&served.api_version(), served.resource.kind, &spliced, out);
     Ok(())
 }
 

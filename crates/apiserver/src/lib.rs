@@ -26,6 +26,7 @@ mod patch;
 pub mod pki;
 mod probes;
 mod read;
+mod renew;
 mod reviews;
 mod select;
 mod state;

@@ -1,22 +1,26 @@
-//! The listener: TLS, HTTP/1.1 and HTTP/2, one current-thread runtime per core.
+//! The listener: TLS, then HTTP/2 by our own codec and HTTP/1.1 by hyper, which can take both; one current-thread
+//! runtime per core.
 //!
 //! Every runtime accepts on its own socket (`SO_REUSEPORT`), so that a connection stays on one core and nothing is
 //! stolen. Knows no resources: a request is handed to [`rest::http::Service`], and what comes back is written out.
+//!
+//! ```text
+//!   socket ─► TLS ─┬─ h2, or a preface ─► by_own ───┐
+//!                  └─ anything else ────► by_hyper ─┴─► head ─► Service::call ─► reply
+//! ```
 
-use std::convert::Infallible;
+mod by_hyper;
+mod by_own;
+mod exchange;
+mod head;
+
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Frame, Incoming};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use meta::ApiError;
-use rest::http::{Body, Method, Reply, Request, Service, User};
+use http2_shell::{Protocol, Replayed, sniff};
+use rest::http::{Service, User};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Socket, Type};
@@ -24,7 +28,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::pki::Pki;
-use crate::state::random;
 
 /// Connections one runtime serves at a time. Past it, new ones wait in the kernel's queue: 8,000 on each of two
 /// cores stay below the 20,000 descriptors of a process.
@@ -42,9 +45,15 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long open requests may go on after shutdown began.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The header that names a request in audit logs, and its longest value that is taken over from a client.
-const AUDIT_ID: &str = "audit-id";
-const AUDIT_ID_BYTES_MAX: usize = 64;
+/// Who speaks HTTP/2 with clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// Our own codec, a state a request.
+    #[default]
+    Own,
+    /// The library hyper, a task a request.
+    Hyper,
+}
 
 /// Why listening failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +129,7 @@ pub fn bind(
 pub async fn serve(
     listener: std::net::TcpListener,
     tls: Arc<rustls::ServerConfig>,
+    codec: Codec,
     service: Arc<dyn Service>,
     shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
@@ -151,7 +161,7 @@ pub async fn serve(
         let (acceptor, service, shutdown) = (acceptor.clone(), service.clone(), shutdown.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            connection(stream, acceptor, service, shutdown).await;
+            connection(stream, acceptor, codec, service, shutdown).await;
         });
     }
     drop(listener);
@@ -169,46 +179,43 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
 async fn connection(
     stream: tokio::net::TcpStream,
     acceptor: tokio_rustls::TlsAcceptor,
+    codec: Codec,
     service: Arc<dyn Service>,
     shutdown: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let mut stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => return tracing::debug!("TLS handshake took longer than 10 s"),
     };
     // The certificate is read once a connection, not once a request.
-    let user = stream
-        .get_ref()
-        .1
+    let (_, tls) = stream.get_ref();
+    let user = tls
         .peer_certificates()
         .and_then(|chain| user_of(chain.first()?))
         .map(Arc::new);
-    let handler =
-        hyper::service::service_fn(move |request| answer(request, service.clone(), user.clone()));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_INTERVAL);
-    let connection = builder.serve_connection(TokioIo::new(stream), handler);
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopped(shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    // The other protocol's future is large: boxed, so that connections of ours do not carry its room.
+    if codec == Codec::Hyper {
+        return Box::pin(by_hyper::serve(stream, service, user, shutdown)).await;
+    }
+    if tls.alpn_protocol() == Some(b"h2") {
+        return by_own::serve(stream, Bytes::new(), service, user, shutdown).await;
+    }
+    let seen = tokio::select! {
+        seen = tokio::time::timeout(HEADER_TIMEOUT, sniff(&mut stream)) => seen,
+        () = stopped(shutdown.clone()) => return,
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "connection ended");
+    match seen {
+        Ok(Ok((Protocol::Http2, first))) => {
+            by_own::serve(stream, first, service, user, shutdown).await;
+        }
+        Ok(Ok((Protocol::Http1, first))) => {
+            let stream = Replayed::new(first, stream);
+            Box::pin(by_hyper::serve(stream, service, user, shutdown)).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_) => tracing::debug!("a connection said nothing"),
     }
 }
 
@@ -224,183 +231,4 @@ fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
         .collect();
     groups.push("system:authenticated".into());
     Some(User { name, groups })
-}
-
-async fn answer(
-    request: hyper::Request<Incoming>,
-    service: Arc<dyn Service>,
-    user: Option<Arc<User>>,
-) -> Result<hyper::Response<ReplyBody>, Infallible> {
-    let head_only = request.method() == http::Method::HEAD;
-    let audit_id = audit_id(request.headers());
-    let reply = match read(request, user).await {
-        Ok(request) => service.call(request).await,
-        Err(reply) => *reply,
-    };
-    Ok(write(reply, head_only, audit_id))
-}
-
-/// The id under which a request is audited: the sender's own if it has one, else a new one.
-fn audit_id(headers: &http::HeaderMap) -> http::HeaderValue {
-    if let Some(sent) = headers.get(AUDIT_ID)
-        && !sent.is_empty()
-        && sent.len() <= AUDIT_ID_BYTES_MAX
-    {
-        return sent.clone();
-    }
-    let (high, low) = (random(), random());
-    let id = format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        high >> 32,
-        high >> 16 & 0xffff,
-        high & 0xfff,
-        low >> 48 & 0x3fff | 0x8000,
-        low & 0xffff_ffff_ffff
-    );
-    http::HeaderValue::try_from(id).unwrap_or_else(|_| http::HeaderValue::from_static("0"))
-}
-
-async fn read(
-    request: hyper::Request<Incoming>,
-    user: Option<Arc<User>>,
-) -> Result<Request, Box<Reply>> {
-    let (parts, body) = request.into_parts();
-    let Some(method) = Method::parse(parts.method.as_str()) else {
-        let error = crate::api::method_not_allowed();
-        return Err(Box::new(Reply::error(&error)));
-    };
-    let too_large = || {
-        let limit = rest::http::REQUEST_BODY_BYTES_MAX;
-        Box::new(Reply::error(&ApiError::request_too_large(format!(
-            "limit is {limit}"
-        ))))
-    };
-    // A body that says it is too long is not read at all.
-    if hyper::body::Body::size_hint(&body).lower() > rest::http::REQUEST_BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    let body = match &user {
-        // Strangers get their 401, a version or a health answer, and no memory.
-        None => Bytes::new(),
-        Some(_) => match Limited::new(body, rest::http::REQUEST_BODY_BYTES_MAX)
-            .collect()
-            .await
-        {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
-            Err(error) => {
-                let error = ApiError::bad_request(format!("cannot read the body: {error}"));
-                return Err(Box::new(Reply::error(&error)));
-            }
-        },
-    };
-    if parts
-        .headers
-        .keys()
-        .any(|name| name.as_str().starts_with("impersonate-"))
-    {
-        // To take the request for the sender's own would be worse than to refuse it.
-        let error = ApiError::new(
-            403,
-            meta::Reason::Forbidden,
-            "impersonation is not served by this release",
-        );
-        return Err(Box::new(Reply::error(&error)));
-    }
-    let header = |name: &str| {
-        parts
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned)
-            .unwrap_or_default()
-    };
-    // Accept may come as several header lines, which mean one list.
-    let accept: Vec<&str> = parts
-        .headers
-        .get_all("accept")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    Ok(Request {
-        method,
-        path: parts.uri.path().to_owned(),
-        query: parts.uri.query().unwrap_or_default().to_owned(),
-        accept: accept.join(","),
-        content_type: header("content-type"),
-        user_agent: header("user-agent"),
-        if_none_match: Some(header("if-none-match")).filter(|value| !value.is_empty()),
-        body,
-        user,
-    })
-}
-
-fn write(reply: Reply, head_only: bool, audit_id: http::HeaderValue) -> hyper::Response<ReplyBody> {
-    let mut builder = hyper::Response::builder()
-        .status(reply.status)
-        .header("cache-control", "no-cache, private")
-        .header(AUDIT_ID, audit_id);
-    if !reply.content_type.is_empty() {
-        builder = builder.header("content-type", reply.content_type);
-    }
-    for (name, value) in reply.headers {
-        builder = builder.header(name, value);
-    }
-    let body = if head_only {
-        ReplyBody::Full(None)
-    } else {
-        reply.body.into()
-    };
-    builder.body(body).unwrap_or_else(|error| {
-        // Only a header value with control characters gets here.
-        tracing::error!(%error, "a reply could not be built");
-        let mut response = hyper::Response::new(ReplyBody::Full(None));
-        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-        response
-    })
-}
-
-/// A reply's body as hyper wants it.
-enum ReplyBody {
-    Full(Option<Bytes>),
-    Stream(Box<dyn rest::http::FrameSource>),
-}
-
-impl From<Body> for ReplyBody {
-    fn from(body: Body) -> ReplyBody {
-        match body {
-            Body::Full(bytes) => ReplyBody::Full((!bytes.is_empty()).then_some(bytes)),
-            Body::Stream(source) => ReplyBody::Stream(source),
-        }
-    }
-}
-
-impl hyper::body::Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            ReplyBody::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            ReplyBody::Stream(source) => source
-                .poll_frame(cx)
-                .map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, ReplyBody::Full(None))
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        match self {
-            ReplyBody::Full(bytes) => hyper::body::SizeHint::with_exact(
-                bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            ),
-            ReplyBody::Stream(_) => hyper::body::SizeHint::default(),
-        }
-    }
 }

@@ -26,9 +26,8 @@ pub fn patched(
     validation: schema::FieldValidation,
     old: &Value,
 ) -> Result<Sent, ApiError> {
-    let api_version = served.api_version();
     let expected = Expected {
-        api_version: &api_version,
+        api_version: served.api_version(),
         kind: served.resource.kind,
         type_id: served.resource.type_id,
     };

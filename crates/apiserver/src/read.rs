@@ -283,7 +283,7 @@ struct ListStream {
 
 impl ListStream {
     fn new(served: Arc<Served>, page: Page, media: MediaType) -> ListStream {
-        let api_version = served.api_version();
+        let api_version = served.api_version().to_owned();
         ListStream {
             served,
             page,

@@ -27,6 +27,9 @@ const COLLECTION_BYTES_MAX: u64 = 8 << 30;
 const HISTORY_BYTES_MAX: u64 = 256 << 20;
 const HISTORY_SECONDS_MIN: u32 = 75;
 
+/// Who our own components are: in process there is no certificate to read it from.
+pub const SYSTEM_USER: &str = "system:megaplane";
+
 /// Kinds whose loss in a crash costs nothing that is not made again within seconds (DESIGN §2).
 const MEMORY_KINDS: [(&str, &str); 2] = [("coordination.k8s.io", "leases"), ("", "events")];
 
@@ -36,6 +39,8 @@ pub struct Served {
     pub resource: &'static Resource,
     /// The version in which its objects are stored.
     pub storage: &'static Resource,
+    /// `group/version` of `resource`.
+    api_version: String,
     /// Place of `resource` in [`schema::resources`], for counters.
     pub index: usize,
     /// Its objects; shared with the other versions of the same resource.
@@ -56,8 +61,8 @@ impl Served {
     }
 
     /// `group/version` of the served version.
-    pub fn api_version(&self) -> String {
-        meta::api_version(self.resource.group, self.resource.version)
+    pub fn api_version(&self) -> &str {
+        &self.api_version
     }
 
     /// Whether stored bytes are served as they are, because this version is the stored one or has its shape.
@@ -141,6 +146,8 @@ pub struct State {
     pub store: Arc<Store>,
     /// Served resources by group, version and name.
     served: HashMap<(&'static str, &'static str, &'static str), Arc<Served>>,
+    /// Leases, found without looking them up.
+    leases: Option<Arc<Served>>,
     /// Service addresses and ports.
     pub allocator: Allocator,
     /// Leases that end Events.
@@ -180,6 +187,7 @@ impl State {
             let entry = Served {
                 resource,
                 storage,
+                api_version: meta::api_version(resource.group, resource.version),
                 index,
                 collection,
                 frames: FrameCache::default(),
@@ -190,8 +198,13 @@ impl State {
                 Arc::new(entry),
             );
         }
+        let leases = served
+            .get(&("coordination.k8s.io", "v1", "leases"))
+            .filter(|leases| leases.is_direct())
+            .cloned();
         State {
             store,
+            leases,
             served,
             allocator: Allocator::default(),
             event_leases: EventLeases::default(),
@@ -214,6 +227,11 @@ impl State {
     /// A resource of the core group, which is always served.
     pub fn core(&self, resource: &str) -> Option<&Arc<Served>> {
         self.served("", "v1", resource)
+    }
+
+    /// Leases, where they are stored in the version in which they are served.
+    pub fn leases(&self) -> Option<&Arc<Served>> {
+        self.leases.as_ref()
     }
 
     /// Every served resource, in no order.

@@ -89,7 +89,7 @@ pub async fn watch_reply(
         state: state.clone(),
         served: served.clone(),
         namespace_prefix: namespace_prefix(namespace),
-        api_version: served.api_version(),
+        api_version: served.api_version().to_owned(),
         selection,
         output: *output,
         include,

@@ -427,7 +427,8 @@ impl State {
         self.event_leases.current(&self.store).map_err(store_error)
     }
 
-    fn count_write(&self) {
+    /// Counts a write that took a revision.
+    pub fn count_write(&self) {
         self.metrics
             .writes
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);

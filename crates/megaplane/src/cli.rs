@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use apiserver::listen::Codec;
 use clap::{Args, Parser, Subcommand};
 
 /// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
@@ -85,6 +86,14 @@ pub struct UpOptions {
     /// Address to listen on; 0.0.0.0 for all
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub bind_address: IpAddr,
+    /// Who speaks HTTP/2: this program's own codec, or the library that also speaks HTTP/1.1
+    #[arg(
+        long,
+        value_name = "own|hyper",
+        default_value = "own",
+        value_parser = listener
+    )]
+    pub listener: Codec,
     /// Where to write the administrator's kubeconfig [default: kubeconfig in the data directory]
     #[arg(long, value_name = "PATH")]
     pub kubeconfig: Option<PathBuf>,
@@ -96,6 +105,14 @@ pub struct UpOptions {
         env = "MEGAPLANE_LOG"
     )]
     pub log: String,
+}
+
+fn listener(text: &str) -> Result<Codec, String> {
+    match text {
+        "own" => Ok(Codec::Own),
+        "hyper" => Ok(Codec::Hyper),
+        other => Err(format!("{other:?} is none of own, hyper")),
+    }
 }
 
 /// Flags of `megaplane bench`.

@@ -164,7 +164,7 @@ impl Plane {
         };
         plane.start_steps(&stop)?;
         plane.bootstrap()?;
-        plane.start_listeners(sockets, &pki, &stop)?;
+        plane.start_listeners(sockets, &pki, options.listener, &stop)?;
         write_kubeconfig(places, &pki, reachable(address))?;
         plane.start_rooms(&pki, &stop)?;
         Ok(plane)
@@ -195,13 +195,14 @@ impl Plane {
         &mut self,
         sockets: Vec<std::net::TcpListener>,
         pki: &Pki,
+        codec: listen::Codec,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), UpError> {
         let tls = listen::tls_config(pki)?;
         for (index, socket) in sockets.into_iter().enumerate() {
             let (tls, api, stop) = (tls.clone(), Arc::new(self.api.clone()), stop.clone());
             let room = threads::spawn(&format!("api-{index}"), move || async move {
-                if let Err(error) = listen::serve(socket, tls, api, stop).await {
+                if let Err(error) = listen::serve(socket, tls, codec, api, stop).await {
                     tracing::error!(%error, "a listener ended");
                 }
             })?;

@@ -4,6 +4,7 @@
 //! Knows no sockets, no runtime and no Kubernetes kinds: a body is bytes, or a source of frames that is
 //! polled by whoever writes them out.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -120,7 +121,7 @@ pub struct Reply {
     /// HTTP status code.
     pub status: u16,
     /// `Content-Type`; empty for a reply without a body.
-    pub content_type: String,
+    pub content_type: Cow<'static, str>,
     /// Further headers, lower-case names.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
@@ -130,7 +131,11 @@ pub struct Reply {
 impl Reply {
     /// A whole reply.
     #[must_use]
-    pub fn full(status: u16, content_type: impl Into<String>, body: impl Into<Bytes>) -> Reply {
+    pub fn full(
+        status: u16,
+        content_type: impl Into<Cow<'static, str>>,
+        body: impl Into<Bytes>,
+    ) -> Reply {
         Reply {
             status,
             content_type: content_type.into(),
@@ -141,7 +146,10 @@ impl Reply {
 
     /// A streamed reply with status 200.
     #[must_use]
-    pub fn stream(content_type: impl Into<String>, source: Box<dyn FrameSource>) -> Reply {
+    pub fn stream(
+        content_type: impl Into<Cow<'static, str>>,
+        source: Box<dyn FrameSource>,
+    ) -> Reply {
         Reply {
             status: 200,
             content_type: content_type.into(),

@@ -14,6 +14,8 @@ pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 /// Content type of the Kubernetes protobuf envelope.
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// What clients of client-go accept that prefer protobuf.
+const PROTOBUF_OR_JSON: &str = "application/vnd.kubernetes.protobuf,application/json";
 /// Content type of a protobuf watch stream.
 pub const PROTOBUF_WATCH: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
@@ -288,12 +290,12 @@ pub fn body(content_type: &str, served: Served) -> Result<MediaType, ApiError> {
     if content_type.is_empty() {
         return Ok(MediaType::Json);
     }
-    let essence = essence(content_type).to_ascii_lowercase();
+    let essence = essence(content_type);
     served
         .media_types()
         .iter()
         .copied()
-        .find(|media| media.as_str() == essence)
+        .find(|media| media.as_str().eq_ignore_ascii_case(essence))
         .ok_or_else(|| unsupported_media_type(&served.names()))
 }
 
@@ -375,6 +377,15 @@ fn choose(wish: &Wish<'_>, served: Served, offered: &[MediaType]) -> Option<Outp
     };
     if wish.accept.trim().is_empty() {
         return Some(default);
+    }
+    // What nearly everybody sends is understood without taking it apart.
+    let plain = match wish.accept {
+        JSON => Some(MediaType::Json),
+        PROTOBUF | PROTOBUF_OR_JSON => Some(MediaType::Protobuf),
+        _ => None,
+    };
+    if let Some(media) = plain.filter(|media| offered.contains(media)) {
+        return Some(Output { media, ..default });
     }
     clauses(wish.accept).iter().find_map(|clause| {
         offered

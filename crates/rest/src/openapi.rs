@@ -504,7 +504,7 @@ mod tests {
             .reply_v3("apis/apps/v1", query, "application/json", None)
             .unwrap();
         assert_eq!(
-            (reply.status, reply.content_type.as_str()),
+            (reply.status, &*reply.content_type),
             (200, "application/json")
         );
         assert!(

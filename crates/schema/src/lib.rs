@@ -23,7 +23,7 @@ mod special;
 mod table;
 mod transcode;
 mod typemeta;
-mod wire;
+pub mod wire;
 mod write;
 mod yaml;
 
@@ -33,7 +33,7 @@ pub use error::{ConvertError, DecodeError, EncodeError, PatchError};
 pub use fields::{FieldInfo, FieldType, field, fields, types};
 pub use json::indent as indent_json;
 pub use merge::{merge_patch, strategic_merge};
-pub use reader::{FieldReader, read_map, splice_resource_version};
+pub use reader::{FieldReader, Spliced, read_map, splice_resource_version};
 pub use resources::{Resource, StorageRef, Subresource, resource, resource_for_kind, resources};
 pub use serde_json::Value;
 pub use table::TypeId;

@@ -178,47 +178,92 @@ fn last_field(message: &[u8], wanted: u32) -> Option<Wire<'_>> {
 
 /// Copies a stored object with `metadata.resourceVersion` set. For kinds with ordinary object metadata.
 pub fn splice_resource_version(message: &[u8], resource_version: &str, out: &mut Vec<u8>) {
-    const METADATA: u32 = 1;
-    const RESOURCE_VERSION: u32 = 6;
-    let mut reader = Reader::new(message);
-    let (mut start, mut metadata, mut end): (usize, &[u8], usize) = (0, &[], 0);
-    loop {
-        let at = reader.position();
-        match reader.field() {
-            Ok(Some((METADATA, Wire::Bytes(bytes)))) => {
-                (start, metadata, end) = (at, bytes, reader.position());
-                break;
+    Spliced::new(message, resource_version).write(out);
+}
+
+/// A stored object with `metadata.resourceVersion` set, in pieces: its length is known before a byte is copied. For
+/// kinds with ordinary object metadata.
+pub struct Spliced<'a> {
+    message: &'a [u8],
+    resource_version: &'a str,
+    /// Where in the message the metadata's field begins and ends.
+    start: usize,
+    end: usize,
+    /// The metadata before and after the version.
+    before: &'a [u8],
+    after: &'a [u8],
+}
+
+impl<'a> Spliced<'a> {
+    /// Finds the place.
+    #[must_use]
+    pub fn new(message: &'a [u8], resource_version: &'a str) -> Spliced<'a> {
+        const METADATA: u32 = 1;
+        const RESOURCE_VERSION: u32 = 6;
+        let mut reader = Reader::new(message);
+        let (mut start, mut metadata, mut end): (usize, &[u8], usize) = (0, &[], 0);
+        loop {
+            let at = reader.position();
+            match reader.field() {
+                Ok(Some((METADATA, Wire::Bytes(bytes)))) => {
+                    (start, metadata, end) = (at, bytes, reader.position());
+                    break;
+                }
+                Ok(Some(_)) => {}
+                // No metadata, or broken: it goes in front, where the metadata of every kind is.
+                Ok(None) | Err(_) => break,
             }
-            Ok(Some(_)) => {}
-            // No metadata, or broken: it goes in front, where the metadata of every kind is.
-            Ok(None) | Err(_) => break,
+        }
+        let (mut before, mut after) = (metadata.len(), metadata.len());
+        let mut inner = Reader::new(metadata);
+        loop {
+            let at = inner.position();
+            match inner.field() {
+                Ok(Some((RESOURCE_VERSION, _))) => {
+                    (before, after) = (at, inner.position());
+                    break;
+                }
+                Ok(Some((number, _))) if number > RESOURCE_VERSION => {
+                    (before, after) = (at, at);
+                    break;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Spliced {
+            message,
+            resource_version,
+            start,
+            end,
+            before: &metadata[..before],
+            after: &metadata[after..],
         }
     }
-    let (mut before, mut after) = (metadata.len(), metadata.len());
-    let mut inner = Reader::new(metadata);
-    loop {
-        let at = inner.position();
-        match inner.field() {
-            Ok(Some((RESOURCE_VERSION, _))) => {
-                (before, after) = (at, inner.position());
-                break;
-            }
-            Ok(Some((number, _))) if number > RESOURCE_VERSION => {
-                (before, after) = (at, at);
-                break;
-            }
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break,
-        }
+
+    fn metadata_len(&self) -> usize {
+        let version = self.resource_version.len();
+        self.before.len() + 1 + varint_len(version as u64) + version + self.after.len()
     }
-    let version_len = 1 + varint_len(resource_version.len() as u64) + resource_version.len();
-    let length = before + version_len + (metadata.len() - after);
-    out.reserve(message.len() + version_len + 4);
-    out.extend_from_slice(&message[..start]);
-    put_tag(METADATA, 2, out);
-    put_varint(length as u64, out);
-    out.extend_from_slice(&metadata[..before]);
-    put_bytes(RESOURCE_VERSION, resource_version.as_bytes(), out);
-    out.extend_from_slice(&metadata[after..]);
-    out.extend_from_slice(&message[end..]);
+
+    /// How many bytes [`Self::write`] appends.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // it is never empty
+    pub fn len(&self) -> usize {
+        let metadata = self.metadata_len();
+        let others = self.message.len() - (self.end - self.start);
+        others + 1 + varint_len(metadata as u64) + metadata
+    }
+
+    /// Appends the object.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(self.len());
+        out.extend_from_slice(&self.message[..self.start]);
+        put_tag(1, 2, out);
+        put_varint(self.metadata_len() as u64, out);
+        out.extend_from_slice(self.before);
+        put_bytes(6, self.resource_version.as_bytes(), out);
+        out.extend_from_slice(self.after);
+        out.extend_from_slice(&self.message[self.end..]);
+    }
 }

@@ -1,35 +1,47 @@
 //! The protobuf wire format: tags, varints and length-delimited bytes. Knows no message types.
+//!
+//! Open to rooms that decide on stored bytes without a tree; they read and write fields of numbers they know.
 
 use crate::error::DecodeError;
 
 /// One field as it stands on the wire.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wire<'a> {
+pub enum Wire<'a> {
+    /// An integer or a flag.
     Varint(u64),
+    /// Eight bytes, little-endian: a double.
     Fixed64(u64),
+    /// Text, bytes or a message.
     Bytes(&'a [u8]),
     /// No Kubernetes field is one; known only to be stepped over.
     Fixed32,
 }
 
 /// Reads the fields of one message in order.
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    /// Begins with the first field.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
     /// How many bytes were read.
-    pub(crate) fn position(&self) -> usize {
+    #[must_use]
+    pub fn position(&self) -> usize {
         self.at
     }
 
     /// The next field, or `None` at the end of the message.
-    pub(crate) fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
+    ///
+    /// # Errors
+    /// A broken tag, an unknown wire type, or a field that goes beyond the end.
+    #[inline]
+    pub fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
         if self.at >= self.bytes.len() {
             return Ok(None);
         }
@@ -53,7 +65,19 @@ impl<'a> Reader<'a> {
         Ok(Some((number, wire)))
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, DecodeError> {
+        // Tags and lengths are nearly always one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let Some(byte) = self.bytes.get(self.at) else {
@@ -68,6 +92,7 @@ impl<'a> Reader<'a> {
         Err(DecodeError::protobuf("integer overflow"))
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let end = self
             .at
@@ -89,7 +114,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+/// Appends an integer, without a tag.
+pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
@@ -97,22 +123,27 @@ pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-pub(crate) fn varint_len(value: u64) -> usize {
+/// How many bytes an integer takes.
+#[must_use]
+pub fn varint_len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
-pub(crate) fn put_tag(number: u32, wire: u32, out: &mut Vec<u8>) {
+/// Appends the tag of a field: its number, and 0 for an integer or 2 for bytes.
+pub fn put_tag(number: u32, wire: u32, out: &mut Vec<u8>) {
     put_varint(u64::from(number << 3 | wire), out);
 }
 
-pub(crate) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+/// Appends a field of text, bytes or a message.
+pub fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     put_tag(number, 2, out);
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
-pub(crate) fn put_int(number: u32, value: u64, out: &mut Vec<u8>) {
+/// Appends an integer field.
+pub fn put_int(number: u32, value: u64, out: &mut Vec<u8>) {
     put_tag(number, 0, out);
     put_varint(value, out);
 }

@@ -201,6 +201,15 @@ impl Collection {
         Some(Record::of(&version))
     }
 
+    /// The same, lent: `look` sees revision and value of the latest version, outside the lock and without a copy.
+    pub fn inspect<T>(&self, key: &[u8], look: impl FnOnce(Revision, &[u8]) -> T) -> Option<T> {
+        let version = {
+            let state = self.lock();
+            state.find_live(key)?.1.latest.clone()
+        };
+        Some(look(Revision(version.modified), version.value_slice()))
+    }
+
     /// The revision the store is at, with every write of this collection up to it applied: fix it,
     /// wait until it is visible, then list at it.
     #[must_use]
@@ -228,6 +237,22 @@ impl Collection {
             revision: Revision(revision),
             prev: prev.exists().then(|| Record::of(&prev)),
         })
+    }
+
+    /// Replaces the value of a key that is at this revision; lease and tags, if it had any, are taken off. What
+    /// [`Self::write`] does, for callers who have no use for the version before.
+    pub fn replace(&self, key: &[u8], at: Revision, value: &[u8]) -> Result<Revision, WriteError> {
+        let mut wakes = Wakes::default();
+        let result = self.put(
+            key,
+            Precondition::ModRevision(at),
+            value,
+            0,
+            &[],
+            &mut wakes,
+        );
+        wakes.wake();
+        result.map(|(revision, _)| Revision(revision))
     }
 
     fn put(

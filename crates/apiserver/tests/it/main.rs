@@ -1,7 +1,7 @@
 //! The API server as its clients see it.
 //!
-//! Most bodies run twice: over the in-process transport and over HTTPS on a loopback port ([`both`]), because a
-//! component must not be able to tell them apart. What only one of them has is tested beside it.
+//! Most bodies run three times: over the in-process transport, and over HTTPS on loopback ports with either codec of
+//! HTTP/2 ([`both`]), because a component must not be able to tell them apart. What only one of them has is tested beside it.
 
 mod deletes;
 mod durability;
@@ -9,6 +9,7 @@ mod formats;
 mod fuzz;
 mod lists;
 mod namespaces;
+mod own_codec;
 mod plane;
 mod pods;
 mod services;
@@ -18,7 +19,7 @@ mod verbs;
 mod watches;
 mod wire;
 
-/// Makes two tests of one body.
+/// Makes three tests of one body.
 macro_rules! both {
     ($($name:ident),* $(,)?) => {
         mod in_process {
@@ -26,6 +27,9 @@ macro_rules! both {
         }
         mod over_https {
             $(#[test] fn $name() { crate::plane::over_https(super::$name); })*
+        }
+        mod over_hyper {
+            $(#[test] fn $name() { crate::plane::over_hyper(super::$name); })*
         }
     };
 }

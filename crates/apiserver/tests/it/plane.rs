@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use apiserver::listen::Codec;
 use apiserver::pki::{Pki, PkiOptions};
 use apiserver::{Api, listen};
 use client::Kubeconfig;
@@ -54,40 +55,49 @@ impl Plane {
 /// The server that tests share, and where it listens.
 pub struct Shared {
     pub plane: Plane,
+    /// HTTP/2 by our own codec.
     pub address: SocketAddr,
+    /// HTTP/2 by the library.
+    pub hyper_address: SocketAddr,
     pub pki: Pki,
 }
 
 pub fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let plane = block_on(Plane::new().ready());
-        let (address, pki) = serve(&plane);
+        // On a thread of its own: the first who asks may be in a runtime already.
+        let made = std::thread::spawn(|| block_on(Plane::new().ready()));
+        let plane = made.join().unwrap();
+        let pki = new_pki(&plane);
         Shared {
+            address: serve(&plane, &pki, Codec::Own),
+            hyper_address: serve(&plane, &pki, Codec::Hyper),
             plane,
-            address,
             pki,
         }
     })
 }
 
-/// Lets a server listen on a free port, on a thread of its own.
-pub fn serve(plane: &Plane) -> (SocketAddr, Pki) {
-    let pki = Pki::open(&PkiOptions {
+pub fn new_pki(plane: &Plane) -> Pki {
+    Pki::open(&PkiOptions {
         directory: None,
         bind_address: [127, 0, 0, 1].into(),
         service_address: plane.api.service_address().into(),
         now_seconds: apiserver::now_micros() / 1_000_000,
     })
-    .unwrap();
+    .unwrap()
+}
+
+/// Lets a server listen on a free port, on a thread of its own.
+pub fn serve(plane: &Plane, pki: &Pki, codec: Codec) -> SocketAddr {
     let socket = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1)
         .unwrap()
         .remove(0);
     let address = socket.local_addr().unwrap();
-    let tls = listen::tls_config(&pki).unwrap();
+    let tls = listen::tls_config(pki).unwrap();
     let (api, stop) = (Arc::new(plane.api.clone()), plane.stop.subscribe());
-    std::thread::spawn(move || block_on(listen::serve(socket, tls, api, stop)).unwrap());
-    (address, pki)
+    std::thread::spawn(move || block_on(listen::serve(socket, tls, codec, api, stop)).unwrap());
+    address
 }
 
 pub fn kubeconfig(address: SocketAddr, pki: &Pki) -> Kubeconfig {
@@ -109,10 +119,18 @@ pub fn in_process<F: Future<Output = ()>>(body: impl FnOnce(Speaker) -> F) {
     });
 }
 
-/// Runs a body over HTTPS, in a namespace of its own.
+/// Runs a body over HTTPS by our own codec, in a namespace of its own.
 pub fn over_https<F: Future<Output = ()>>(body: impl FnOnce(Speaker) -> F) {
-    let shared = shared();
-    let transport = HttpsTransport::new(&kubeconfig(shared.address, &shared.pki)).unwrap();
+    over(shared().address, body);
+}
+
+/// Runs a body over HTTPS by the library, in a namespace of its own.
+pub fn over_hyper<F: Future<Output = ()>>(body: impl FnOnce(Speaker) -> F) {
+    over(shared().hyper_address, body);
+}
+
+fn over<F: Future<Output = ()>>(address: SocketAddr, body: impl FnOnce(Speaker) -> F) {
+    let transport = HttpsTransport::new(&kubeconfig(address, &shared().pki)).unwrap();
     block_on(async {
         let speaker = Speaker::new(Arc::new(transport), None, &new_namespace());
         with_namespace(&speaker).await;

@@ -95,7 +95,7 @@ impl Speaker {
         Answer {
             what,
             status,
-            content_type,
+            content_type: content_type.into_owned(),
             headers,
             body,
         }

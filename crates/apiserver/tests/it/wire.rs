@@ -1,7 +1,9 @@
 //! What only exists on the wire: certificates, limits, methods, slow readers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use apiserver::pki::Pki;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,24 +16,35 @@ use crate::plane::{block_on, shared};
 /// A bare HTTP/1.1 connection, with the administrator's certificate or none.
 async fn connect(known: bool) -> TlsStream<TcpStream> {
     let shared = shared();
+    secured(shared.address, &shared.pki, known, &[]).await
+}
+
+/// A connection over TLS that offers these protocols.
+pub async fn secured(
+    address: SocketAddr,
+    pki: &Pki,
+    known: bool,
+    protocols: &[&[u8]],
+) -> TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots
-        .add(CertificateDer::from_pem_slice(shared.pki.ca_pem.as_bytes()).unwrap())
+        .add(CertificateDer::from_pem_slice(pki.ca_pem.as_bytes()).unwrap())
         .unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let admin = &shared.pki.admin;
-    let config = if known {
+    let admin = &pki.admin;
+    let mut config = if known {
         let chain = vec![CertificateDer::from_pem_slice(admin.certificate_pem.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(admin.key_pem.as_bytes()).unwrap();
         builder.with_client_auth_cert(chain, key).unwrap()
     } else {
         builder.with_no_client_auth()
     };
-    let stream = TcpStream::connect(shared.address).await.unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let stream = TcpStream::connect(address).await.unwrap();
     TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from("127.0.0.1").unwrap(), stream)
         .await

@@ -95,7 +95,7 @@ pub(crate) fn send(
         };
         Answer {
             status: reply.status,
-            content_type: reply.content_type,
+            content_type: reply.content_type.into_owned(),
             body,
         }
     })

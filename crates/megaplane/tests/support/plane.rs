@@ -82,6 +82,10 @@ impl Plane {
         command.args(["--nodes", &self.options.nodes.to_string()]);
         command.args(["--secure-port", &self.port.to_string()]);
         command.arg("--kubeconfig").arg(self.kubeconfig());
+        // The whole of these tests runs on either listener.
+        if let Some(listener) = std::env::var_os("MEGAPLANE_TEST_LISTENER") {
+            command.arg("--listener").arg(listener);
+        }
         if self.options.persistent {
             command.arg("--data-dir").arg(self.data_dir());
         } else {

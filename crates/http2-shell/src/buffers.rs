@@ -1,0 +1,39 @@
+//! The buffers that the connections of a thread share: only one connection at a time has its turn.
+//!
+//! An idle connection so holds none, and a busy one finds them warm.
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+
+use crate::limits::{READ_BYTES, WRITE_BUFFER_BYTES};
+
+thread_local! {
+    static READ: RefCell<BytesMut> = RefCell::default();
+    static WRITE: RefCell<Vec<u8>> = RefCell::default();
+}
+
+/// A buffer with room for [`READ_BYTES`].
+pub fn take_read() -> BytesMut {
+    let mut buffer = READ.take();
+    // The same memory again, unless somebody still holds a piece of it.
+    buffer.reserve(READ_BYTES);
+    buffer
+}
+
+/// The buffer back, with nothing in it.
+pub fn give_read(buffer: BytesMut) {
+    READ.set(buffer);
+}
+
+/// An empty buffer to write to.
+pub fn take_write() -> Vec<u8> {
+    WRITE.take()
+}
+
+/// The buffer back, with nothing in it. One that grew large goes.
+pub fn give_write(buffer: Vec<u8>) {
+    if buffer.capacity() <= WRITE_BUFFER_BYTES {
+        WRITE.set(buffer);
+    }
+}
