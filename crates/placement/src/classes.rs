@@ -233,6 +233,7 @@ impl Cluster {
             };
             slot.generation = slot.generation.wrapping_add(1);
             slot.failure = None;
+            slot.hopeless = None;
             if let Ok(entry) = self
                 .by_spec
                 .find_entry(hash_one(&self.hashing, &class.spec), |&s| s == at)

@@ -93,6 +93,8 @@ pub(crate) struct ClassSlot {
     pub(crate) retained: u32,
     pub(crate) last_used: u64,
     pub(crate) failure: Option<(u64, Arc<Unschedulable>)>,
+    /// Why evicting did not help either, at that version of the fleet.
+    pub(crate) hopeless: Option<(u64, Box<str>)>,
 }
 
 /// See the module's head.
