@@ -20,11 +20,6 @@ use crate::verdict::Unschedulable;
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
-/// Of the nodes where evicting may help so many hundredths are tried out (upstream's default) …
-const CANDIDATES_PERCENT: usize = 10;
-/// … but so many at least.
-const CANDIDATES_MIN: usize = 100;
-
 const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
@@ -276,7 +271,8 @@ impl Cluster {
             counting.add_text(NO_VICTIMS, total);
             return Preemption::Hopeless(self.hopeless(counting, total));
         }
-        let wanted = (total * CANDIDATES_PERCENT / 100).max(CANDIDATES_MIN);
+        let wanted =
+            (total * class.profile.candidates_percent / 100).max(class.profile.candidates_min);
         let offset = below(total as u64, random) as usize;
         let mut counting = Counting::default();
         let mut found: Vec<Sacrifice> = Vec::new();
@@ -318,7 +314,7 @@ impl Cluster {
     fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32) -> bool {
         match why_not(&self.fleet, class, look, state) {
             None => true,
-            Some(WhyNot::Static(_)) => false,
+            Some(WhyNot::Static(_) | WhyNot::NotEnforced) => false,
             Some(WhyNot::Company(refusal)) => refusal.is_resolvable(),
             Some(WhyNot::NoRoom) => {
                 let load = self.fleet.load(state);

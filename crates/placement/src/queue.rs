@@ -202,6 +202,11 @@ struct Entry {
 }
 
 type Place = (i64, u64, PodKey);
+/// Until when, then the order among those that may leave together.
+type Wait = (i64, Reverse<i32>, i64, u64, PodKey);
+
+/// Backoffs end with the second they end in, so that what failed together is tried together, by priority.
+const BACKOFF_WINDOW_MICROS: i64 = 1_000_000;
 
 /// Pods of one priority: mostly in order of arrival, and those whose time of queueing lies further back.
 #[derive(Debug, Default)]
@@ -253,9 +258,9 @@ pub struct Queue {
     active: BTreeMap<Reverse<i32>, Lane>,
     /// Places in all lanes, void ones included.
     lane_places: usize,
-    /// (until, stay, pod); the flag says the wait follows an error and may not be cut short.
-    backoff: BinaryHeap<Reverse<Place>>,
-    error_backoff: BinaryHeap<Reverse<Place>>,
+    /// Waits that may be cut short, and those that follow an error and may not.
+    backoff: BinaryHeap<Reverse<Wait>>,
+    error_backoff: BinaryHeap<Reverse<Wait>>,
     parked: HashMap<ClassId, ParkedClass, Hashing>,
     /// Pods parked by themselves, with the plugins that rejected nodes.
     alone: HashMap<PodKey, PluginSet, Hashing>,
@@ -372,7 +377,7 @@ impl Queue {
             if !self.config.pop_from_backoff {
                 return None;
             }
-            Self::first_valid(&mut self.backoff, &self.entries).map(|(_, _, pod)| pod)
+            Self::first_valid(&mut self.backoff, &self.entries).map(|(.., pod)| pod)
         })?;
         self.leave_stage(pod);
         self.settle(pod, Stage::InFlight);
@@ -563,7 +568,12 @@ impl Queue {
     fn requeue_at(&mut self, pod: PodKey, now_micros: i64, wait_micros: i64) {
         if let Some(entry) = self.entries.get_mut(&pod) {
             entry.queued_micros = now_micros;
-            entry.backoff_until_micros = now_micros.saturating_add(wait_micros);
+            let until = now_micros.saturating_add(wait_micros);
+            entry.backoff_until_micros = if self.config.pop_from_backoff {
+                until - until.rem_euclid(BACKOFF_WINDOW_MICROS)
+            } else {
+                until
+            };
         }
     }
 
@@ -622,7 +632,8 @@ impl Queue {
             let Some(entry) = self.settle(pod, Stage::Backoff) else {
                 return;
             };
-            let place = Reverse((entry.backoff_until_micros, entry.stay, pod));
+            let (first, until) = (Reverse(entry.priority), entry.backoff_until_micros);
+            let place = Reverse((until, first, entry.queued_micros, entry.stay, pod));
             if entry.errors > 0 {
                 self.error_backoff.push(place);
             } else {
@@ -642,7 +653,7 @@ impl Queue {
             let soft = Self::first_valid(&mut self.backoff, &self.entries);
             let hard = Self::first_valid(&mut self.error_backoff, &self.entries);
             let due = [soft, hard].into_iter().flatten().min();
-            let Some((_, _, pod)) = due.filter(|&(until, ..)| until <= now_micros) else {
+            let Some((.., pod)) = due.filter(|&(until, ..)| until <= now_micros) else {
                 return;
             };
             self.leave_stage(pod);
@@ -652,12 +663,13 @@ impl Queue {
 
     /// The first place of a heap whose pod still holds it.
     fn first_valid(
-        heap: &mut BinaryHeap<Reverse<Place>>,
+        heap: &mut BinaryHeap<Reverse<Wait>>,
         entries: &HashMap<PodKey, Entry, Hashing>,
-    ) -> Option<Place> {
-        while let Some(&Reverse(place)) = heap.peek() {
-            if holds(entries, place, Stage::Backoff) {
-                return Some(place);
+    ) -> Option<Wait> {
+        while let Some(&Reverse(wait)) = heap.peek() {
+            let (until, _, _, stay, pod) = wait;
+            if holds(entries, (until, stay, pod), Stage::Backoff) {
+                return Some(wait);
             }
             heap.pop();
         }
@@ -684,7 +696,9 @@ impl Queue {
         let entries = &self.entries;
         for heap in [&mut self.backoff, &mut self.error_backoff] {
             if heap.len() > 2 * self.counts.backoff + VOID_PLACES_SLACK {
-                heap.retain(|&Reverse(place)| holds(entries, place, Stage::Backoff));
+                heap.retain(|&Reverse((until, _, _, stay, pod))| {
+                    holds(entries, (until, stay, pod), Stage::Backoff)
+                });
             }
         }
     }
