@@ -7,6 +7,7 @@
 //! An event that repeats one of the last ten minutes raises its count. More than ten different messages of one reason
 //! about one object become one event. Does not know who records or why.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +48,11 @@ pub struct Note {
     /// A sentence.
     pub message: String,
     /// Who tells it.
-    pub component: &'static str,
+    pub component: Cow<'static, str>,
+    /// What was done or tried, in one word; may be empty.
+    pub action: &'static str,
+    /// Another object it is about.
+    pub related: Option<Arc<Involved>>,
 }
 
 /// What became of notes.
@@ -272,14 +277,7 @@ fn now_micros() -> i64 {
 }
 
 fn event_object(note: &Note, message: &str, now_micros: i64, sequence: u64) -> Value {
-    let Involved {
-        api_version,
-        kind,
-        namespace,
-        name,
-        uid,
-        resource_version,
-    } = &*note.involved;
+    let (namespace, name) = (&note.involved.namespace, &note.involved.name);
     // Events about cluster-wide objects live in the default namespace.
     let home = if namespace.is_empty() {
         "default"
@@ -287,20 +285,11 @@ fn event_object(note: &Note, message: &str, now_micros: i64, sequence: u64) -> V
         namespace.as_str()
     };
     let time = meta::time::format_seconds(now_micros);
-    let mut involved = json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid});
-    for (field, text) in [
-        ("namespace", namespace),
-        ("resourceVersion", resource_version),
-    ] {
-        if !text.is_empty() {
-            involved[field] = text.as_str().into();
-        }
-    }
-    json!({
+    let mut event = json!({
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": format!("{name}.{now_micros:x}{:03x}", sequence & 0xfff), "namespace": home},
-        "involvedObject": involved,
+        "involvedObject": reference(&note.involved),
         "reason": note.reason,
         "message": message,
         "type": note.event_type.as_str(),
@@ -310,7 +299,28 @@ fn event_object(note: &Note, message: &str, now_micros: i64, sequence: u64) -> V
         "firstTimestamp": time,
         "lastTimestamp": time,
         "count": 1,
-    })
+    });
+    if !note.action.is_empty() {
+        event["action"] = note.action.into();
+    }
+    if let Some(related) = &note.related {
+        event["related"] = reference(related);
+    }
+    event
+}
+
+fn reference(to: &Involved) -> Value {
+    let mut object =
+        json!({"apiVersion": to.api_version, "kind": to.kind, "name": to.name, "uid": to.uid});
+    for (field, text) in [
+        ("namespace", &to.namespace),
+        ("resourceVersion", &to.resource_version),
+    ] {
+        if !text.is_empty() {
+            object[field] = text.as_str().into();
+        }
+    }
+    object
 }
 
 #[cfg(test)]
@@ -331,7 +341,9 @@ mod tests {
             event_type: EventType::Normal,
             reason: "NodeNotReady",
             message: message.into(),
-            component: "node-controller",
+            component: "node-controller".into(),
+            action: "",
+            related: None,
         }
     }
 

@@ -209,7 +209,9 @@ impl Executor {
                         event_type,
                         reason,
                         message,
-                        component: controller.component(),
+                        component: controller.component().into(),
+                        action: "",
+                        related: None,
                     });
                 }
                 action => match self.act(controller, key, &action).await {
@@ -519,7 +521,9 @@ impl Executor {
             event_type,
             reason,
             message,
-            component: controller.component(),
+            component: controller.component().into(),
+            action: "",
+            related: None,
         });
     }
 

@@ -8,20 +8,24 @@
 
 use crate::asks::{Ask, Names, Terms, compile, named_nodes};
 use crate::company::{Candidate, Company, Look, Refusal, Rules};
-use crate::fleet::{Counts, Due, Fleet, Load, Port, Shape, scalar};
+use crate::fleet::{Capacity, Counts, Due, Fleet, Load, Port, Shape, scalar};
 use crate::hashing::Hashing;
 use crate::index::Index;
 use crate::intern::Word;
 use crate::objects::PodSpec;
+use crate::profile::{Profile, Weights};
 use crate::rules;
 use crate::verdict::Plugin;
 use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// A static verdict of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Static {
     Unknown,
     Rejected(Plugin),
+    /// By the node affinity that the profile adds.
+    NotEnforced,
     /// Number of the standing.
     Stands(u32),
 }
@@ -53,6 +57,17 @@ pub(crate) struct Cell {
 pub(crate) struct Dynamic {
     pub(crate) fit: i64,
     pub(crate) balanced: i64,
+    /// Both, weighted.
+    pub(crate) room: i64,
+}
+
+/// A resource that is scored.
+#[derive(Clone, Copy, Debug)]
+enum Scored {
+    Cpu,
+    Memory,
+    Ephemeral,
+    Scalar(Word),
 }
 
 /// What a node is short of.
@@ -96,12 +111,21 @@ pub(crate) struct Shares {
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) spec: PodSpec,
+    pub(crate) profile: Arc<Profile>,
     pub(crate) kind: u32,
     load: Load,
+    /// Other resources that the fit filter looks at.
+    fit_scalars: Box<[(Word, i64)]>,
+    fit_resources: Box<[(Scored, i64)]>,
+    balanced_resources: Box<[Scored]>,
+    /// Words held for scored resources.
+    held_words: Vec<Word>,
     best_effort: bool,
     selector: Box<[Ask]>,
     required: Option<Box<[Terms]>>,
     preferred: Box<[(i64, Terms)]>,
+    /// What the profile requires of nodes besides.
+    added: Option<Box<[Terms]>>,
     node_name: Option<Word>,
     pub(crate) names: Names,
     tolerates_cordon: bool,
@@ -129,6 +153,7 @@ impl Class {
     /// Compiles the rules and tells the fleet which labels they ask about. `load` is what a pod adds.
     pub(crate) fn new(
         spec: PodSpec,
+        profile: Arc<Profile>,
         kind: u32,
         load: Load,
         fleet: &mut Fleet,
@@ -146,14 +171,52 @@ impl Class {
         let preferred = spec
             .preferred
             .iter()
+            .chain(&profile.added_preferred)
             .map(|(weight, term)| (*weight, compile(term, fleet)))
+            .collect();
+        let added = profile
+            .added_required
+            .as_ref()
+            .map(|terms| terms.iter().map(|t| compile(t, fleet)).collect());
+        let mut held_words = Vec::new();
+        let mut scored = |name: &str| match name {
+            "cpu" => Scored::Cpu,
+            "memory" => Scored::Memory,
+            "ephemeral-storage" => Scored::Ephemeral,
+            other => {
+                let word = fleet.words.acquire(other);
+                held_words.push(word);
+                Scored::Scalar(word)
+            }
+        };
+        let fit_resources = profile
+            .fit_resources
+            .iter()
+            .map(|(name, weight)| (scored(name), *weight))
+            .collect();
+        let balanced_resources: Box<[Scored]> = profile
+            .balanced_resources
+            .iter()
+            .map(|name| scored(name))
+            .collect();
+        let fit_scalars = load
+            .scalars
+            .iter()
+            .filter(|(word, _)| !profile.ignores(fleet.words.text(*word)))
+            .copied()
             .collect();
         let node_name = spec.node_name.as_ref().map(|n| fleet.words.acquire(n));
         let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
         let class = Class {
             kind,
-            best_effort: load.cpu_milli == 0 && load.memory_bytes == 0,
+            best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
             load,
+            fit_scalars,
+            fit_resources,
+            balanced_resources,
+            held_words,
+            added,
+            profile,
             selector,
             required,
             preferred,
@@ -193,6 +256,9 @@ impl Class {
     /// Gives back everything the fleet holds for the class, but for its rules about other pods.
     pub(crate) fn dissolve(mut self, fleet: &mut Fleet) -> usize {
         let entries = self.drop_index(fleet);
+        for &word in &self.held_words {
+            fleet.words.release(word);
+        }
         if let Some(name) = self.node_name {
             fleet.unwant(fleet.name_key(), &[name], false);
             fleet.words.release(name);
@@ -214,7 +280,7 @@ impl Class {
     }
 
     fn asks(&self) -> impl Iterator<Item = &Ask> {
-        let required = self.required.iter().flatten();
+        let required = self.required.iter().chain(&self.added).flatten();
         let preferred = self.preferred.iter().map(|(_, term)| term);
         self.selector
             .iter()
@@ -262,7 +328,7 @@ impl Class {
             return verdict;
         }
         let verdict = match self.examine(fleet, fleet.shape(shape)) {
-            Err(plugin) => Static::Rejected(plugin),
+            Err(rejection) => rejection,
             Ok(mut standing) => {
                 if !self.company.is_empty() {
                     standing.domains = self.company.domains(fleet.shape(shape));
@@ -286,19 +352,33 @@ impl Class {
         id
     }
 
-    fn examine(&self, fleet: &Fleet, shape: &Shape) -> Result<Standing, Plugin> {
+    /// The verdict where a plugin says no.
+    fn examine(&self, fleet: &Fleet, shape: &Shape) -> Result<Standing, Static> {
         let tolerations = &self.spec.tolerations;
-        if shape.unschedulable && !self.tolerates_cordon {
-            return Err(Plugin::NodeUnschedulable);
+        let asked = |plugin| self.profile.filters.contains(plugin);
+        let no = |plugin| Err(Static::Rejected(plugin));
+        if asked(Plugin::NodeUnschedulable) && shape.unschedulable && !self.tolerates_cordon {
+            return no(Plugin::NodeUnschedulable);
         }
-        if self.node_name.is_some() && shape.label(fleet.name_key()) != self.node_name {
-            return Err(Plugin::NodeName);
+        if asked(Plugin::NodeName)
+            && self.node_name.is_some()
+            && shape.label(fleet.name_key()) != self.node_name
+        {
+            return no(Plugin::NodeName);
         }
-        if !rules::tolerates_hard_taints(&shape.taints, tolerations) {
-            return Err(Plugin::TaintToleration);
+        if asked(Plugin::TaintToleration)
+            && !rules::tolerates_hard_taints(&shape.taints, tolerations)
+        {
+            return no(Plugin::TaintToleration);
         }
-        if !self.is_affine(fleet, shape) {
-            return Err(Plugin::NodeAffinity);
+        if asked(Plugin::NodeAffinity) {
+            let mut added = self.added.iter();
+            if !added.all(|terms| terms.iter().any(|t| t.matches(fleet, shape))) {
+                return Err(Static::NotEnforced);
+            }
+            if !self.is_affine(fleet, shape) {
+                return no(Plugin::NodeAffinity);
+            }
         }
         let preferred = self
             .preferred
@@ -403,32 +483,47 @@ impl Class {
         {
             return None;
         }
-        let (cpu, memory) = (capacity.cpu_milli, capacity.memory_bytes);
+        let weights = &self.profile.weights;
         let sum = i64::wrapping_add;
+        let fit = if weights.fit == 0 {
+            0
+        } else {
+            let resources = self.fit_resources.iter().map(|&(resource, weight)| {
+                let asked = sum(resource.scored(load), resource.scored(want));
+                (asked, resource.capacity(capacity, want), weight)
+            });
+            rules::allocation_score(&self.profile.strategy, resources)
+        };
+        let balanced = if self.best_effort || weights.balanced == 0 {
+            0
+        } else {
+            rules::balanced(self.balanced_resources.iter().map(|&resource| {
+                let without = resource.real(load);
+                let with = sum(without, resource.real(want));
+                (with, without, resource.capacity(capacity, want))
+            }))
+        };
         Some(Dynamic {
-            fit: rules::least_allocated([
-                (sum(load.scored_cpu_milli, want.scored_cpu_milli), cpu),
-                (
-                    sum(load.scored_memory_bytes, want.scored_memory_bytes),
-                    memory,
-                ),
-            ]),
-            balanced: if self.best_effort {
-                0
-            } else {
-                rules::balanced(
-                    [
-                        (sum(load.cpu_milli, want.cpu_milli), cpu),
-                        (sum(load.memory_bytes, want.memory_bytes), memory),
-                    ],
-                    [(load.cpu_milli, cpu), (load.memory_bytes, memory)],
-                )
-            },
+            fit,
+            balanced,
+            room: weights.fit * fit + weights.balanced * balanced,
         })
+    }
+
+    /// The largest sum of weighted scores of room.
+    pub(crate) fn room_max(&self) -> usize {
+        let weights = &self.profile.weights;
+        usize::try_from((weights.fit + weights.balanced) * rules::MAX_SCORE).unwrap_or(0)
     }
 
     /// Is there room on a node of that shape with that load?
     pub(crate) fn fits(&self, fleet: &Fleet, shape: u32, load: &Load) -> bool {
+        if self.ports_clash(fleet, load) {
+            return false;
+        }
+        if !self.profile.filters.contains(Plugin::NodeResourcesFit) {
+            return true;
+        }
         let (want, capacity) = (&self.load, &fleet.shape(shape).capacity);
         let short = |want: i64, have: i64, used: i64| want > 0 && want > have.wrapping_sub(used);
         !(i64::from(load.pods) + 1 > capacity.pods
@@ -439,17 +534,19 @@ impl Class {
                 capacity.ephemeral_bytes,
                 load.ephemeral_bytes,
             )
-            || want.scalars.iter().any(|&(word, amount)| {
+            || self.fit_scalars.iter().any(|&(word, amount)| {
                 short(
                     amount,
                     scalar(&capacity.scalars, word),
                     scalar(&load.scalars, word),
                 )
-            })
-            || self.ports_clash(fleet, load))
+            }))
     }
 
     fn ports_clash(&self, fleet: &Fleet, load: &Load) -> bool {
+        if !self.profile.filters.contains(Plugin::NodePorts) {
+            return false;
+        }
         let any = fleet.any_ip();
         let clash = |a: &Port, b: &Port| {
             a.port == b.port
@@ -471,6 +568,9 @@ impl Class {
     ) -> bool {
         if self.ports_clash(fleet, load) {
             name(Shortage::HostPorts);
+            return true;
+        }
+        if !self.profile.filters.contains(Plugin::NodeResourcesFit) {
             return true;
         }
         let (want, capacity) = (&self.load, &fleet.shape(shape).capacity);
@@ -502,7 +602,7 @@ impl Class {
             capacity.ephemeral_bytes,
             load.ephemeral_bytes,
         );
-        for &(word, amount) in &want.scalars {
+        for &(word, amount) in &self.fit_scalars {
             check(
                 Shortage::Scalar(word),
                 amount,
@@ -646,11 +746,12 @@ impl Class {
                     pods: rules::normalise_between(raw.affinity, pods_min, pods_max),
                     total: 0,
                 };
-                shares.total = rules::TAINT_WEIGHT * shares.taint
-                    + rules::AFFINITY_WEIGHT * shares.affinity
-                    + rules::SPREAD_WEIGHT * shares.spread
-                    + rules::POD_AFFINITY_WEIGHT * shares.pods
-                    + shares.image;
+                let weights = &self.profile.weights;
+                shares.total = weights.taint * shares.taint
+                    + weights.affinity * shares.affinity
+                    + weights.spread * shares.spread
+                    + weights.pods * shares.pods
+                    + weights.image * shares.image;
                 shares
             })
             .collect()
@@ -668,7 +769,43 @@ impl Class {
 }
 
 /// Weighted, normalised static scores of a class that only static scores and room decide for.
-pub(crate) fn static_total(standing: &Standing, (soft_max, preferred_max): (i64, i64)) -> i64 {
-    rules::TAINT_WEIGHT * rules::normalise_reversed(standing.soft, soft_max)
-        + rules::AFFINITY_WEIGHT * rules::normalise(standing.preferred, preferred_max)
+pub(crate) fn static_total(
+    weights: &Weights,
+    standing: &Standing,
+    (soft_max, preferred_max): (i64, i64),
+) -> i64 {
+    weights.taint * rules::normalise_reversed(standing.soft, soft_max)
+        + weights.affinity * rules::normalise(standing.preferred, preferred_max)
+}
+
+impl Scored {
+    /// What a load takes of it, as it is.
+    fn real(self, load: &Load) -> i64 {
+        match self {
+            Scored::Cpu => load.cpu_milli,
+            Scored::Memory => load.memory_bytes,
+            Scored::Ephemeral => load.ephemeral_bytes,
+            Scored::Scalar(word) => scalar(&load.scalars, word),
+        }
+    }
+
+    /// The same where silent containers count something.
+    fn scored(self, load: &Load) -> i64 {
+        match self {
+            Scored::Cpu => load.scored_cpu_milli,
+            Scored::Memory => load.scored_memory_bytes,
+            _ => self.real(load),
+        }
+    }
+
+    /// What a node offers of it; nothing of another resource that the pod does not ask for.
+    fn capacity(self, capacity: &Capacity, want: &Load) -> i64 {
+        match self {
+            Scored::Cpu => capacity.cpu_milli,
+            Scored::Memory => capacity.memory_bytes,
+            Scored::Ephemeral => capacity.ephemeral_bytes,
+            Scored::Scalar(word) if scalar(&want.scalars, word) == 0 => 0,
+            Scored::Scalar(word) => scalar(&capacity.scalars, word),
+        }
+    }
 }

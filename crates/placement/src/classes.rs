@@ -11,7 +11,7 @@ use crate::hashing::hash_one;
 use crate::objects::PodSpec;
 use crate::pods::spread_rule;
 use crate::tally::Subject;
-use crate::terms::{HOSTNAME_KEY, PodTerm, SpreadConstraint, ZONE_KEY, selects};
+use crate::terms::{PodTerm, SpreadConstraint, selects};
 
 impl Cluster {
     /// The class of pods with this signature.
@@ -97,12 +97,14 @@ impl Cluster {
         }
         let identity = self.identity_of(&class.spec, false);
         let concerning = self.fleet.tallies.concerning(&identity);
-        let company = class.rules.company(&concerning, self.fleet.host_key());
+        let company = class
+            .rules
+            .company(&concerning, self.fleet.host_key(), &class.profile);
         self.index_entries -= class.keep_company(company, &mut self.fleet);
         class.seen.0 = self.fleet.tallies.held_version();
     }
 
-    /// The system's default constraints: hosts, then zones, both soft, over the pods that belong together.
+    /// The profile's default constraints, over the pods that belong together.
     /// True when they are others than before.
     fn give_defaults(&mut self, class: &mut Class) -> bool {
         let selector = self.makers.selector_of(&class.spec);
@@ -112,15 +114,11 @@ impl Cluster {
         let old = std::mem::take(&mut class.rules.spread);
         class.rules.defaults = selector.is_some();
         if let Some(selector) = &selector {
-            for (key, max_skew) in [(HOSTNAME_KEY, 3), (ZONE_KEY, 5)] {
+            let profile = class.profile.clone();
+            for constraint in &profile.spread_defaults.constraints {
                 let constraint = SpreadConstraint {
-                    topology_key: key.into(),
-                    max_skew,
-                    hard: false,
                     selector: selector.clone(),
-                    min_domains: 1,
-                    honor_affinity: true,
-                    honor_taints: false,
+                    ..constraint.clone()
                 };
                 let rule = self.hold_spread(&class.spec, &constraint);
                 class.rules.spread.push(rule);
@@ -195,7 +193,15 @@ impl Cluster {
         let kind = self.hold_kind(spec, false);
         let load = self.kinds.get(kind).map_or(0, |kind| kind.delta);
         let load = self.fleet.deltas.get(load).clone();
-        let mut class = Class::new(spec.clone(), kind, load, &mut self.fleet, &self.hashing);
+        let profile = self.profile(spec.profile);
+        let mut class = Class::new(
+            spec.clone(),
+            profile,
+            kind,
+            load,
+            &mut self.fleet,
+            &self.hashing,
+        );
         class.rules = self.hold_rules(spec);
         let slot = match self.free_classes.pop() {
             Some(slot) => slot,
@@ -233,6 +239,7 @@ impl Cluster {
             };
             slot.generation = slot.generation.wrapping_add(1);
             slot.failure = None;
+            slot.hopeless = None;
             if let Ok(entry) = self
                 .by_spec
                 .find_entry(hash_one(&self.hashing, &class.spec), |&s| s == at)

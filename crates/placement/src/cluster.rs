@@ -12,6 +12,7 @@ use crate::kinds::Kinds;
 use crate::makers::Makers;
 use crate::objects::NodeInfo;
 use crate::preempt::Budget;
+use crate::profile::Profile;
 use crate::terms::{MakerKind, Pairs};
 use crate::verdict::Unschedulable;
 use hashbrown::{HashMap, HashTable};
@@ -37,6 +38,8 @@ pub struct Config {
     /// that emptied but are still listed, label values nobody asks about any more. At most about
     /// 150 bytes each.
     pub litter_max: usize,
+    /// The sets of rules that pods' specs name by number, at least one; a number without a set means the first.
+    pub profiles: Vec<Profile>,
 }
 
 impl Default for Config {
@@ -46,6 +49,7 @@ impl Default for Config {
             classes_max: 10_000,
             index_entries_max: 32 << 20,
             litter_max: 16_384,
+            profiles: vec![Profile::default()],
         }
     }
 }
@@ -93,12 +97,15 @@ pub(crate) struct ClassSlot {
     pub(crate) retained: u32,
     pub(crate) last_used: u64,
     pub(crate) failure: Option<(u64, Arc<Unschedulable>)>,
+    /// Why evicting did not help either, at that version of the fleet.
+    pub(crate) hopeless: Option<(u64, Box<str>)>,
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) config: Config,
+    pub(crate) profiles: Vec<Arc<Profile>>,
     pub(crate) hashing: Hashing,
     pub(crate) fleet: Fleet,
     pub(crate) kinds: Kinds,
@@ -140,8 +147,16 @@ impl Cluster {
             by_spec: HashTable::new(),
             uses: 0,
             index_entries: 0,
+            profiles: config.profiles.iter().cloned().map(Arc::new).collect(),
             config,
         }
+    }
+
+    /// The rules of the profile with that number.
+    pub(crate) fn profile(&self, number: u16) -> Arc<Profile> {
+        let mut known = self.profiles.get(usize::from(number));
+        known = known.or(self.profiles.first());
+        known.cloned().unwrap_or_default()
     }
 
     // ---- nodes

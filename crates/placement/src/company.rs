@@ -9,6 +9,7 @@
 use crate::fleet::{Counts, Fleet, OTHER, Shape, scalar};
 use crate::hashing::Hashing;
 use crate::intern::Word;
+use crate::profile::Profile;
 use crate::tally::{Role, Spot, Subject};
 use crate::terms::PodTerm;
 use crate::verdict::Plugin;
@@ -17,8 +18,6 @@ use meta::labels::LabelSelector;
 
 /// The domain of a node that lacks the topology key.
 pub(crate) const NOWHERE: Word = Word::MAX - 1;
-/// Weight of an existing pod's required affinity in the score (upstream's default).
-const HARD_POD_AFFINITY_WEIGHT: i64 = 1;
 
 /// A tally seen by domains of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,14 +186,10 @@ impl Company {
         self.likes.push((link, weight));
     }
 
-    /// A term that pods with a node hold concerns this class.
-    pub(crate) fn concern(&mut self, tally: u32, key: Word, role: Role, host_key: Word) {
+    /// Pods with a node that hold this term do not want the class.
+    pub(crate) fn be_shunned(&mut self, tally: u32, key: Word, host_key: Word) {
         let link = self.link(tally, key, host_key);
-        match role {
-            Role::Repels => self.shunned.push(link),
-            Role::Requires => self.likes.push((link, HARD_POD_AFFINITY_WEIGHT)),
-            Role::Prefers(weight) => self.likes.push((link, weight)),
-        }
+        self.shunned.push(link);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -562,7 +557,7 @@ pub(crate) struct Look {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) spread: Vec<SpreadRule>,
-    /// The spread rules are the system's own.
+    /// The spread rules are defaults, not the pod's own.
     pub(crate) defaults: bool,
     /// What those go by.
     pub(crate) default_selector: Option<LabelSelector>,
@@ -589,25 +584,52 @@ impl Rules {
     }
 
     /// With the terms of others that concern the class.
-    pub(crate) fn company(&self, concerning: &[(u32, Word, Role)], host_key: Word) -> Company {
+    pub(crate) fn company(
+        &self,
+        concerning: &[(u32, Word, Role)],
+        host_key: Word,
+        profile: &Profile,
+    ) -> Company {
         let mut company = Company::default();
+        let (filters, weights) = (profile.filters, &profile.weights);
+        let spread_filters = filters.contains(Plugin::PodTopologySpread);
         for rule in &self.spread {
-            company.spread(rule, host_key);
+            if if rule.hard {
+                spread_filters
+            } else {
+                weights.spread > 0
+            } {
+                company.spread(rule, host_key);
+            }
         }
-        if !self.defaults {
+        if !(self.defaults && profile.spread_defaults.system) {
             company.need_all_keys();
         }
-        if let Some((tally, keys, itself)) = &self.required {
-            company.require(*tally, keys, *itself, host_key);
+        let pods_filter = filters.contains(Plugin::InterPodAffinity);
+        if pods_filter {
+            if let Some((tally, keys, itself)) = &self.required {
+                company.require(*tally, keys, *itself, host_key);
+            }
+            for &(tally, key) in &self.anti {
+                company.shun(tally, key, host_key);
+            }
         }
-        for &(tally, key) in &self.anti {
-            company.shun(tally, key, host_key);
-        }
-        for &(tally, key, weight) in &self.preferred {
-            company.like(tally, key, weight, host_key);
+        let scored =
+            weights.pods > 0 && !(profile.ignore_preferred_of_others && self.preferred.is_empty());
+        if scored {
+            for &(tally, key, weight) in &self.preferred {
+                company.like(tally, key, weight, host_key);
+            }
         }
         for &(tally, key, role) in concerning {
-            company.concern(tally, key, role, host_key);
+            match role {
+                Role::Repels if pods_filter => company.be_shunned(tally, key, host_key),
+                Role::Requires if scored && profile.hard_pod_affinity_weight > 0 => {
+                    company.like(tally, key, profile.hard_pod_affinity_weight, host_key);
+                }
+                Role::Prefers(weight) if scored => company.like(tally, key, weight, host_key),
+                _ => {}
+            }
         }
         company
     }

@@ -412,6 +412,11 @@ impl Fleet {
             .map(|n| &*n.name)
     }
 
+    /// The name of a node that need not exist (any more).
+    pub(crate) fn known_name(&self, node: u32) -> &str {
+        self.nodes.get(node as usize).map_or("", |node| &*node.name)
+    }
+
     pub(crate) fn state_of(&self, node: u32) -> u32 {
         self.nodes[node as usize].state
     }

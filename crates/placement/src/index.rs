@@ -1,6 +1,6 @@
 //! The index of a class: every feasible state of existing nodes, by cell and by how free it is.
 //!
-//! In a cell there is one bucket per room score (allocation + balance). Everything else about a node's total is
+//! In a cell there is one bucket per room score (allocation + balance, weighted). Everything else about a node's total is
 //! the same for a whole cell, so the best node is in the top bucket of some cell, and a pick looks at cells
 //! only. States that emptied are dropped when they surface.
 //!
@@ -8,10 +8,6 @@
 
 use crate::class::{Class, Static, static_total};
 use crate::fleet::{ABSENT, Fleet};
-use crate::rules;
-
-/// Buckets of a cell: one per value of allocation score + balance score.
-const ROOM_SCORES: usize = 2 * rules::MAX_SCORE as usize + 1;
 
 #[derive(Debug, Default)]
 struct Group {
@@ -139,12 +135,12 @@ impl Class {
         let cell = self.cell(fleet, standing, state);
         while index.groups.len() <= cell as usize {
             index.groups.push(Group {
-                buckets: vec![Vec::new(); ROOM_SCORES],
+                buckets: vec![Vec::new(); self.room_max() + 1],
                 ..Group::default()
             });
         }
         let group = &mut index.groups[cell as usize];
-        let score = ((score.fit + score.balanced).max(0) as usize).min(ROOM_SCORES - 1);
+        let score = (score.room.max(0) as usize).min(group.buckets.len() - 1);
         group.buckets[score].push(state);
         group.top = group.top.max(score);
         index.listed[word] |= bit;
@@ -201,13 +197,14 @@ impl Class {
         let Some(maxima) = maxima else {
             return best;
         };
+        let weights = &self.profile.weights;
         let mut total = -1;
         for (at, group) in index.groups.iter().enumerate() {
             if group.buckets[group.top].is_empty() {
                 continue;
             }
             let standing = &self.standings[self.cells[at].standing as usize];
-            let score = static_total(standing, maxima) + group.top as i64;
+            let score = static_total(weights, standing, maxima) + group.top as i64;
             best.offer(at as u32, score, &mut total);
         }
         best

@@ -146,6 +146,11 @@ impl Kinds {
         self.slots.get_mut(id as usize)?.as_mut()
     }
 
+    /// Is there a kind of lower priority?
+    pub(crate) fn some_below(&self, priority: i32) -> bool {
+        self.slots.iter().flatten().any(|k| k.priority < priority)
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = u32> + use<> {
         0..self.slots.len() as u32
     }

@@ -9,9 +9,9 @@
 //! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
-//! (LeastAllocated), NodeResourcesBalancedAllocation (as of 1.36), ImageLocality, PodTopologySpread (with the
-//! system's default constraints), InterPodAffinity, DefaultPreemption. Not there: the volume plugins and
-//! DynamicResources; [`PodInfo::not_considered`] names what a pod uses of those.
+//! NodeResourcesBalancedAllocation (as of 1.36), ImageLocality, PodTopologySpread, InterPodAffinity,
+//! DefaultPreemption, as a [`Profile`] sets them. Not there: the volume plugins and DynamicResources;
+//! [`PodInfo::not_considered`] names what a pod uses of those.
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
@@ -32,6 +32,7 @@ mod objects;
 mod pick;
 mod pods;
 mod preempt;
+mod profile;
 pub mod queue;
 mod rules;
 mod tally;
@@ -44,13 +45,16 @@ pub use key::PodKey;
 pub use objects::{
     DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodInfo, PodRequest, PodSpec,
     Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration, TolerationOperator,
-    pairs,
+    pairs, preferred_terms, required_terms,
 };
 pub use pick::{Explanation, PickError, Scores};
 pub use preempt::{Budget, Preemption};
-pub use rules::{AFFINITY_WEIGHT, MAX_SCORE, POD_AFFINITY_WEIGHT, SPREAD_WEIGHT, TAINT_WEIGHT};
+pub use profile::{
+    Profile, ROOM_WEIGHT_MAX, SCORED_RESOURCES_MAX, SpreadDefaults, Strategy, Weights,
+};
+pub use rules::MAX_SCORE;
 pub use terms::{
     HOSTNAME_KEY, HostPort, Identity, Maker, MakerKind, Pairs, PodAffinity, PodTerm,
-    SpreadConstraint, ZONE_KEY,
+    SpreadConstraint, ZONE_KEY, spread_constraint,
 };
 pub use verdict::{PLUGINS, Plugin, PluginSet, Unschedulable};

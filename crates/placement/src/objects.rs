@@ -172,6 +172,8 @@ pub struct PodSpec {
     pub affinity: PodAffinity,
     /// Who made it.
     pub maker: Option<Maker>,
+    /// Number of the profile whose rules place it.
+    pub profile: u16,
 }
 
 /// An image on a node.
@@ -311,6 +313,7 @@ impl PodInfo {
                 namespace: namespace.into(),
                 labels,
                 spread,
+                profile: 0,
             },
             not_considered: not_considered(spec),
             pin,
@@ -393,14 +396,16 @@ fn toleration(value: &Value) -> Option<Toleration> {
     })
 }
 
-fn required_terms(affinity: &Value) -> Option<Vec<Term>> {
+/// `requiredDuringSchedulingIgnoredDuringExecution` of a node affinity.
+pub fn required_terms(affinity: &Value) -> Option<Vec<Term>> {
     let selector = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
     selector
         .is_object()
         .then(|| items(&selector["nodeSelectorTerms"]).map(term).collect())
 }
 
-fn preferred_terms(affinity: &Value) -> Vec<(i64, Term)> {
+/// `preferredDuringSchedulingIgnoredDuringExecution` of a node affinity, those that can match.
+pub fn preferred_terms(affinity: &Value) -> Vec<(i64, Term)> {
     items(&affinity["preferredDuringSchedulingIgnoredDuringExecution"])
         .map(|p| {
             let weight = p["weight"].as_i64().unwrap_or(0).clamp(0, 100);

@@ -3,14 +3,14 @@
 //! Does not know who asks, or what becomes of the answer.
 
 use crate::asks::Names;
-use crate::class::{Class, Shares, Shortage, Static};
+use crate::class::{Class, Dynamic, Shares, Shortage, Static};
 use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId};
 use crate::company::{Look, Refusal};
 use crate::fleet::{Fleet, Load};
 use crate::key::PodKey;
 use crate::verdict::{
-    OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT, TOO_MANY_PODS,
-    Unschedulable, static_reason,
+    ENFORCED_AFFINITY, OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT,
+    TOO_MANY_PODS, Unschedulable, static_reason,
 };
 use std::sync::Arc;
 
@@ -127,6 +127,17 @@ impl Cluster {
         Some(fits)
     }
 
+    /// Could a pod of the class go to this node if nobody were there? What is around it is not asked.
+    pub fn could_suit(&mut self, class: ClassId, node: NodeId) -> Option<bool> {
+        self.fleet.node_name(node.0)?;
+        let mut current = self.take_class(class)?;
+        let shape = self.fleet.shape_of(self.fleet.state_of(node.0));
+        let suits = matches!(current.judge_shape(&self.fleet, shape), Static::Stands(_))
+            && current.fits(&self.fleet, shape, &Load::default());
+        self.put_back(class, current);
+        Some(suits)
+    }
+
     /// What each plugin says of one node, for a class without named nodes.
     pub fn explain(&mut self, class: ClassId, node: NodeId) -> Option<Explanation> {
         self.fleet.node_name(node.0)?;
@@ -145,9 +156,7 @@ impl Cluster {
             .filter(|((candidate, _), _)| Some(*candidate) == cell)
             .find_map(|(_, rating)| rating.as_ref().ok());
         let explanation = match (rating, current.judge_state(&self.fleet, state)) {
-            (Some(shares), Some(room)) => {
-                Explanation::Feasible(scores(shares, room.fit, room.balanced))
-            }
+            (Some(shares), Some(room)) => Explanation::Feasible(scores(shares, &room)),
             _ => {
                 let look = current.look(&self.fleet);
                 let mut counting = Counting::default();
@@ -216,7 +225,7 @@ impl Cluster {
                 (standing, class.judge_state(&self.fleet, state))
             {
                 let cell = class.cell(&self.fleet, standing, state);
-                feasible.push((node, cell, room.fit + room.balanced));
+                feasible.push((node, cell, room.room));
                 match cells.iter_mut().find(|(known, _)| *known == cell) {
                     Some((_, nodes)) => *nodes += 1,
                     None => cells.push((cell, 1)),
@@ -252,20 +261,20 @@ impl Cluster {
     }
 }
 
-fn scores(shares: &Shares, fit: i64, balanced: i64) -> Scores {
+fn scores(shares: &Shares, room: &Dynamic) -> Scores {
     Scores {
         taint_raw: shares.taint_raw,
         taint: shares.taint,
         affinity_raw: shares.affinity_raw,
         affinity: shares.affinity,
-        fit,
-        balanced,
+        fit: room.fit,
+        balanced: room.balanced,
         image: shares.image,
         spread_raw: shares.spread_raw,
         spread: shares.spread,
         pods_raw: shares.pods_raw,
         pods: shares.pods,
-        total: shares.total + fit + balanced,
+        total: shares.total + room.room,
     }
 }
 
@@ -273,6 +282,7 @@ fn scores(shares: &Shares, fit: i64, balanced: i64) -> Scores {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhyNot {
     Static(Plugin),
+    NotEnforced,
     NoRoom,
     Company(Refusal),
 }
@@ -281,6 +291,7 @@ pub(crate) enum WhyNot {
 pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32) -> Option<WhyNot> {
     match class.judge_shape(fleet, fleet.shape_of(state)) {
         Static::Rejected(plugin) => Some(WhyNot::Static(plugin)),
+        Static::NotEnforced => Some(WhyNot::NotEnforced),
         Static::Stands(standing) => {
             if class.judge_state(fleet, state).is_none() {
                 return Some(WhyNot::NoRoom);
@@ -374,6 +385,10 @@ impl Counting {
             Some(WhyNot::Static(plugin)) => {
                 self.add(Reason::Filter(plugin), nodes);
                 self.rejected_by = self.rejected_by.with(plugin);
+            }
+            Some(WhyNot::NotEnforced) => {
+                self.add(Reason::Text(ENFORCED_AFFINITY), nodes);
+                self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
             }
             Some(WhyNot::Company(refusal)) => {
                 self.add(Reason::Company(refusal), nodes);

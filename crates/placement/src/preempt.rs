@@ -20,11 +20,6 @@ use crate::verdict::Unschedulable;
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
-/// Of the nodes where evicting may help so many hundredths are tried out (upstream's default) …
-const CANDIDATES_PERCENT: usize = 10;
-/// … but so many at least.
-const CANDIDATES_MIN: usize = 100;
-
 const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
@@ -74,7 +69,10 @@ pub enum Preemption {
         /// Pods of lower priority that were to come to the node and no longer are.
         displaced: Vec<PodKey>,
     },
-    /// Nothing, and why: what follows "preemption: " in the event.
+    /// It may not preempt, or not now, and why: what follows "preemption: " in the event. A node it has in
+    /// view stays in view.
+    NotEligible(&'static str),
+    /// Nothing, and why: what follows "preemption: " in the event. A node it had in view is of no use.
     Hopeless(String),
 }
 
@@ -120,16 +118,41 @@ impl Cluster {
         if self.fleet.node_name(node.0).is_none() {
             return false;
         }
-        self.withdraw_nomination(pod);
-        let nomination = Nomination {
-            node: node.0,
-            kind,
-            priority,
-        };
-        self.kinds.hold(kind);
-        self.nominations.insert(pod, nomination);
-        self.claim(nomination, true);
+        let node = node.0;
+        self.put_in_view(
+            pod,
+            Nomination {
+                node,
+                kind,
+                priority,
+            },
+        );
         true
+    }
+
+    /// As [`Cluster::nominate`], for a node that is known by its name only and may not be there yet.
+    pub fn nominate_by_name(&mut self, pod: PodKey, class: ClassId, node: &str) -> bool {
+        let Some((kind, priority)) = self.class(class).map(|c| (c.kind, c.spec.priority)) else {
+            return false;
+        };
+        let node = self.fleet.find_or_add(node);
+        self.put_in_view(
+            pod,
+            Nomination {
+                node,
+                kind,
+                priority,
+            },
+        );
+        true
+    }
+
+    fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
+        // In before out: a node known only by what is to come would vanish between the two.
+        self.kinds.hold(nomination.kind);
+        self.claim(nomination, true);
+        self.withdraw_nomination(pod);
+        self.nominations.insert(pod, nomination);
     }
 
     /// The pod no longer waits for that node. True when it did.
@@ -140,6 +163,12 @@ impl Cluster {
         self.claim(nomination, false);
         self.release_kind(nomination.kind);
         true
+    }
+
+    /// The name of the node a pod waits for, whether or not that node is there.
+    pub fn nominated_name(&self, pod: PodKey) -> Option<&str> {
+        let nomination = self.nominations.get(&pod)?;
+        Some(self.fleet.known_name(nomination.node))
     }
 
     /// The node a pod waits for.
@@ -191,6 +220,16 @@ impl Cluster {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Preemption, PickError> {
         let nomination = self.nominations.get(&pod).copied();
+        let version = self.fleet.version();
+        let asks_for_all = nomination.is_none() && pin.is_none();
+        let slot = self.classes.get(class.slot as usize);
+        if asks_for_all
+            && let Some((at, why)) = slot.and_then(|slot| slot.hopeless.as_ref())
+            && *at == version
+            && self.class(class).is_some()
+        {
+            return Ok(Preemption::Hopeless(why.to_string()));
+        }
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         if let Some(nomination) = nomination {
             self.claim(nomination, false);
@@ -200,6 +239,9 @@ impl Cluster {
             self.claim(nomination, true);
         }
         self.put_back(class, current);
+        if asks_for_all && let Preemption::Hopeless(why) = &preemption {
+            self.classes[class.slot as usize].hopeless = Some((version, why.as_str().into()));
+        }
         Ok(preemption)
     }
 
@@ -212,19 +254,25 @@ impl Cluster {
         random: &mut dyn FnMut() -> u64,
     ) -> Preemption {
         if class.spec.never_preempts {
-            return Preemption::Hopeless("not eligible due to preemptionPolicy=Never.".into());
+            return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
         }
         let look = class.look(&self.fleet);
         if let Some(nomination) = nomination
             && self.waits_for_victims(class, &look, nomination)
         {
-            return Preemption::Hopeless(
-                "not eligible due to terminating pod on the nominated node.".into(),
+            return Preemption::NotEligible(
+                "not eligible due to terminating pod on the nominated node.",
             );
         }
         let potential = self.potential_nodes(class, &look, pin);
         let total: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
-        let wanted = (total * CANDIDATES_PERCENT / 100).max(CANDIDATES_MIN);
+        if !self.kinds.some_below(class.spec.priority) {
+            let mut counting = Counting::default();
+            counting.add_text(NO_VICTIMS, total);
+            return Preemption::Hopeless(self.hopeless(counting, total));
+        }
+        let wanted =
+            (total * class.profile.candidates_percent / 100).max(class.profile.candidates_min);
         let offset = below(total as u64, random) as usize;
         let mut counting = Counting::default();
         let mut found: Vec<Sacrifice> = Vec::new();
@@ -266,7 +314,7 @@ impl Cluster {
     fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32) -> bool {
         match why_not(&self.fleet, class, look, state) {
             None => true,
-            Some(WhyNot::Static(_)) => false,
+            Some(WhyNot::Static(_) | WhyNot::NotEnforced) => false,
             Some(WhyNot::Company(refusal)) => refusal.is_resolvable(),
             Some(WhyNot::NoRoom) => {
                 let load = self.fleet.load(state);

@@ -4,8 +4,11 @@
 //! - *backoff*: failed recently; tried again when its time has come (or, when nobody else is left, at once).
 //! - *parked*: did not fit; kept by class, for what one pod of a class was told holds for all of them. An
 //!   event that may help wakes the class: its first pod is tried, and only when that finds a node does
-//!   the next one follow. So an event costs the number of classes, not the number of pods.
+//!   the next one follow. So an event costs the number of classes, not the number of pods. A pod that has a
+//!   node in view is parked *alone*: what holds for it does not hold for others of its class.
 //! - *gated*: has scheduling gates; waits until they are gone.
+//!
+//! A pod may be *held* while others are evicted for it: what would wake it does so when it is let go.
 //!
 //! The queue names classes but does not own them: retain a class for each pod that waits.
 //!
@@ -183,6 +186,12 @@ struct Entry {
     stage: Stage,
     /// Came out of a woken class: its fate decides whether the next one follows.
     probing: bool,
+    /// Parked by itself, not with its class.
+    alone: bool,
+    /// Others are being evicted for it: it does not become active.
+    held: bool,
+    /// Something would have made it active while it was held.
+    missed: bool,
     /// Since when it has been queued, for the order.
     queued_micros: i64,
     backoff_until_micros: i64,
@@ -193,6 +202,11 @@ struct Entry {
 }
 
 type Place = (i64, u64, PodKey);
+/// Until when, then the order among those that may leave together.
+type Wait = (i64, Reverse<i32>, i64, u64, PodKey);
+
+/// Backoffs end with the second they end in, so that what failed together is tried together, by priority.
+const BACKOFF_WINDOW_MICROS: i64 = 1_000_000;
 
 /// Pods of one priority: mostly in order of arrival, and those whose time of queueing lies further back.
 #[derive(Debug, Default)]
@@ -244,10 +258,12 @@ pub struct Queue {
     active: BTreeMap<Reverse<i32>, Lane>,
     /// Places in all lanes, void ones included.
     lane_places: usize,
-    /// (until, stay, pod); the flag says the wait follows an error and may not be cut short.
-    backoff: BinaryHeap<Reverse<Place>>,
-    error_backoff: BinaryHeap<Reverse<Place>>,
+    /// Waits that may be cut short, and those that follow an error and may not.
+    backoff: BinaryHeap<Reverse<Wait>>,
+    error_backoff: BinaryHeap<Reverse<Wait>>,
     parked: HashMap<ClassId, ParkedClass, Hashing>,
+    /// Pods parked by themselves, with the plugins that rejected nodes.
+    alone: HashMap<PodKey, PluginSet, Hashing>,
     /// For each kind of event, when it last happened.
     last_events: [u64; EVENTS.len()],
     events: u64,
@@ -265,7 +281,8 @@ impl Queue {
             lane_places: 0,
             backoff: BinaryHeap::new(),
             error_backoff: BinaryHeap::new(),
-            parked: HashMap::with_hasher(hashing),
+            parked: HashMap::with_hasher(hashing.clone()),
+            alone: HashMap::with_hasher(hashing),
             last_events: [0; EVENTS.len()],
             events: 0,
             stays: 0,
@@ -322,6 +339,9 @@ impl Queue {
                 errors: 0,
                 stage: Stage::Gated,
                 probing: false,
+                alone: false,
+                held: false,
+                missed: false,
                 queued_micros: now_micros,
                 backoff_until_micros: i64::MIN,
                 stay: 0,
@@ -329,8 +349,11 @@ impl Queue {
             };
             self.entries.insert(pending.pod, entry);
         }
+        let held = self.entries.get(&pending.pod).is_some_and(|e| e.held);
         if pending.gated {
             self.settle(pending.pod, Stage::Gated);
+        } else if held {
+            self.park_alone(pending.pod, PluginSet::ALL, true);
         } else {
             self.send(pending.pod, now_micros);
         }
@@ -354,7 +377,7 @@ impl Queue {
             if !self.config.pop_from_backoff {
                 return None;
             }
-            Self::first_valid(&mut self.backoff, &self.entries).map(|(_, _, pod)| pod)
+            Self::first_valid(&mut self.backoff, &self.entries).map(|(.., pod)| pod)
         })?;
         self.leave_stage(pod);
         self.settle(pod, Stage::InFlight);
@@ -383,9 +406,36 @@ impl Queue {
     /// The pod found no node. It waits for an event that may help; if one came while it was tried, only
     /// for its backoff.
     pub fn unschedulable(&mut self, pod: PodKey, rejected_by: PluginSet, now_micros: i64) {
-        let Some(entry) = self.in_flight(pod) else {
+        let Some(missed) = self.failed(pod, rejected_by, now_micros) else {
             return;
         };
+        if missed {
+            // If it was tried for its class it still is: the event that came meanwhile passed the class by.
+            self.send(pod, now_micros);
+            return;
+        }
+        self.end_probe(pod, now_micros, false);
+        self.park(pod, rejected_by, now_micros);
+    }
+
+    /// As [`Queue::unschedulable`], for a pod that has a node in view: it waits by itself, and says nothing
+    /// about others of its class.
+    pub fn unschedulable_alone(&mut self, pod: PodKey, rejected_by: PluginSet, now_micros: i64) {
+        let Some(missed) = self.failed(pod, rejected_by, now_micros) else {
+            return;
+        };
+        self.end_probe(pod, now_micros, true);
+        let held = self.entries.get(&pod).is_some_and(|entry| entry.held);
+        if missed && !held {
+            self.send(pod, now_micros);
+            return;
+        }
+        self.park_alone(pod, rejected_by, missed);
+    }
+
+    /// Counts a failure and takes the pod out of flight; says whether an event came meanwhile that may help.
+    fn failed(&mut self, pod: PodKey, rejected_by: PluginSet, now_micros: i64) -> Option<bool> {
+        let entry = self.in_flight(pod)?;
         entry.failures = entry.failures.saturating_add(1);
         entry.errors = 0;
         let (failures, popped_at) = (entry.failures, entry.popped_at_event);
@@ -395,13 +445,32 @@ impl Queue {
         });
         self.requeue_at(pod, now_micros, wait);
         self.leave_stage(pod);
-        if missed {
-            // If it was tried for its class it still is: the event that came meanwhile passed the class by.
-            self.send(pod, now_micros);
-            return;
+        Some(missed)
+    }
+
+    /// Others are being evicted for the pod: until it is let go nothing makes it active.
+    pub fn hold(&mut self, pod: PodKey) {
+        if let Some(entry) = self.entries.get_mut(&pod) {
+            entry.held = true;
+            entry.missed = false;
         }
-        self.end_probe(pod, now_micros, false);
-        self.park(pod, rejected_by, now_micros);
+    }
+
+    /// Nobody is being evicted for the pod any more. It is tried again if something happened meanwhile that
+    /// may help, and in any case when `activate` says so.
+    pub fn let_go(&mut self, pod: PodKey, now_micros: i64, activate: bool) {
+        let Some(entry) = self.entries.get_mut(&pod).filter(|entry| entry.held) else {
+            return;
+        };
+        entry.held = false;
+        let missed = std::mem::take(&mut entry.missed);
+        if (missed || activate) && entry.stage == Stage::Parked {
+            if activate {
+                entry.backoff_until_micros = now_micros;
+            }
+            self.leave_stage(pod);
+            self.send(pod, now_micros);
+        }
     }
 
     /// Trying the pod went wrong for a reason that is not the cluster's: it is tried again after its
@@ -445,6 +514,9 @@ impl Queue {
                 self.wake(class, now_micros);
             }
         }
+        self.wake_alone(now_micros, |_, rejected_by| {
+            event.helps().intersects(rejected_by)
+        });
     }
 
     /// Wakes classes that have been parked too long. To be called every half minute or so.
@@ -462,6 +534,9 @@ impl Queue {
         for class in overdue {
             self.wake(class, now_micros);
         }
+        self.wake_alone(now_micros, |entry, _| {
+            now_micros.saturating_sub(entry.queued_micros) > limit
+        });
     }
 
     /// When [`Queue::pop`] may have something though it has nothing now.
@@ -493,7 +568,12 @@ impl Queue {
     fn requeue_at(&mut self, pod: PodKey, now_micros: i64, wait_micros: i64) {
         if let Some(entry) = self.entries.get_mut(&pod) {
             entry.queued_micros = now_micros;
-            entry.backoff_until_micros = now_micros.saturating_add(wait_micros);
+            let until = now_micros.saturating_add(wait_micros);
+            entry.backoff_until_micros = if self.config.pop_from_backoff {
+                until - until.rem_euclid(BACKOFF_WINDOW_MICROS)
+            } else {
+                until
+            };
         }
     }
 
@@ -514,6 +594,7 @@ impl Queue {
         let entry = self.entries.get_mut(&pod)?;
         entry.stage = stage;
         entry.stay = stay;
+        entry.alone = false;
         let entry = *entry;
         *self.count(stage) += 1;
         Some(entry)
@@ -524,7 +605,9 @@ impl Queue {
             return;
         };
         *self.count(entry.stage) -= 1;
-        if entry.stage == Stage::Parked
+        if entry.stage == Stage::Parked && entry.alone {
+            self.alone.remove(&pod);
+        } else if entry.stage == Stage::Parked
             && let Some(parked) = self.parked.get_mut(&entry.class)
         {
             parked.pods.remove(&rank(&entry, pod));
@@ -549,7 +632,8 @@ impl Queue {
             let Some(entry) = self.settle(pod, Stage::Backoff) else {
                 return;
             };
-            let place = Reverse((entry.backoff_until_micros, entry.stay, pod));
+            let (first, until) = (Reverse(entry.priority), entry.backoff_until_micros);
+            let place = Reverse((until, first, entry.queued_micros, entry.stay, pod));
             if entry.errors > 0 {
                 self.error_backoff.push(place);
             } else {
@@ -569,7 +653,7 @@ impl Queue {
             let soft = Self::first_valid(&mut self.backoff, &self.entries);
             let hard = Self::first_valid(&mut self.error_backoff, &self.entries);
             let due = [soft, hard].into_iter().flatten().min();
-            let Some((_, _, pod)) = due.filter(|&(until, ..)| until <= now_micros) else {
+            let Some((.., pod)) = due.filter(|&(until, ..)| until <= now_micros) else {
                 return;
             };
             self.leave_stage(pod);
@@ -579,12 +663,13 @@ impl Queue {
 
     /// The first place of a heap whose pod still holds it.
     fn first_valid(
-        heap: &mut BinaryHeap<Reverse<Place>>,
+        heap: &mut BinaryHeap<Reverse<Wait>>,
         entries: &HashMap<PodKey, Entry, Hashing>,
-    ) -> Option<Place> {
-        while let Some(&Reverse(place)) = heap.peek() {
-            if holds(entries, place, Stage::Backoff) {
-                return Some(place);
+    ) -> Option<Wait> {
+        while let Some(&Reverse(wait)) = heap.peek() {
+            let (until, _, _, stay, pod) = wait;
+            if holds(entries, (until, stay, pod), Stage::Backoff) {
+                return Some(wait);
             }
             heap.pop();
         }
@@ -611,7 +696,9 @@ impl Queue {
         let entries = &self.entries;
         for heap in [&mut self.backoff, &mut self.error_backoff] {
             if heap.len() > 2 * self.counts.backoff + VOID_PLACES_SLACK {
-                heap.retain(|&Reverse(place)| holds(entries, place, Stage::Backoff));
+                heap.retain(|&Reverse((until, _, _, stay, pod))| {
+                    holds(entries, (until, stay, pod), Stage::Backoff)
+                });
             }
         }
     }
@@ -648,6 +735,40 @@ impl Queue {
         parked.rejected_by = rejected_by;
         parked.since_micros = now_micros;
         parked.pods.insert(rank(&entry, pod));
+    }
+
+    fn park_alone(&mut self, pod: PodKey, rejected_by: PluginSet, missed: bool) {
+        if self.settle(pod, Stage::Parked).is_none() {
+            return;
+        }
+        if let Some(entry) = self.entries.get_mut(&pod) {
+            entry.alone = true;
+            entry.missed |= missed;
+        }
+        self.alone.insert(pod, rejected_by);
+    }
+
+    /// Sends pods parked alone to be tried, the first in rank first; those held are only noted.
+    fn wake_alone(&mut self, now_micros: i64, helps: impl Fn(&Entry, PluginSet) -> bool) {
+        let mut woken = Vec::new();
+        for (&pod, &rejected_by) in &self.alone {
+            let Some(entry) = self.entries.get_mut(&pod) else {
+                continue;
+            };
+            if !helps(entry, rejected_by) {
+                continue;
+            }
+            if entry.held {
+                entry.missed = true;
+            } else {
+                woken.push(rank(entry, pod));
+            }
+        }
+        woken.sort_unstable();
+        for (.., pod) in woken {
+            self.leave_stage(pod);
+            self.send(pod, now_micros);
+        }
     }
 
     /// Sends the first pod of a parked class to be tried.

@@ -3,15 +3,8 @@
 //! Pure functions on numbers and names. Does not know classes, states or who else is on a node.
 
 use crate::objects::{Effect, Taint, Toleration, TolerationOperator};
+use crate::profile::{SCORED_RESOURCES_MAX, Strategy};
 
-/// Weight of TaintToleration in a node's total.
-pub const TAINT_WEIGHT: i64 = 3;
-/// Weight of NodeAffinity in a node's total.
-pub const AFFINITY_WEIGHT: i64 = 2;
-/// Weight of PodTopologySpread in a node's total.
-pub const SPREAD_WEIGHT: i64 = 2;
-/// Weight of InterPodAffinity in a node's total.
-pub const POD_AFFINITY_WEIGHT: i64 = 2;
 /// Every plugin's score after normalising lies in 0..=100.
 pub const MAX_SCORE: i64 = 100;
 
@@ -118,80 +111,162 @@ fn scaled(part: i64, whole: i64) -> i64 {
     }
 }
 
-/// LeastAllocated over `(asked for in all, capacity)` pairs of weight 1: the mean free share.
-pub(crate) fn least_allocated(resources: [(i64, i64); 2]) -> i64 {
+/// A node's score over `(asked for in all, capacity, weight)` of resources: the weighted mean of what each
+/// scores, those the node does not have left out.
+pub(crate) fn allocation_score(
+    strategy: &Strategy,
+    resources: impl Iterator<Item = (i64, i64, i64)>,
+) -> i64 {
     let (mut sum, mut weights) = (0, 0);
-    for (asked, capacity) in resources {
-        if capacity == 0 {
-            continue;
-        }
-        sum += if asked > capacity {
-            0
-        } else {
-            // Below zero only where sums of absurd requests wrapped.
-            scaled(capacity - asked.max(0), capacity)
+    for (asked, capacity, weight) in resources.filter(|&(_, capacity, _)| capacity != 0) {
+        // Below zero only where sums of absurd requests wrapped.
+        let asked = asked.max(0);
+        let score = match strategy {
+            Strategy::LeastAllocated if asked > capacity => 0,
+            Strategy::LeastAllocated => scaled(capacity - asked, capacity),
+            Strategy::MostAllocated => scaled(asked.min(capacity), capacity),
+            Strategy::RequestedToCapacityRatio(shape) => {
+                let used = if asked > capacity {
+                    MAX_SCORE
+                } else {
+                    scaled(asked, capacity)
+                };
+                on_line(shape, used)
+            }
         };
-        weights += 1;
+        // On a broken line a resource that scores nothing does not pull the others down.
+        if score > 0 || !matches!(strategy, Strategy::RequestedToCapacityRatio(_)) {
+            sum += score * weight;
+            weights += weight;
+        }
     }
-    if weights == 0 { 0 } else { sum / weights }
+    match strategy {
+        _ if weights == 0 => 0,
+        Strategy::RequestedToCapacityRatio(_) => (sum as f64 / weights as f64).round() as i64,
+        _ => sum / weights,
+    }
 }
 
-/// How evenly `(asked for, capacity)` pairs are used: 100 is perfectly even.
-fn evenness(resources: [(i64, i64); 2]) -> i64 {
-    let [first, second] = resources.map(|(asked, capacity)| {
-        (capacity != 0).then(|| (asked as f64 / capacity as f64).clamp(0.0, 1.0))
-    });
-    let deviation = match (first, second) {
-        (Some(a), Some(b)) => ((a - b) / 2.0).abs(),
-        _ => 0.0,
+/// The broken line at `used`; its scores of 0..=10 stand for 0..=100.
+fn on_line(shape: &[(i64, i64)], used: i64) -> i64 {
+    let tenfold = |score: i64| score * (MAX_SCORE / 10);
+    let mut before: Option<(i64, i64)> = None;
+    for &(at, score) in shape {
+        if used <= at {
+            return match before {
+                None => tenfold(score),
+                Some((from, low)) => {
+                    let low = tenfold(low);
+                    low + (tenfold(score) - low) * (used - from) / (at - from)
+                }
+            };
+        }
+        before = Some((at, score));
+    }
+    before.map_or(0, |(_, score)| tenfold(score))
+}
+
+/// How evenly resources are used, by `(asked for, capacity)`: 100 is perfectly even. The order of the
+/// floating-point operations is upstream's.
+fn evenness(resources: impl Iterator<Item = (i64, i64)>) -> i64 {
+    let mut fractions = [0.0; SCORED_RESOURCES_MAX];
+    let (mut known, mut total) = (0, 0.0);
+    for (asked, capacity) in resources.filter(|&(_, capacity)| capacity != 0) {
+        let fraction = (asked as f64 / capacity as f64).clamp(0.0, 1.0);
+        if let Some(slot) = fractions.get_mut(known) {
+            *slot = fraction;
+            total += fraction;
+            known += 1;
+        }
+    }
+    let deviation = match &fractions[..known] {
+        [a, b] => ((a - b) / 2.0).abs(),
+        [] | [_] => 0.0,
+        many => {
+            let mean = total / known as f64;
+            let mut sum = 0.0;
+            for fraction in many {
+                sum += (fraction - mean) * (fraction - mean);
+            }
+            (sum / known as f64).sqrt()
+        }
     };
     ((1.0 - deviation) * MAX_SCORE as f64) as i64
 }
 
-/// NodeResourcesBalancedAllocation of 1.36: does the pod make the node more even (100), less (50) or
-/// neither (75)?
-pub(crate) fn balanced(with_pod: [(i64, i64); 2], without_pod: [(i64, i64); 2]) -> i64 {
+/// NodeResourcesBalancedAllocation of 1.36, over `(asked for with the pod, without it, capacity)`: does the pod
+/// make the node more even (100), less (50) or neither (75)?
+pub(crate) fn balanced(resources: impl Iterator<Item = (i64, i64, i64)> + Clone) -> i64 {
     let half = MAX_SCORE / 2;
-    half + (half + evenness(with_pod) - evenness(without_pod)) / 2
+    let with = evenness(
+        resources
+            .clone()
+            .map(|(with, _, capacity)| (with, capacity)),
+    );
+    let without = evenness(resources.map(|(_, without, capacity)| (without, capacity)));
+    half + (half + with - without) / 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn score(strategy: &Strategy, resources: &[(i64, i64, i64)]) -> i64 {
+        allocation_score(strategy, resources.iter().copied())
+    }
+
     #[test]
     fn least_allocated_by_hand() {
+        let least = |resources: &[_]| score(&Strategy::LeastAllocated, resources);
         // 4000 m with 1100 m asked: 72.5 -> 72; 32 GiB with 2 GiB asked: 93.75 -> 93; mean 82.5 -> 82.
         let gib = 1 << 30;
-        assert_eq!(least_allocated([(1100, 4000), (2 * gib, 32 * gib)]), 82);
+        assert_eq!(least(&[(1100, 4000, 1), (2 * gib, 32 * gib, 1)]), 82);
+        // The CPU counts three times: (3 * 72 + 93) / 4 = 77.25.
+        assert_eq!(least(&[(1100, 4000, 3), (2 * gib, 32 * gib, 1)]), 77);
         // More asked than there is: that resource counts 0.
-        assert_eq!(least_allocated([(4001, 4000), (0, gib)]), 50);
+        assert_eq!(least(&[(4001, 4000, 1), (0, gib, 1)]), 50);
         // A resource the node does not have is left out.
-        assert_eq!(least_allocated([(100, 0), (gib, 4 * gib)]), 75);
-        assert_eq!(least_allocated([(100, 0), (100, 0)]), 0);
+        assert_eq!(least(&[(100, 0, 1), (gib, 4 * gib, 1)]), 75);
+        assert_eq!(least(&[(100, 0, 1), (100, 0, 1)]), 0);
         // Amounts whose hundredfold does not fit 64 bits.
-        assert_eq!(least_allocated([(0, 1), (i64::MAX / 2, i64::MAX)]), 75);
+        assert_eq!(least(&[(0, 1, 1), (i64::MAX / 2, i64::MAX, 1)]), 75);
+    }
+
+    #[test]
+    fn other_strategies_by_hand() {
+        let most = |resources: &[_]| score(&Strategy::MostAllocated, resources);
+        assert_eq!(most(&[(1100, 4000, 1), (2, 32, 1)]), (27 + 6) / 2);
+        assert_eq!(most(&[(5000, 4000, 1), (0, 0, 1)]), 100);
+        let line = Strategy::RequestedToCapacityRatio(vec![(0, 0), (40, 10), (100, 2)]);
+        // 20 % -> 50; 70 % -> 100 - 80 * 30 / 60 = 60; mean 55.
+        assert_eq!(score(&line, &[(2, 10, 1), (7, 10, 1)]), 55);
+        // What scores 0 is left out; more than there is counts as full: 20.
+        assert_eq!(score(&line, &[(0, 10, 5), (11, 10, 1)]), 20);
+        // (2 * 50 + 75) / 3 = 58.33; (50 + 2 * 75) / 3 = 66.67 is rounded, not cut.
+        assert_eq!(score(&line, &[(2, 10, 2), (3, 10, 1)]), 58);
+        assert_eq!(score(&line, &[(2, 10, 1), (3, 10, 2)]), 67);
+        let late = Strategy::RequestedToCapacityRatio(vec![(50, 3), (60, 7)]);
+        assert_eq!(score(&late, &[(1, 10, 1)]), 30);
+        assert_eq!(score(&late, &[(9, 10, 1)]), 70);
+        assert_eq!(score(&late, &[(55, 100, 1)]), 50);
     }
 
     #[test]
     fn balanced_by_hand() {
+        let balanced = |resources: &[(i64, i64, i64)]| balanced(resources.iter().copied());
         // Empty node, pod asks half the CPU and no memory: with 75, without 100 -> 50 + 25/2 = 62.
-        assert_eq!(
-            balanced([(500, 1000), (0, 1000)], [(0, 1000), (0, 1000)]),
-            62
-        );
+        assert_eq!(balanced(&[(500, 0, 1000), (0, 0, 1000)]), 62);
         // The pod evens a lopsided node out: with 100, without 75 -> 50 + 75/2 = 87.
-        assert_eq!(
-            balanced([(500, 1000), (500, 1000)], [(500, 1000), (0, 1000)]),
-            87
-        );
+        assert_eq!(balanced(&[(500, 500, 1000), (500, 0, 1000)]), 87);
         // No change.
-        assert_eq!(balanced([(2, 10), (2, 10)], [(1, 10), (1, 10)]), 75);
+        assert_eq!(balanced(&[(2, 1, 10), (2, 1, 10)]), 75);
         // Worst: with 50, without 100 -> 50. Best: with 100, without 50 -> 100.
-        assert_eq!(balanced([(10, 10), (0, 10)], [(0, 10), (0, 10)]), 50);
-        assert_eq!(balanced([(10, 10), (99, 10)], [(10, 10), (0, 10)]), 100);
+        assert_eq!(balanced(&[(10, 0, 10), (0, 0, 10)]), 50);
+        assert_eq!(balanced(&[(10, 10, 10), (99, 0, 10)]), 100);
         // One resource alone is always even.
-        assert_eq!(balanced([(7, 10), (5, 0)], [(1, 10), (0, 0)]), 75);
+        assert_eq!(balanced(&[(7, 1, 10), (5, 0, 0)]), 75);
+        // Three: 1, 0, 0 deviate by sqrt(2/9) = 0.471: 52; without 100 -> 50 + 2/2 = 51.
+        assert_eq!(balanced(&[(10, 0, 10), (0, 0, 10), (0, 0, 10)]), 51);
     }
 
     #[test]

@@ -241,19 +241,22 @@ fn merged(selector: &Value, keys: &[(&Value, &str)], labels: &Pairs) -> Value {
 
 pub(crate) fn spread_constraints(spec: &Value, labels: &Pairs) -> Vec<SpreadConstraint> {
     items(&spec["topologySpreadConstraints"])
-        .map(|c| {
-            let keys = [(&c["matchLabelKeys"], "In")];
-            SpreadConstraint {
-                topology_key: text(&c["topologyKey"]).into(),
-                max_skew: c["maxSkew"].as_i64().unwrap_or(1),
-                hard: text(&c["whenUnsatisfiable"]) != "ScheduleAnyway",
-                selector: selector(&merged(&c["labelSelector"], &keys, labels)),
-                min_domains: c["minDomains"].as_i64().unwrap_or(1),
-                honor_affinity: text(&c["nodeAffinityPolicy"]) != "Ignore",
-                honor_taints: text(&c["nodeTaintsPolicy"]) == "Honor",
-            }
-        })
+        .map(|c| spread_constraint(c, labels))
         .collect()
+}
+
+/// Reads a constraint of a pod with these labels.
+pub fn spread_constraint(c: &Value, labels: &Pairs) -> SpreadConstraint {
+    let keys = [(&c["matchLabelKeys"], "In")];
+    SpreadConstraint {
+        topology_key: text(&c["topologyKey"]).into(),
+        max_skew: c["maxSkew"].as_i64().unwrap_or(1),
+        hard: text(&c["whenUnsatisfiable"]) != "ScheduleAnyway",
+        selector: selector(&merged(&c["labelSelector"], &keys, labels)),
+        min_domains: c["minDomains"].as_i64().unwrap_or(1),
+        honor_affinity: text(&c["nodeAffinityPolicy"]) != "Ignore",
+        honor_taints: text(&c["nodeTaintsPolicy"]) == "Honor",
+    }
 }
 
 /// Ports of containers and sidecars.

@@ -57,6 +57,11 @@ impl PluginSet {
         PluginSet(bits)
     }
 
+    /// Without this one.
+    pub const fn without(self, plugin: Plugin) -> PluginSet {
+        PluginSet(self.0 & !(1 << plugin as u8))
+    }
+
     /// With one more.
     pub const fn with(self, plugin: Plugin) -> PluginSet {
         PluginSet(self.0 | 1 << plugin as u8)
@@ -94,6 +99,8 @@ pub(crate) fn static_reason(plugin: Plugin) -> &'static str {
     }
 }
 
+/// What is said where the affinity that the configuration adds to every pod keeps it away.
+pub(crate) const ENFORCED_AFFINITY: &str = "node(s) didn't match scheduler-enforced node affinity";
 pub(crate) const PORTS_TAKEN: &str = "node(s) didn't have free ports for the requested pod ports";
 pub(crate) const TOO_MANY_PODS: &str = "Too many pods";
 pub(crate) const OUTSIDE_NAMED_NODES: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";

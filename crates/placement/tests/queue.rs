@@ -289,3 +289,62 @@ fn counts_always_add_up() {
     }
     assert_eq!(queue.len(), queue.counts().gated);
 }
+
+#[test]
+fn who_has_a_node_in_view_waits_alone_and_is_held_while_others_go() {
+    let [class, _] = classes();
+    let mut queue = patient();
+    for name in ["a", "b", "c"] {
+        queue.add(pending(name, class, 0), 0).unwrap();
+        assert_eq!(next(&mut queue, 0), Some(pod(name)));
+    }
+    queue.unschedulable_alone(pod("a"), FIT, 0);
+    queue.hold(pod("b"));
+    queue.unschedulable_alone(pod("b"), FIT, 0);
+    queue.unschedulable(pod("c"), FIT, 0);
+    assert_eq!(queue.counts().parked, 3);
+    queue.event(Event::NodeTaints, SECOND, |_| true);
+    assert_eq!(next(&mut queue, SECOND), None);
+    // One of the class and the one that waits alone; not the one that is held.
+    queue.event(Event::AssignedPodDelete, SECOND, |_| true);
+    assert_eq!(next(&mut queue, SECOND), Some(pod("c")));
+    assert_eq!(next(&mut queue, SECOND), Some(pod("a")));
+    assert_eq!(next(&mut queue, SECOND), None);
+    // What it missed wakes it when it is let go.
+    queue.let_go(pod("b"), SECOND, false);
+    assert_eq!(next(&mut queue, SECOND), Some(pod("b")));
+    // Nothing missed: it stays, unless it is to be activated, which does not wait for its backoff.
+    queue.hold(pod("b"));
+    queue.unschedulable_alone(pod("b"), FIT, SECOND);
+    queue.let_go(pod("b"), SECOND, false);
+    assert_eq!(next(&mut queue, 99 * SECOND), None);
+    queue.hold(pod("b"));
+    queue.let_go(pod("b"), SECOND, true);
+    assert_eq!(next(&mut queue, SECOND), Some(pod("b")));
+    // An event that came while it was tried counts as missed.
+    queue.event(Event::AssignedPodDelete, SECOND, |_| true);
+    queue.hold(pod("b"));
+    queue.unschedulable_alone(pod("b"), FIT, SECOND);
+    assert_eq!(next(&mut queue, 99 * SECOND), None);
+    queue.let_go(pod("b"), 99 * SECOND, false);
+    assert_eq!(next(&mut queue, 99 * SECOND), Some(pod("b")));
+    queue.unschedulable_alone(pod("b"), FIT, 99 * SECOND);
+    assert!(queue.remove(pod("b"), 100 * SECOND));
+    queue.flush(1_000 * SECOND);
+    assert_eq!(queue.counts().parked, 0);
+}
+
+#[test]
+fn waits_that_end_in_one_second_end_together_by_priority() {
+    let [class, _] = classes();
+    let mut queue = Queue::new(QueueConfig::default());
+    for (name, priority, at) in [("low", 0, SECOND / 4), ("high", 9, SECOND / 2)] {
+        queue.add(pending(name, class, priority), at).unwrap();
+        assert_eq!(next(&mut queue, at), Some(pod(name)));
+        queue.error(pod(name), at);
+    }
+    assert_eq!(queue.next_backoff_micros(), Some(SECOND));
+    assert_eq!(next(&mut queue, SECOND - 1), None);
+    assert_eq!(next(&mut queue, SECOND), Some(pod("high")));
+    assert_eq!(next(&mut queue, SECOND), Some(pod("low")));
+}

@@ -53,6 +53,8 @@ pub fn bind(pod: &Value, binding: &Value, ctx: &Context) -> Result<Value, ApiErr
 
     let mut bound = pod.clone();
     tree::remove(&mut bound, "metadata.resourceVersion");
+    // A node in view is no news once there is a node (ClearingNominatedNodeNameAfterBinding).
+    tree::remove(&mut bound, "status.nominatedNodeName");
     tree::put(
         &mut bound,
         "spec.nodeName",
@@ -143,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_pod_is_bound_once() {
-        let pod = json!({"metadata": {"name": "web", "uid": "u", "resourceVersion": "5", "generation": 1}, "spec": {}});
+        let pod = json!({"metadata": {"name": "web", "uid": "u", "resourceVersion": "5", "generation": 1}, "spec": {},
+            "status": {"nominatedNodeName": "n2"}});
         let binding = json!({"metadata": {"name": "web", "annotations": {"a": "b"}}, "target": {"kind": "Node", "name": "n1"}});
         let bound = bind_to(&pod, &binding).unwrap();
         assert_eq!(

@@ -9,6 +9,8 @@
 //! Knows objects, time and requests; which node a pod goes to is `placement`'s decision alone.
 
 mod pending;
+mod placing;
+mod roster;
 mod surroundings;
 mod work;
 
@@ -19,17 +21,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::{Recorder, RecorderCounts};
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeInfo, PluginSet, PodInfo, PodKey};
+use placement::{Cluster, Config, NodeInfo, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
+use crate::roster::Roster;
 use crate::surroundings::{Surroundings, Told};
-use crate::work::{Done, Worker};
+use crate::work::Worker;
 
 /// Changes taken in before pods are placed again, so that neither starves the other.
 const CHANGES_AT_ONCE: usize = 2_000;
-/// Pods placed before changes are looked at again.
-const PODS_AT_ONCE: usize = 500;
 /// How often parked pods are looked through for those that waited too long (k8s: 30 s).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -66,6 +67,10 @@ pub struct SchedulerProgress {
     pub backoff: AtomicUsize,
     /// Pods that fit nowhere now.
     pub parked: AtomicUsize,
+    /// Pods for which others were evicted.
+    pub preemptions: AtomicU64,
+    /// Pods evicted for others.
+    pub victims: AtomicU64,
     /// Pods with scheduling gates.
     pub gated: AtomicUsize,
     /// What became of events.
@@ -97,7 +102,7 @@ struct Scheduler {
     /// Pods that wait for a node, with what is needed to bind them.
     pending: Pending,
     nodes: Mirror<()>,
-    pods: Mirror<PodKey>,
+    pods: Roster,
     surroundings: Surroundings,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
@@ -120,7 +125,7 @@ impl Scheduler {
             }),
             pending: Pending::default(),
             nodes: Mirror::default(),
-            pods: Mirror::default(),
+            pods: Roster::default(),
             surroundings: Surroundings::default(),
             happened: Vec::new(),
             random: seed | 1,
@@ -136,7 +141,8 @@ impl Scheduler {
             Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
         let mut told = surroundings::follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
-        let (worker, mut done) = Worker::new(self.client.clone(), events);
+        let (worker, mut done) =
+            Worker::new(self.client.clone(), &self.config.scheduler_name, events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         let mut cut_short = false;
         loop {
@@ -173,7 +179,7 @@ impl Scheduler {
             }
             cut_short = self.is_synced() && self.place(&worker);
             self.pending
-                .tell(|address, message| worker.write_condition(address, message));
+                .tell(|address, telling| worker.write_status(address, telling));
             self.report();
         }
     }
@@ -245,18 +251,9 @@ impl Scheduler {
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
         };
-        match self.pods.take(change) {
-            Some(client::Delta::Removed(_, pod)) => self.gone(pod, now),
-            // Another pod of the same name took its place.
-            Some(client::Delta::Changed(key, old)) if self.pods.get(&key) != Some(&old) => {
-                self.gone(old, now)
-            }
-            Some(client::Delta::Synced(gone)) => {
-                for (_, pod) in gone {
-                    self.gone(pod, now);
-                }
-            }
-            _ => {}
+        // Another pod of the same name may have taken its place.
+        for gone in self.pods.take(change) {
+            self.gone(gone, now);
         }
     }
 
@@ -285,8 +282,10 @@ impl Scheduler {
         }
         let class = self.cluster.class_of(&info.spec);
         self.cluster.retain_class(class);
-        if let Some(old) = self.pending.insert(pod, info, class) {
-            self.cluster.release_class(old);
+        let before = self.pending.insert(pod, info, class);
+        self.see_nomination(pod, info, class, before.as_ref());
+        if let Some(old) = before {
+            self.cluster.release_class(old.class);
         }
         let entry = placement::queue::Pending {
             pod,
@@ -309,104 +308,9 @@ impl Scheduler {
 
     fn drop_pending(&mut self, pod: PodKey, now: i64) {
         self.queue.remove(pod, now);
+        self.cluster.withdraw_nomination(pod);
         if let Some(class) = self.pending.remove(pod) {
             self.cluster.release_class(class);
-        }
-    }
-
-    /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
-    fn place(&mut self, worker: &Worker) -> bool {
-        let begun = std::time::Instant::now();
-        for event in std::mem::take(&mut self.happened) {
-            self.queue.event(event, now_micros(), |_| true);
-        }
-        let mut cut_short = true;
-        for _ in 0..PODS_AT_ONCE {
-            let now = now_micros();
-            // A binding that ends makes room, and wakes the loop.
-            let turn = if worker.has_room() {
-                self.queue.pop(now)
-            } else {
-                None
-            };
-            let Some(turn) = turn else {
-                cut_short = false;
-                break;
-            };
-            let Some(waiting) = self.pending.get(turn.pod) else {
-                self.queue.remove(turn.pod, now);
-                continue;
-            };
-            let mut random = self.random;
-            let picked = self
-                .cluster
-                .pick(turn.class, waiting.pin.as_deref(), &mut || {
-                    next_random(&mut random)
-                });
-            self.random = random;
-            match picked {
-                Ok(node) => {
-                    let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
-                    let address = waiting.address();
-                    if !waiting.not_considered.is_empty() {
-                        worker.tell_not_considered(&address, &waiting.not_considered);
-                    }
-                    if !self.cluster.assume(turn.pod, turn.class, node) {
-                        self.queue.error(turn.pod, now);
-                    } else if !worker.bind(turn.pod, address, name) {
-                        self.cluster.forget(turn.pod);
-                        self.queue.error(turn.pod, now);
-                    }
-                }
-                Err(placement::PickError::Unschedulable(why)) => {
-                    self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
-                    // Where there is no node no plugin rejected one: whatever comes may help.
-                    let rejected_by = if why.rejected_by.is_empty() {
-                        PluginSet::ALL
-                    } else {
-                        why.rejected_by
-                    };
-                    self.queue.unschedulable(turn.pod, rejected_by, now);
-                    let message = why.message();
-                    if self.pending.note_message(turn.pod, &message)
-                        && let Some(waiting) = self.pending.get(turn.pod)
-                    {
-                        worker.tell_unschedulable(&waiting.address(), &message);
-                    }
-                }
-                Err(placement::PickError::UnknownClass) => self.queue.error(turn.pod, now),
-            }
-        }
-        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.progress
-            .decision_nanos
-            .fetch_add(nanos, Ordering::Relaxed);
-        cut_short
-    }
-
-    fn done(&mut self, done: Done) {
-        let now = now_micros();
-        match done.result {
-            Ok(()) => {
-                self.progress.bound.fetch_add(1, Ordering::Relaxed);
-                self.queue.placed(done.pod, now);
-                self.happened(Event::AssignedPodAdd);
-                if let Some(class) = self.pending.remove(done.pod) {
-                    self.cluster.release_class(class);
-                }
-            }
-            Err(error) => {
-                self.progress.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%error, "binding failed");
-                if self.cluster.forget(done.pod) {
-                    self.happened(Event::AssignedPodDelete);
-                }
-                if error.is_not_found() {
-                    self.drop_pending(done.pod, now);
-                } else {
-                    self.queue.error(done.pod, now);
-                }
-            }
         }
     }
 

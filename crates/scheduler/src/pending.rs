@@ -1,4 +1,7 @@
-//! Pods that wait for a node: what it takes to name them in a request, and their class.
+//! Pods that wait for a node: what it takes to name them in a request, their class, and what is still to be
+//! written into their status.
+//!
+//! Does not know how it is written.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
@@ -7,11 +10,26 @@ use std::hash::{Hash as _, Hasher as _};
 use placement::{ClassId, PodInfo, PodKey};
 
 /// A pod's place in the API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
     pub(crate) uid: Box<str>,
+}
+
+/// Something to be written into a pod's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Telling {
+    /// Why it has no node.
+    pub(crate) message: Option<Box<str>>,
+    /// The node it has in view from now on; the inner `None` for none.
+    pub(crate) nominated: Option<Option<Box<str>>>,
+}
+
+impl Telling {
+    fn is_empty(&self) -> bool {
+        self.message.is_none() && self.nominated.is_none()
+    }
 }
 
 /// One waiting pod.
@@ -25,10 +43,11 @@ pub(crate) struct Waiting {
     /// Fields it uses that placement does not know.
     pub(crate) not_considered: Vec<&'static str>,
     class: ClassId,
+    /// The node its status had in view when it was last seen, or was told to.
+    nominated: Option<Box<str>>,
     /// Hash of the last message in its status, so that the same is not written twice.
     message: u64,
-    /// A message that is still to be written there.
-    untold: Option<Box<str>>,
+    untold: Telling,
 }
 
 impl Waiting {
@@ -41,6 +60,14 @@ impl Waiting {
     }
 }
 
+/// What a pod was when it was seen last.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Before {
+    pub(crate) class: ClassId,
+    /// Somebody gave it another node in view, or took that away.
+    pub(crate) nomination_changed: bool,
+}
+
 /// All waiting pods. Bounded by the queue, which refuses more than its limit.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -50,15 +77,21 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Notes a pod; gives the class it had before.
-    pub(crate) fn insert(
-        &mut self,
-        pod: PodKey,
-        info: &PodInfo,
-        class: ClassId,
-    ) -> Option<ClassId> {
+    /// Notes a pod; says what it was before.
+    pub(crate) fn insert(&mut self, pod: PodKey, info: &PodInfo, class: ClassId) -> Option<Before> {
         let old = self.pods.get_mut(&pod);
-        let (message, untold) = old.map_or((0, None), |old| (old.message, old.untold.take()));
+        // What is still to be told is newer than what its status shows.
+        let ours = old
+            .as_ref()
+            .is_some_and(|old| old.untold.nominated.is_some());
+        let (message, untold, known) = old.map_or_else(Default::default, |old| {
+            (
+                old.message,
+                std::mem::take(&mut old.untold),
+                old.nominated.take(),
+            )
+        });
+        let nomination_changed = !ours && known != info.nominated;
         let waiting = Waiting {
             namespace: info.namespace.clone(),
             name: info.name.clone(),
@@ -66,10 +99,14 @@ impl Pending {
             pin: info.pin.clone(),
             not_considered: info.not_considered.clone(),
             class,
+            nominated: if ours { known } else { info.nominated.clone() },
             message,
             untold,
         };
-        self.pods.insert(pod, waiting).map(|old| old.class)
+        self.pods.insert(pod, waiting).map(|old| Before {
+            class: old.class,
+            nomination_changed,
+        })
     }
 
     pub(crate) fn get(&self, pod: PodKey) -> Option<&Waiting> {
@@ -94,10 +131,27 @@ impl Pending {
             return false;
         };
         waiting.message = hash;
-        if waiting.untold.replace(message.into()).is_none() {
+        if waiting.untold.is_empty() {
             self.untold.push_back(pod);
         }
+        waiting.untold.message = Some(message.into());
         true
+    }
+
+    /// Notes which node a pod's status is to have in view.
+    pub(crate) fn note_nomination(&mut self, pod: PodKey, node: Option<&str>) {
+        let Some(waiting) = self
+            .pods
+            .get_mut(&pod)
+            .filter(|waiting| waiting.nominated.as_deref() != node)
+        else {
+            return;
+        };
+        if waiting.untold.is_empty() {
+            self.untold.push_back(pod);
+        }
+        waiting.nominated = node.map(Into::into);
+        waiting.untold.nominated = Some(node.map(Into::into));
     }
 
     /// Whether some status is still to be written.
@@ -106,17 +160,84 @@ impl Pending {
     }
 
     /// Hands what is untold to `tell`, in order, until that has no room.
-    pub(crate) fn tell(&mut self, mut tell: impl FnMut(Address, String) -> bool) {
+    pub(crate) fn tell(&mut self, mut tell: impl FnMut(Address, Telling) -> bool) {
         while let Some(pod) = self.untold.front() {
             if let Some(waiting) = self.pods.get_mut(pod)
-                && let Some(message) = &waiting.untold
+                && !waiting.untold.is_empty()
             {
-                if !tell(waiting.address(), message.to_string()) {
+                if !tell(waiting.address(), waiting.untold.clone()) {
                     return;
                 }
-                waiting.untold = None;
+                waiting.untold = Telling::default();
             }
             self.untold.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use placement::{Cluster, Config};
+
+    fn info(nominated: Option<&str>) -> PodInfo {
+        PodInfo {
+            namespace: "n".into(),
+            name: "p".into(),
+            uid: "u".into(),
+            nominated: nominated.map(Into::into),
+            ..PodInfo::default()
+        }
+    }
+
+    #[test]
+    fn what_is_still_to_be_told_is_newer_than_what_is_seen() {
+        let mut cluster = Cluster::new(Config::default());
+        let class = cluster.class_of(&info(None).spec);
+        let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
+        assert_eq!(pending.insert(pod, &info(None), class), None);
+        pending.note_nomination(pod, Some("n1"));
+        assert!(pending.note_message(pod, "no room"));
+        assert!(!pending.note_message(pod, "no room"));
+        // An older state of the pod does not take the nomination back.
+        let seen = |nomination_changed| {
+            Some(Before {
+                class,
+                nomination_changed,
+            })
+        };
+        assert_eq!(pending.insert(pod, &info(None), class), seen(false));
+        let mut told = Vec::new();
+        pending.tell(|address, telling| {
+            told.push((address.name, telling));
+            true
+        });
+        let expected = Telling {
+            message: Some("no room".into()),
+            nominated: Some(Some("n1".into())),
+        };
+        assert_eq!(told, [("p".into(), expected)]);
+        assert!(!pending.has_untold());
+        // Our own write comes back; then somebody else's.
+        assert_eq!(pending.insert(pod, &info(Some("n1")), class), seen(false));
+        assert_eq!(pending.insert(pod, &info(None), class), seen(true));
+    }
+
+    #[test]
+    fn who_has_no_room_is_told_later() {
+        let mut cluster = Cluster::new(Config::default());
+        let class = cluster.class_of(&info(None).spec);
+        let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
+        pending.insert(pod, &info(Some("n1")), class);
+        pending.note_nomination(pod, Some("n1"));
+        assert!(!pending.has_untold());
+        pending.note_nomination(pod, None);
+        pending.tell(|_, _| false);
+        assert!(pending.has_untold());
+        pending.tell(|_, telling| {
+            assert_eq!(telling.nominated, Some(None));
+            true
+        });
+        assert!(!pending.has_untold());
     }
 }

@@ -1,53 +1,89 @@
-//! Requests of the scheduler: bindings and status conditions, many at a time, none of them waited for.
+//! Requests of the scheduler: bindings, status conditions and evictions, many at a time, none of them waited
+//! for by who decides.
+//!
+//! Does not know why a pod goes to a node, or why another must go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::events::{Note, Recorder};
-use client::{Client, ClientError, PatchType};
-use meta::{EventType, Involved};
+use client::{Client, ClientError, DeleteOptions, PatchType};
+use meta::{EventType, Involved, Value};
 use placement::PodKey;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::now_micros;
-use crate::pending::Address;
+use crate::pending::{Address, Telling};
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
 const BINDINGS_MAX: usize = 1_024;
 /// Status updates under way at a time; the others wait with their pods.
 const STATUSES_MAX: usize = 128;
+/// Pods for which others are being evicted at a time; nobody else is tried while it is reached.
+const PREEMPTIONS_MAX: usize = 256;
+/// Victims of one pod that are evicted at a time (k8s: parallelism 16).
+const VICTIMS_AT_ONCE: usize = 16;
+/// Tries of a request that fails in passing, and the pause after the first; it grows fivefold (client-go:
+/// `retry.DefaultBackoff`).
+const TRIES_MAX: u32 = 4;
+const TRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// A binding that ended.
-pub(crate) struct Done {
-    pub(crate) pod: PodKey,
-    pub(crate) result: Result<(), ClientError>,
+/// Something that ended.
+pub(crate) enum Done {
+    /// A binding.
+    Bound {
+        pod: PodKey,
+        result: Result<(), ClientError>,
+    },
+    /// The evictions for a pod: all victims are gone or going, or some could not be told to.
+    Evicted { preemptor: PodKey, failed: bool },
+}
+
+/// Who must go for whom.
+#[derive(Debug)]
+pub(crate) struct Eviction {
+    pub(crate) preemptor: PodKey,
+    pub(crate) address: Address,
+    pub(crate) node: String,
+    /// With `namespace/name`.
+    pub(crate) victims: Vec<(PodKey, Box<str>)>,
 }
 
 /// Sends requests.
 pub(crate) struct Worker {
     client: Client,
+    scheduler: Arc<str>,
     bindings: Arc<Semaphore>,
     statuses: Arc<Semaphore>,
+    preemptions: Arc<Semaphore>,
     done: mpsc::Sender<Done>,
     events: Recorder,
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
-        let (done, receiver) = mpsc::channel(BINDINGS_MAX);
+    pub(crate) fn new(
+        client: Client,
+        scheduler: &str,
+        events: Recorder,
+    ) -> (Worker, mpsc::Receiver<Done>) {
+        let (done, receiver) = mpsc::channel(BINDINGS_MAX + PREEMPTIONS_MAX);
         let worker = Worker {
             client,
+            scheduler: scheduler.into(),
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
             statuses: Arc::new(Semaphore::new(STATUSES_MAX)),
+            preemptions: Arc::new(Semaphore::new(PREEMPTIONS_MAX)),
             done,
             events,
         };
         (worker, receiver)
     }
 
-    /// Whether one more binding may be sent.
+    /// Whether one more pod may be tried, whatever comes of it.
     pub(crate) fn has_room(&self) -> bool {
-        self.bindings.available_permits() > 0
+        self.bindings.available_permits() > 0 && self.preemptions.available_permits() > 0
     }
 
     /// Binds a pod; the result comes over the channel. False if there is no room.
@@ -56,6 +92,7 @@ impl Worker {
             return false;
         };
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
+        let scheduler = self.scheduler.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let result = client
@@ -66,9 +103,15 @@ impl Worker {
                     "Successfully assigned {}/{} to {node}",
                     address.namespace, address.name
                 );
-                events.record(note(&address, EventType::Normal, "Scheduled", message));
+                events.record(note(
+                    &scheduler,
+                    &address,
+                    EventType::Normal,
+                    ("Scheduled", "Binding"),
+                    message,
+                ));
             }
-            let _ = done.send(Done { pod, result }).await;
+            let _ = done.send(Done::Bound { pod, result }).await;
         });
         true
     }
@@ -79,16 +122,22 @@ impl Worker {
             "placed without regard to {}: this release does not have these rules yet",
             fields.join(", ")
         );
-        self.events
-            .record(note(address, EventType::Warning, "NotConsidered", message));
+        self.events.record(note(
+            &self.scheduler,
+            address,
+            EventType::Warning,
+            ("NotConsidered", "Scheduling"),
+            message,
+        ));
     }
 
     /// Says by an Event why a pod has no node.
     pub(crate) fn tell_unschedulable(&self, address: &Address, message: &str) {
         self.events.record(note(
+            &self.scheduler,
             address,
             EventType::Warning,
-            "FailedScheduling",
+            ("FailedScheduling", "Scheduling"),
             message.to_owned(),
         ));
     }
@@ -98,55 +147,227 @@ impl Worker {
         drop(self.statuses.acquire().await);
     }
 
-    /// Writes into a pod's status why it has no node. False if there is no room for one more.
-    pub(crate) fn write_condition(&self, address: Address, message: String) -> bool {
+    /// Writes into a pod's status why it has no node, and which node it has in view. False if there is no room
+    /// for one more.
+    pub(crate) fn write_status(&self, address: Address, telling: Telling) -> bool {
         let Ok(slot) = self.statuses.clone().try_acquire_owned() else {
             return false;
         };
         let client = self.client.clone();
         tokio::spawn(async move {
             let _slot = slot;
-            let patch = json!({
-                "metadata": {"uid": &*address.uid},
-                "status": {"conditions": [{
+            let mut status = json!({});
+            if let Some(message) = &telling.message {
+                status["conditions"] = json!([{
                     "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
                     "lastProbeTime": null, "lastTransitionTime": meta::time::format_seconds(now_micros()),
-                }]},
-            });
-            let result = client
-                .patch(
-                    resource("", "pods"),
-                    &address.namespace,
-                    &address.name,
-                    "status",
-                    PatchType::StrategicMerge,
-                    &patch,
-                )
-                .await;
-            if let Err(error) = result {
-                tracing::debug!(pod = %address.name, %error, "cannot write the scheduling condition");
+                }]);
             }
+            if let Some(node) = &telling.nominated {
+                status["nominatedNodeName"] = node.as_deref().into();
+            }
+            if let Err(error) = patch_status(&client, &address, status).await {
+                tracing::debug!(pod = %address.name, %error, "cannot write what a pod waits for");
+            }
+        });
+        true
+    }
+
+    /// Evicts pods for another; that it is done comes over the channel. False if there is no room.
+    pub(crate) fn evict(&self, eviction: Eviction) -> bool {
+        let Ok(slot) = self.preemptions.clone().try_acquire_owned() else {
+            return false;
+        };
+        let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
+        let scheduler = self.scheduler.clone();
+        tokio::spawn(async move {
+            let _slot = slot;
+            let Eviction {
+                preemptor,
+                address,
+                node,
+                victims,
+            } = eviction;
+            let preemptor_of = Arc::new(involved(&address));
+            let mut under_way = JoinSet::new();
+            let mut failed = false;
+            for (victim, name) in victims {
+                if under_way.len() >= VICTIMS_AT_ONCE {
+                    failed |= !matches!(under_way.join_next().await, Some(Ok(true)));
+                }
+                let (client, events) = (client.clone(), events.clone());
+                let (scheduler, related) = (scheduler.clone(), preemptor_of.clone());
+                let message = format!("Preempted by pod {} on node {node}", address.uid);
+                under_way.spawn(async move {
+                    match evict_one(&client, &scheduler, victim, &name).await {
+                        Ok(Some(address)) => {
+                            let mut note = note(
+                                &scheduler,
+                                &address,
+                                EventType::Normal,
+                                ("Preempted", "Preempting"),
+                                message,
+                            );
+                            note.related = Some(related);
+                            events.record(note);
+                            true
+                        }
+                        Ok(None) => true,
+                        Err(error) => {
+                            tracing::warn!(pod = %name, %error, "cannot evict a pod for one of higher priority");
+                            false
+                        }
+                    }
+                });
+            }
+            while let Some(result) = under_way.join_next().await {
+                failed |= !matches!(result, Ok(true));
+            }
+            let _ = done.send(Done::Evicted { preemptor, failed }).await;
         });
         true
     }
 }
 
-/// An event about a pod.
-fn note(address: &Address, event_type: EventType, reason: &'static str, message: String) -> Note {
-    let involved = Involved {
+/// Marks a pod as disrupted and deletes it. `None` when it is gone, or another pod has its name.
+async fn evict_one(
+    client: &Client,
+    scheduler: &str,
+    victim: PodKey,
+    name: &str,
+) -> Result<Option<Address>, ClientError> {
+    let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+    let pods = resource("", "pods");
+    let found = with_tries(|| client.get(pods, namespace, name)).await;
+    let Some(pod) = unless_gone(found)? else {
+        return Ok(None);
+    };
+    let address = Address {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: pod["metadata"]["uid"].as_str().unwrap_or_default().into(),
+    };
+    if PodKey::of(&address.uid) != victim {
+        return Ok(None);
+    }
+    let message = format!("{scheduler}: preempting to accommodate a higher priority pod");
+    if !is_marked(&pod, &message) {
+        let mut condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message,
+            "lastProbeTime": null, "lastTransitionTime": meta::time::format_seconds(now_micros()),
+        });
+        if let Some(generation) = pod["metadata"]["generation"].as_i64() {
+            condition["observedGeneration"] = generation.into();
+        }
+        let marked = patch_status(client, &address, json!({"conditions": [condition]})).await;
+        if unless_gone(marked)?.is_none() {
+            return Ok(None);
+        }
+    }
+    let options = DeleteOptions {
+        uid: address.uid.to_string(),
+        ..DeleteOptions::default()
+    };
+    let deleted = with_tries(|| client.delete(pods, namespace, name, &options)).await;
+    Ok(unless_gone(deleted)?.map(|()| address))
+}
+
+fn is_marked(pod: &Value, message: &str) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "DisruptionTarget"
+            && condition["status"] == "True"
+            && condition["reason"] == "PreemptionByScheduler"
+            && condition["message"] == message
+    })
+}
+
+/// `None` when the object is not there, or is another one of the same name.
+fn unless_gone<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() || is_another(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn patch_status(
+    client: &Client,
+    address: &Address,
+    status: Value,
+) -> Result<Value, ClientError> {
+    let patch = json!({"metadata": {"uid": &*address.uid}, "status": status});
+    let (namespace, name) = (&*address.namespace, &*address.name);
+    let kind = PatchType::StrategicMerge;
+    with_tries(|| {
+        client.patch(
+            resource("", "pods"),
+            namespace,
+            name,
+            "status",
+            kind,
+            &patch,
+        )
+    })
+    .await
+}
+
+/// Makes a call again while it fails in a way that may pass.
+async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
+    mut call: impl FnMut() -> F,
+) -> Result<T, ClientError> {
+    let mut pause = TRY_PAUSE;
+    let mut tries = 1;
+    loop {
+        match call().await {
+            Err(error) if tries < TRIES_MAX && may_pass(&error) => {
+                tokio::time::sleep(pause).await;
+                pause *= 5;
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The object that was meant is gone, and another one has its name.
+fn is_another(error: &ClientError) -> bool {
+    error.is_conflict() && error.to_string().contains("Precondition failed: UID")
+}
+
+/// No answer, a conflict, too many requests, or an error of the server.
+fn may_pass(error: &ClientError) -> bool {
+    (error.is_conflict() && !is_another(error))
+        || matches!(error.code(), 0 | 429 | 500 | 502 | 503 | 504)
+}
+
+fn involved(address: &Address) -> Involved {
+    Involved {
         api_version: "v1".into(),
         kind: "Pod".into(),
         namespace: address.namespace.to_string(),
         name: address.name.to_string(),
         uid: address.uid.to_string(),
         resource_version: String::new(),
-    };
+    }
+}
+
+/// An event about a pod: its reason, and what was being done.
+fn note(
+    scheduler: &str,
+    address: &Address,
+    event_type: EventType,
+    (reason, action): (&'static str, &'static str),
+    message: String,
+) -> Note {
     Note {
-        involved: Arc::new(involved),
+        involved: Arc::new(involved(address)),
         event_type,
         reason,
         message,
-        component: "default-scheduler",
+        component: scheduler.to_owned().into(),
+        action,
+        related: None,
     }
 }
 

@@ -272,6 +272,9 @@ impl Rig {
             .unwrap();
         match (found, evict::preempt(&self.model, uid, object)) {
             (Preemption::Hopeless(text), Outcome::Hopeless(expected)) => assert_eq!(text, expected),
+            (Preemption::NotEligible(text), Outcome::Hopeless(expected)) => {
+                assert_eq!(text, expected)
+            }
             (
                 Preemption::Found {
                     node,

@@ -4,6 +4,7 @@
 
 mod company;
 mod plane;
+mod preempting;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions, PatchType};
 use meta::Value;
+use rest::http::Service;
 use scheduler::{SchedulerConfig, SchedulerProgress};
 use schema::Resource;
 use serde_json::json;
@@ -25,32 +26,53 @@ pub fn core(resource: &str) -> &'static Resource {
 pub struct Plane {
     pub client: Client,
     pub progress: Arc<SchedulerProgress>,
-    _stop: watch::Sender<bool>,
+    api: Api,
+    stop: watch::Sender<bool>,
 }
 
 impl Plane {
     pub async fn start() -> Plane {
+        Plane::start_through(|api| Arc::new(api)).await
+    }
+
+    /// A plane whose scheduler reaches the API through what `wrap` makes of it.
+    pub async fn start_through(wrap: impl FnOnce(Api) -> Arc<dyn Service>) -> Plane {
+        let plane = Plane::start_with_nobody().await;
+        let service = wrap(plane.api.clone());
+        plane.add(service, SchedulerConfig::default());
+        plane
+    }
+
+    /// A plane without a scheduler.
+    pub async fn start_with_nobody() -> Plane {
         let (stop, stopping) = watch::channel(false);
-        let api = Api::new(
-            Arc::new(Store::new(StoreConfig::default())),
-            stopping.clone(),
-        );
+        let api = Api::new(Arc::new(Store::new(StoreConfig::default())), stopping);
         api.bootstrap(SocketAddr::from(([127, 0, 0, 1], 6443)))
             .await
             .unwrap();
-        let client = Client::new(Arc::new(api), Some(Api::system_user()), "test/1");
-        let progress = Arc::new(SchedulerProgress::default());
-        tokio::spawn(scheduler::run(
-            client.clone(),
-            SchedulerConfig::default(),
-            progress.clone(),
-            stopping,
-        ));
+        let client = Client::new(Arc::new(api.clone()), Some(Api::system_user()), "test/1");
         Plane {
             client,
-            progress,
-            _stop: stop,
+            progress: Arc::default(),
+            api,
+            stop,
         }
+    }
+
+    /// Starts a scheduler.
+    pub fn add_scheduler(&self, configure: impl FnOnce(&mut SchedulerConfig)) {
+        let mut config = SchedulerConfig::default();
+        configure(&mut config);
+        self.add(Arc::new(self.api.clone()), config);
+    }
+
+    fn add(&self, service: Arc<dyn Service>, config: SchedulerConfig) {
+        tokio::spawn(scheduler::run(
+            Client::new(service, Some(Api::system_user()), "test/2"),
+            config,
+            self.progress.clone(),
+            self.stop.subscribe(),
+        ));
     }
 
     pub async fn node(&self, name: &str, cpu: &str, pods: u32, more: Value) {
