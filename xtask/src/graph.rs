@@ -40,7 +40,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Workshop,
         "workshop",
-        &["bench", "xtask", "conformance"],
+        &["bench", "linear", "xtask", "conformance"],
     ),
 ];
 
