@@ -40,7 +40,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Workshop,
         "workshop",
-        &["bench", "linear", "xtask", "conformance"],
+        &["bench", "linear", "spoil", "xtask", "conformance"],
     ),
 ];
 
