@@ -16,17 +16,19 @@ const ENTRIES_PER_BYTE: usize = 1;
 
 const PAGE_BYTES: usize = 4096;
 
-/// Everything in the file is read, or refused, and no more entries come out of it than it has room for.
+/// Everything in the file is read, or refused, and no more entries come out of it than it has room for. Answers the
+/// error, if there is one.
 ///
 /// # Panics
 ///
 /// When that is not so.
-pub fn file_may_hold(bytes: &[u8]) {
+pub fn file_may_hold(bytes: &[u8]) -> Result<(), BboltError> {
     let bytes = Bytes::copy_from_slice(bytes);
     if let Ok((trailed, _)) = check_trailer(bytes.clone(), true, |_| {}) {
         drop(read(Database::open(trailed), bytes.len()));
     }
-    drop(read(Database::open(bytes.clone()), bytes.len()));
+    let len = bytes.len();
+    read(Database::open(bytes), len)
 }
 
 fn read<R: ::bbolt::ReadAt>(

@@ -17,7 +17,7 @@ const STREAMS_MAX: u32 = 8;
 /// # Panics
 ///
 /// When that is not so.
-pub fn peer_may_say(bytes: &[u8], piece: usize, is_server: bool) {
+pub fn peer_may_say(bytes: &[u8], piece: usize, is_server: bool) -> bool {
     let config = Config {
         streams_max: STREAMS_MAX,
         stream_window_bytes: 1 << 10,
@@ -72,6 +72,7 @@ pub fn peer_may_say(bytes: &[u8], piece: usize, is_server: bool) {
         said <= SAID_BYTES + SAID_BYTES_PER_BYTE * told,
         "{said} bytes are said to {told}"
     );
+    !is_closed
 }
 
 /// Ten bytes, or what there is room for.
@@ -117,8 +118,9 @@ pub fn conversation(chance: &mut Chance, is_client: bool) -> Vec<Vec<u8>> {
     let mut stream = 1;
     for _ in 0..1 + chance.below(30) {
         let any = |chance: &mut Chance| 1 + 2 * chance.below(12) as u32;
-        said.push(match chance.below(12) {
-            0..4 => {
+        // What ends a connection is rare, so that conversations are long.
+        said.push(match chance.below(60) {
+            0..24 => {
                 let block = headers(chance, &mut encoder, is_client);
                 let flags = 4 | u8::from(chance.one_in(2));
                 let frame = frame(1, flags, stream, &block);
@@ -131,12 +133,15 @@ pub fn conversation(chance: &mut Chance, is_client: bool) -> Vec<Vec<u8>> {
                 any(chance),
                 &chance.bytes(300),
             ),
-            6 => {
-                let more = (chance.edge() as u32).to_be_bytes();
+            36..44 => {
+                let more = match chance.below(6) {
+                    0 => chance.edge() as u32,
+                    _ => 1 + chance.below(5_000) as u32,
+                };
                 let of = if chance.one_in(2) { 0 } else { any(chance) };
-                frame(8, 0, of, &more)
+                frame(8, 0, of, &more.to_be_bytes())
             }
-            7 => {
+            44..46 => {
                 let mut settings = Vec::new();
                 for _ in 0..chance.below(4) {
                     settings.extend_from_slice(&(1 + chance.below(7) as u16).to_be_bytes());
@@ -144,9 +149,9 @@ pub fn conversation(chance: &mut Chance, is_client: bool) -> Vec<Vec<u8>> {
                 }
                 frame(4, 0, 0, &settings)
             }
-            8 => frame(6, u8::from(chance.one_in(2)), 0, &[7; 8]),
-            9 => frame(3, 0, any(chance), &8_u32.to_be_bytes()),
-            10 => {
+            46..50 => frame(6, u8::from(chance.one_in(2)), 0, &[7; 8]),
+            50..54 => frame(3, 0, any(chance), &8_u32.to_be_bytes()),
+            54..59 => {
                 // A list of headers in pieces.
                 let block = headers(chance, &mut encoder, is_client);
                 let (first, rest) = block.split_at(chance.below(block.len()));

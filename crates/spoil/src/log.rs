@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreConfig};
-use wal::{Disk, FaultyFiles, Medium, Options};
+use wal::{Disk, FaultyFiles, Medium, Options, WalError};
 
 const DIR: &str = "/data";
 const SEGMENT: &str = "/data/log-0000000000000001.seg";
@@ -32,12 +32,12 @@ fn new_store() -> Arc<Store> {
 }
 
 /// Opens a directory of these files. Whatever they hold, the answer is a store or an error, and a store that was
-/// opened can be closed.
+/// opened can be closed. Answers the error, if it is one.
 ///
 /// # Panics
 ///
 /// When that is not so.
-pub fn disk_may_hold(files: &[(PathBuf, Vec<u8>)]) {
+pub fn disk_may_hold(files: &[(PathBuf, Vec<u8>)]) -> Result<(), WalError> {
     let medium = FaultyFiles::new(1);
     for (path, bytes) in files {
         let file = medium.create(path);
@@ -48,19 +48,19 @@ pub fn disk_may_hold(files: &[(PathBuf, Vec<u8>)]) {
         written.expect("the medium takes it");
     }
     let store = new_store();
-    if let Ok(disk) = Disk::open_on(Arc::new(medium), Path::new(DIR), store.clone(), options()) {
-        // Revisions may have come near their end; then closing may say so.
-        drop(disk.close());
-    }
+    let disk = Disk::open_on(Arc::new(medium), Path::new(DIR), store.clone(), options())?;
+    // Revisions may have come near their end; then closing may say so.
+    drop(disk.close());
+    Ok(())
 }
 
 /// A segment and nothing else.
-pub fn segment_may_hold(bytes: &[u8]) {
-    disk_may_hold(&[format(), (SEGMENT.into(), bytes.to_vec())]);
+pub fn segment_may_hold(bytes: &[u8]) -> Result<(), WalError> {
+    disk_may_hold(&[format(), (SEGMENT.into(), bytes.to_vec())])
 }
 
 /// A snapshot, and the segment that goes on after it.
-pub fn snapshot_may_hold(bytes: &[u8]) {
+pub fn snapshot_may_hold(bytes: &[u8]) -> Result<(), WalError> {
     let number = bytes.get(8..16).and_then(|bytes| bytes.try_into().ok());
     let number = number.map_or(2, u64::from_le_bytes);
     let header = [&b"MPLNSEG1"[..], &number.to_le_bytes(), &[0; 8]].concat();
@@ -72,7 +72,7 @@ pub fn snapshot_may_hold(bytes: &[u8]) {
             bytes.to_vec(),
         ),
         (format!("{DIR}/log-{number:016x}.seg").into(), segment),
-    ]);
+    ])
 }
 
 fn format() -> (PathBuf, Vec<u8>) {

@@ -22,9 +22,9 @@ const OPS_MAX: usize = 128;
 /// # Panics
 ///
 /// When that is not so.
-pub fn anybody_may_send(bytes: &[u8], store: &Store) {
+pub fn anybody_may_send(bytes: &[u8], store: &Store) -> bool {
     let Some((kind, bytes)) = bytes.split_first() else {
-        return;
+        return false;
     };
     let mut op = None;
     match kind % 8 {
@@ -40,7 +40,7 @@ pub fn anybody_may_send(bytes: &[u8], store: &Store) {
             if let Some(it) = decoded::<pb::TxnRequest>(bytes)
                 && let Ok(txn) = txn(it, OPS_MAX)
             {
-                carry_out(store, &txn);
+                return carry_out(store, &txn);
             }
         }
         4 => {
@@ -54,15 +54,16 @@ pub fn anybody_may_send(bytes: &[u8], store: &Store) {
         6 => drop(decoded::<pb::CompactionRequest>(bytes)),
         _ => drop(decoded::<pb::AlarmRequest>(bytes)),
     }
-    if let Some(op) = op {
+    op.is_some_and(|op| {
+        let then = vec![op];
         carry_out(
             store,
             &Txn {
-                then: vec![op],
+                then,
                 ..Txn::default()
             },
-        );
-    }
+        )
+    })
 }
 
 fn decoded<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<M> {
@@ -72,15 +73,17 @@ fn decoded<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> 
     Some(message)
 }
 
-fn carry_out(store: &Store, txn: &Txn) {
+fn carry_out(store: &Store, txn: &Txn) -> bool {
     let before = store.applied();
-    match store.txn(txn) {
+    let result = store.txn(txn);
+    match &result {
         Ok(reply) => assert!(
             reply.revision >= before && store.applied().0 <= before.0 + 1,
             "one transaction is one revision at most"
         ),
         Err(_) => assert_eq!(store.applied(), before, "what is refused leaves no trace"),
     }
+    result.is_ok()
 }
 
 /// A store for [`anybody_may_send`].
