@@ -117,17 +117,20 @@ pub fn conversation(chance: &mut Chance, is_client: bool) -> Vec<Vec<u8>> {
     said.push(frame(4, 0, 0, &[]));
     let mut stream = 1;
     for _ in 0..1 + chance.below(30) {
-        let any = |chance: &mut Chance| 1 + 2 * chance.below(12) as u32;
+        // A server answers on the three streams that its client has opened.
+        let opened = if is_client { stream / 2 } else { 3 };
+        let any = |chance: &mut Chance| 1 + 2 * chance.below(opened as usize) as u32;
+        let next = if is_client { stream } else { any(chance) };
         // What ends a connection is rare, so that conversations are long.
         said.push(match chance.below(60) {
             0..24 => {
                 let block = headers(chance, &mut encoder, is_client);
                 let flags = 4 | u8::from(chance.one_in(2));
-                let frame = frame(1, flags, stream, &block);
+                let frame = frame(1, flags, next, &block);
                 stream += 2;
                 frame
             }
-            4 | 5 => frame(
+            24..36 => frame(
                 0,
                 u8::from(chance.one_in(3)),
                 any(chance),
@@ -155,8 +158,8 @@ pub fn conversation(chance: &mut Chance, is_client: bool) -> Vec<Vec<u8>> {
                 // A list of headers in pieces.
                 let block = headers(chance, &mut encoder, is_client);
                 let (first, rest) = block.split_at(chance.below(block.len()));
-                let mut both = frame(1, 0, stream, first);
-                both.extend(frame(9, 4, stream, rest));
+                let mut both = frame(1, 0, next, first);
+                both.extend(frame(9, 4, next, rest));
                 stream += 2;
                 both
             }
