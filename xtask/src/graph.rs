@@ -41,7 +41,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Workshop,
         "workshop",
-        &["bench", "xtask", "conformance"],
+        &["bench", "linear", "spoil", "xtask", "conformance"],
     ),
 ];
 

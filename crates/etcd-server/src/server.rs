@@ -8,7 +8,7 @@ use std::time::Duration;
 use kv::Revision;
 use store::{CollectionConfig, ReadError, Store, StoreConfig, collection_prefix};
 use tokio::sync::{Semaphore, watch};
-use wal::{Disk, WalError};
+use wal::{Disk, Medium, SystemFiles, WalError};
 
 use crate::alarms::Alarms;
 use crate::api::Api;
@@ -61,6 +61,16 @@ struct OpenDoor {
 impl Server {
     /// Recovers the data directory and takes the port.
     pub fn open(options: Options) -> Result<Server, OpenError> {
+        Server::open_on(Arc::new(SystemFiles), wal::Options::default(), options)
+    }
+
+    /// The same with the log on another medium, used in another way: how tests let disks fail. Only the log is there;
+    /// what is written for a snapshot that a client saves stays with the operating system.
+    pub fn open_on(
+        medium: Arc<dyn Medium>,
+        log: wal::Options,
+        options: Options,
+    ) -> Result<Server, OpenError> {
         let tls = options.tls.clone().map(Tls::open).transpose();
         let tls = tls.map_err(OpenError::Tls)?.map(Arc::new);
         if tls.is_none() && options.doors.iter().any(|door| door.is_secure) {
@@ -94,7 +104,7 @@ impl Server {
             seed: now_micros().cast_unsigned(),
         }));
         let disk = match &options.data_dir {
-            Some(dir) => Some(Disk::open(dir, store.clone(), wal::Options::default())?),
+            Some(dir) => Some(Disk::open_on(medium, dir, store.clone(), log)?),
             None => None,
         };
         for (prefix, durability) in &options.durability {

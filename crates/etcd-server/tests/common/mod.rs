@@ -354,20 +354,33 @@ impl Watches {
 
     /// The next answer; filed, too.
     pub async fn next(&mut self) -> pb::WatchResponse {
+        let next = tokio::time::timeout(PATIENCE * 2, self.answer()).await;
+        let response = next
+            .expect("the watch stream is silent")
+            .unwrap()
+            .expect("the watch stream has ended");
+        self.file(response)
+    }
+
+    /// The next answer; none once the stream has ended, in whatever way. Waits as long as it takes.
+    pub async fn try_next(&mut self) -> Option<pb::WatchResponse> {
+        self.answer().await.ok().flatten()
+    }
+
+    async fn answer(&mut self) -> Result<Option<pb::WatchResponse>, tonic::Status> {
         if let Responses::Waiting(client, requests) = &mut self.responses {
             let requests = ReceiverStream::new(requests.take().unwrap());
             let opened = tokio::time::timeout(PATIENCE, client.watch(requests)).await;
-            let opened = opened.expect("a watch stream does not open").unwrap();
+            let opened = opened.expect("a watch stream does not open")?;
             self.responses = Responses::Open(Box::new(opened.into_inner()));
         }
         let Responses::Open(responses) = &mut self.responses else {
             unreachable!()
         };
-        let next = tokio::time::timeout(PATIENCE * 2, responses.message()).await;
-        let response = next
-            .expect("the watch stream is silent")
-            .unwrap()
-            .expect("the watch stream has ended");
+        responses.message().await
+    }
+
+    fn file(&mut self, response: pb::WatchResponse) -> pb::WatchResponse {
         if response.events.is_empty() {
             self.controls.push(response.clone());
         }
