@@ -231,6 +231,12 @@ fn metrics(api: &Api) -> String {
         node.store.compacted().0.unsigned_abs(),
     );
     line(
+        "etcd_debugging_auth_revision",
+        "gauge",
+        "How often access rules were changed.",
+        node.auth.revision(),
+    );
+    line(
         "etcd_mvcc_range_total",
         "counter",
         "Reads.",

@@ -11,6 +11,7 @@ use wal::{Disk, WalError};
 
 use crate::alarms::Alarms;
 use crate::api::Api;
+use crate::auth::Auth;
 use crate::compactor::Compactor;
 use crate::limits::{STEP_ENTRIES, STEP_INTERVAL, WHOLE_READERS_MAX};
 use crate::listen::{bind, serve, stopped};
@@ -33,6 +34,9 @@ pub enum OpenError {
     /// The certificates cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
+    /// Users could not log in as they are to.
+    #[error("auth-token: {0}")]
+    AuthToken(String),
     /// A durability for keys that are no collection of their own.
     #[error("durability for {0:?}: give a whole collection, such as \"/registry/leases/\"")]
     NoCollection(String),
@@ -107,6 +111,7 @@ impl Server {
             options.advertise_client_urls.clone()
         };
         let identity = identity(&options.name);
+        let auth = Auth::open(&options.auth, &store).map_err(OpenError::AuthToken)?;
         let node = Node {
             alarms: Alarms::of(&store),
             store,
@@ -115,6 +120,7 @@ impl Server {
             client_urls,
             counters: Counters::default(),
             whole_readers: Arc::new(Semaphore::new(WHOLE_READERS_MAX)),
+            auth,
         };
         Ok(Server {
             node: Arc::new(node),
@@ -151,6 +157,7 @@ impl Server {
                     api: Api {
                         node: self.node.clone(),
                         is_for_metrics: door.is_for_metrics,
+                        peer: None,
                     },
                 });
             }
