@@ -37,6 +37,7 @@ impl Cluster for Api {
         if urls.is_empty() || !urls.iter().all(|url| is_peer_url(url)) {
             return Err(Status::invalid_argument(BAD_URLS));
         }
+        self.require_admin(request.metadata())?;
         let ours = self.node.peer_urls();
         if urls.iter().any(|url| ours.contains(url)) {
             return Err(Status::failed_precondition(URL_EXISTS));
@@ -48,6 +49,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        self.require_admin(request.metadata())?;
         self.check_member(request.get_ref().id)?;
         // etcd's table of codes has none for this one.
         Err(Status::unknown(LAST_MEMBER))
@@ -57,6 +59,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        self.require_admin(request.metadata())?;
         self.check_member(request.get_ref().id)?;
         let member = pb::Member {
             peer_ur_ls: request.into_inner().peer_ur_ls,
@@ -76,8 +79,9 @@ impl Cluster for Api {
 
     async fn member_list(
         &self,
-        _: Request<pb::MemberListRequest>,
+        request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
+        self.require_known(request.metadata())?;
         Ok(Response::new(pb::MemberListResponse {
             header: self.node.header(NO_REVISION),
             members: vec![self.node.member()],
@@ -88,6 +92,7 @@ impl Cluster for Api {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        self.require_admin(request.metadata())?;
         self.check_member(request.get_ref().id)?;
         Err(Status::failed_precondition(NOT_LEARNER))
     }

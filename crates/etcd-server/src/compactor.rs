@@ -54,7 +54,7 @@ impl AutoCompaction {
 }
 
 /// A time as etcd's flags take it: `1h30m`, `90s`, `1.5h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is neither hours nor a time such as 90m or 1h30m");
     let mut rest = text;
     let mut seconds = 0.0;

@@ -11,8 +11,7 @@
 //!
 //! Speaks as etcd 3.6 does. Its errors carry `error` besides, which older releases have, so that clients of either
 //! find what they look for. Differs from etcd, knowingly: texts about malformed JSON are our own; a client stream
-//! that begins with nonsense is refused, where etcd waits in silence; what is known of the caller's connection, such as
-//! its certificate, goes with the call; nothing is served over WebSockets.
+//! that begins with nonsense is refused, where etcd waits in silence; nothing is served over WebSockets.
 
 mod errors;
 mod frames;
@@ -108,8 +107,8 @@ where
         .parse()
         .map_err(|_| Status::internal("a path of ours is none"))?;
     *request.headers_mut() = metadata(&head.headers);
-    // Who it is that called, by its connection.
-    *request.extensions_mut() = head.extensions;
+    // As with etcd, who calls is told by a token only: its certificate opens the connection and no more.
+    let api = Api { peer: None, ..api };
     let response = route::grpc(api, request).await;
     let mut answers = Frames::new(response);
     let first = poll_fn(|cx| answers.poll_next(cx)).await.transpose()?;

@@ -1,7 +1,7 @@
 //! What the calls of KV do, up to where their answers wait: ranges, puts, deletions, transactions.
 //!
 //! Both doors come here: tonic's ([`crate::kv_service`]), and the one that takes calls straight from a connection
-//! (`h2`). Knows no network: who may call was asked before, and waiting is the door's.
+//! (`h2`). Knows no network: who calls was found out before, and waiting is the door's.
 
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::{
@@ -13,6 +13,7 @@ use store::Touched;
 use tonic::Status;
 
 use crate::api::Api;
+use crate::auth::{Access, Deed, keys_of, needs};
 use crate::metrics::count;
 use crate::refuse::{status, store_error};
 
@@ -28,9 +29,11 @@ impl Api {
     pub fn call_range(
         &self,
         request: &pb::RangeRequest,
+        access: &Access,
     ) -> Result<Answer<pb::RangeResponse>, Status> {
         count(&self.node.metrics.ranges);
         let op = range_op(request).map_err(status)?;
+        access.may(Deed::Read, &op.range).map_err(status)?;
         let (reply, rests_on) = self
             .node
             .store
@@ -49,10 +52,15 @@ impl Api {
         })
     }
 
-    pub fn call_put(&self, request: pb::PutRequest) -> Result<Answer<pb::PutResponse>, Status> {
+    pub fn call_put(
+        &self,
+        request: pb::PutRequest,
+        access: &Access,
+    ) -> Result<Answer<pb::PutResponse>, Status> {
         count(&self.node.metrics.puts);
         self.check_size(&request)?;
         let put = put_op(request).map_err(status)?;
+        needs::put(access, &put, &keys_of(&self.node.store)).map_err(status)?;
         // Outside a transaction etcd looks at the lease before it looks for the key.
         let needs_key = put.ignore_value || put.ignore_lease;
         if needs_key
@@ -80,10 +88,12 @@ impl Api {
     pub fn call_delete_range(
         &self,
         request: &pb::DeleteRangeRequest,
+        access: &Access,
     ) -> Result<Answer<pb::DeleteRangeResponse>, Status> {
         count(&self.node.metrics.deletes);
         self.check_size(request)?;
         let op = delete_op(request).map_err(status)?;
+        needs::delete(access, &op).map_err(status)?;
         self.run_one(Op::Delete(op), |header, reply| {
             let (deleted, prev) = match reply {
                 Some(OpReply::Delete { deleted, prev }) => (deleted, prev),
@@ -97,10 +107,15 @@ impl Api {
         })
     }
 
-    pub fn call_txn(&self, request: pb::TxnRequest) -> Result<Answer<pb::TxnResponse>, Status> {
+    pub fn call_txn(
+        &self,
+        request: pb::TxnRequest,
+        access: &Access,
+    ) -> Result<Answer<pb::TxnResponse>, Status> {
         count(&self.node.metrics.txns);
         self.check_size(&request)?;
         let txn = txn(request, self.node.options.max_txn_ops).map_err(status)?;
+        needs::txn(access, &txn, &keys_of(&self.node.store)).map_err(status)?;
         self.run(&txn, txn_response)
     }
 

@@ -32,7 +32,9 @@ impl Kv for Api {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
-        self.told(self.call_range(request.get_ref())?).await
+        let access = self.access(request.metadata())?;
+        self.told(self.call_range(request.get_ref(), &access)?)
+            .await
     }
 
     type RangeStreamStream = Stepping<Pieces>;
@@ -48,27 +50,34 @@ impl Kv for Api {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        self.told(self.call_put(request.into_inner())?).await
+        let access = self.access(request.metadata())?;
+        self.told(self.call_put(request.into_inner(), &access)?)
+            .await
     }
 
     async fn delete_range(
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        self.told(self.call_delete_range(request.get_ref())?).await
+        let access = self.access(request.metadata())?;
+        self.told(self.call_delete_range(request.get_ref(), &access)?)
+            .await
     }
 
     async fn txn(
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
-        self.told(self.call_txn(request.into_inner())?).await
+        let access = self.access(request.metadata())?;
+        self.told(self.call_txn(request.into_inner(), &access)?)
+            .await
     }
 
     async fn compact(
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
+        self.require_admin(request.metadata())?;
         let pb::CompactionRequest { revision, physical } = request.into_inner();
         self.node.admit_change()?;
         let store = &self.node.store;

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use etcd_wire::RpcError;
 use etcd_wire::etcdserverpb as pb;
 use kv::LeaseId;
 use store::StoreError;
@@ -11,7 +12,8 @@ use tonic::codegen::tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Api;
-use crate::limits::LEASE_TTL_SECONDS_MIN;
+use crate::auth::{Access, Credentials, Deed, keys_of, needs};
+use crate::limits::{LEASE_TTL_SECONDS_MIN, LEASES_PER_TURN};
 use crate::metrics::count;
 use crate::node::{Node, now_micros};
 use crate::refuse::{status, store_error};
@@ -23,6 +25,7 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        self.require_known(request.metadata())?;
         let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
         self.node.admit_lease()?;
         let ttl = ttl.max(LEASE_TTL_SECONDS_MIN);
@@ -42,8 +45,12 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        self.node.admit_change()?;
+        let access = self.access(request.metadata())?;
+        access.known().map_err(status)?;
         let id = LeaseId(request.get_ref().id);
+        // Its keys go with it.
+        needs::lease(&access, Deed::Write, id, &keys_of(&self.node.store)).map_err(status)?;
+        self.node.admit_change()?;
         let revision = self
             .node
             .store
@@ -64,6 +71,7 @@ impl Lease for Api {
     ) -> Result<Response<KeepAlives>, Status> {
         Ok(Response::new(KeepAlives {
             node: self.node.clone(),
+            credentials: self.credentials(request.metadata()),
             requests: request.into_inner(),
         }))
     }
@@ -72,7 +80,13 @@ impl Lease for Api {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let access = self.access(request.metadata())?;
+        access.known().map_err(status)?;
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        if keys {
+            let keys_of = keys_of(&self.node.store);
+            needs::lease(&access, Deed::Read, LeaseId(id), &keys_of).map_err(status)?;
+        }
         let left = self
             .node
             .store
@@ -98,9 +112,14 @@ impl Lease for Api {
 
     async fn lease_leases(
         &self,
-        _: Request<pb::LeaseLeasesRequest>,
+        request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let access = self.access(request.metadata())?;
+        access.known().map_err(status)?;
         let leases = self.node.store.leases();
+        if access.admin().is_err() {
+            self.may_see(&access, &leases).await?;
+        }
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: self.node.header_now(),
             leases: leases
@@ -111,11 +130,35 @@ impl Lease for Api {
     }
 }
 
+impl Api {
+    /// Whether a caller may know of these leases: it must be allowed to read all of their keys.
+    async fn may_see(&self, access: &Access, leases: &[LeaseId]) -> Result<(), Status> {
+        for some in leases.chunks(LEASES_PER_TURN) {
+            for id in some {
+                let keys_of = keys_of(&self.node.store);
+                needs::lease(access, Deed::Read, *id, &keys_of).map_err(status)?;
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
 /// Answers each request of a stream; ends with it.
 #[derive(Debug)]
 pub struct KeepAlives {
     node: Arc<Node>,
+    credentials: Credentials,
     requests: Streaming<pb::LeaseKeepAliveRequest>,
+}
+
+impl KeepAlives {
+    /// Whether whoever opened the stream may do so now.
+    fn may_keep_alive(&self, id: LeaseId) -> Result<(), RpcError> {
+        let access = self.node.auth.access(&self.credentials)?;
+        access.known()?;
+        needs::lease(&access, Deed::Write, id, &keys_of(&self.node.store))
+    }
 }
 
 impl Stream for KeepAlives {
@@ -124,7 +167,9 @@ impl Stream for KeepAlives {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.requests).poll_next(cx).map(|request| {
             Some(request?.and_then(|pb::LeaseKeepAliveRequest { id }| {
-                let ttl = match self.node.store.lease_keep_alive(now_micros(), LeaseId(id)) {
+                let id = LeaseId(id);
+                self.may_keep_alive(id).map_err(status)?;
+                let ttl = match self.node.store.lease_keep_alive(now_micros(), id) {
                     Ok(granted) => {
                         count(&self.node.metrics.leases_renewed);
                         granted.ttl_seconds
@@ -135,7 +180,7 @@ impl Stream for KeepAlives {
                 };
                 Ok(pb::LeaseKeepAliveResponse {
                     header: self.node.header_now(),
-                    id,
+                    id: id.0,
                     ttl,
                 })
             }))

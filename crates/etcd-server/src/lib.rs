@@ -14,8 +14,7 @@
 //! is one state machine that is polled when the peer can take more: no task, no queue, only cursors. HTTP/2 is spoken by
 //! our own codec ([`Listener`]), HTTP/1.1 by hyper.
 //!
-//! Not there, and says so with `UNIMPLEMENTED` and a text: adding members. Users and roles: their calls answer
-//! "authentication is not enabled".
+//! Not there, and says so with `UNIMPLEMENTED` and a text: adding members.
 //!
 //! Differs from etcd, knowingly:
 //! - `Hash` is etcd's checksum of the file it would keep, with leases as they were granted;
@@ -62,6 +61,7 @@ mod tls;
 mod watch_service;
 mod watch_stream;
 
+pub use auth::{AuthOptions, BCRYPT_COST_MAX, BCRYPT_COST_MIN, JwtOptions, TokenKind};
 pub use compactor::AutoCompaction;
 pub use limits::ETCD_VERSION;
 pub use options::{Door, Listener, Options, TlsFiles, TlsVersion};

@@ -132,5 +132,14 @@ pub const PUT_COST_BYTES: u64 = 256;
 /// Bytes a lease is taken to cost, as in etcd.
 pub const LEASE_COST_BYTES: u64 = 64;
 
+/// Passwords that wait to be looked at: at 50 ms each, the last waits for a minute on one core, and gives up before.
+pub const PASSWORDS_WAITING_MAX: usize = 1024;
+
+/// Simple tokens that are good at once: 100,000 of about 120 bytes are 12 MB.
+pub const SIMPLE_TOKENS_MAX: usize = 100_000;
+
+/// Leases whose keys are looked at before others get their turn: each takes the table's lock for about 1 µs.
+pub const LEASES_PER_TURN: usize = 256;
+
 /// Alarms that may be up at once: the member's own two, and some that were raised by hand for others.
 pub const ALARMS_MAX: usize = 64;

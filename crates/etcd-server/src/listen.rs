@@ -79,9 +79,12 @@ pub async fn serve(
             let Some(tls) = tls else {
                 return connection(stream, false, api, stop).await;
             };
+            let mut api = api;
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let session = stream.get_ref().1;
+                    let is_http2 = session.alpn_protocol() == Some(b"h2");
+                    api.peer = tls.peer(session);
                     connection(stream, is_http2, api, stop).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),

@@ -46,7 +46,13 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
+        let access = self.access(request.metadata())?;
         let request = request.get_ref();
+        // Whoever has a name may look.
+        match request.action() {
+            AlarmAction::Get => access.known().map_err(status)?,
+            AlarmAction::Activate | AlarmAction::Deactivate => access.admin().map_err(status)?,
+        }
         let (node, kind) = (&self.node, request.alarm());
         let member = pb::AlarmMember {
             member_id: request.member_id,
@@ -71,8 +77,9 @@ impl Maintenance for Api {
 
     async fn status(
         &self,
-        _: Request<pb::StatusRequest>,
+        request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
+        self.require_known(request.metadata())?;
         let node = &self.node;
         let totals = node.totals();
         let applied = node.store.applied();
@@ -105,16 +112,18 @@ impl Maintenance for Api {
 
     async fn defragment(
         &self,
-        _: Request<pb::DefragmentRequest>,
+        request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.require_admin(request.metadata())?;
         // Space is given back as it comes free: there is nothing to do. etcd's answer has no header either.
         Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
     async fn hash(
         &self,
-        _: Request<pb::HashRequest>,
+        request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
+        self.require_admin(request.metadata())?;
         let node = self.node.clone();
         let at = node.store.applied();
         node.range_visible(&KeyRange::all(), at).await?;
@@ -141,6 +150,7 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.require_admin(request.metadata())?;
         let node = self.node.clone();
         let asked = Revision(request.get_ref().revision);
         let applied = node.store.applied();
@@ -170,8 +180,9 @@ impl Maintenance for Api {
 
     async fn snapshot(
         &self,
-        _: Request<pb::SnapshotRequest>,
+        request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.require_admin(request.metadata())?;
         let node = self.node.clone();
         let permit = node.whole_reader().await?;
         let at = node.store.applied();
@@ -185,6 +196,7 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.require_admin(request.metadata())?;
         if request.get_ref().target_id != self.node.identity.member_id {
             return Err(status(RpcError::BAD_LEADER_TRANSFEREE));
         }
@@ -196,6 +208,7 @@ impl Maintenance for Api {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.require_admin(request.metadata())?;
         let answer = downgrade::downgrade(self, request.get_ref()).await?;
         Ok(Response::new(answer))
     }

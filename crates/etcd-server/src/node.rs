@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
 use crate::alarms::Alarms;
+use crate::auth::Auth;
 use crate::limits::ANSWER_TIMEOUT;
 use crate::metrics::{Metrics, count};
 use crate::options::Options;
@@ -30,6 +31,7 @@ pub struct Node {
     /// Taken by whoever reads the whole store.
     pub whole_readers: Arc<Semaphore>,
     pub alarms: Alarms,
+    pub auth: Auth,
 }
 
 /// Who a member of this name is: the same at every start.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kv::Durability;
 
+use crate::auth::AuthOptions;
 use crate::compactor::AutoCompaction;
 
 /// How a server runs. The defaults are etcd's.
@@ -41,6 +42,8 @@ pub struct Options {
     pub json_gateway: bool,
     /// Web pages of these origins may read plain HTTP answers; `*` for all.
     pub cors: Vec<String>,
+    /// How users log in, once access rules are on.
+    pub auth: AuthOptions,
     /// When a write counts.
     pub default_durability: Durability,
     /// The same for the collections of these prefixes.
@@ -65,6 +68,7 @@ impl Default for Options {
             progress_notify_interval: Duration::from_secs(600),
             json_gateway: true,
             cors: vec!["*".into()],
+            auth: AuthOptions::default(),
             default_durability: Durability::Fsync,
             durability: Vec::new(),
         }

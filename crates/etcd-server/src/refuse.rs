@@ -7,6 +7,7 @@ use tonic::Status;
 /// As gRPC says it.
 pub fn status(error: RpcError) -> Status {
     let code = match error.code {
+        Code::Unknown => tonic::Code::Unknown,
         Code::InvalidArgument => tonic::Code::InvalidArgument,
         Code::NotFound => tonic::Code::NotFound,
         Code::PermissionDenied => tonic::Code::PermissionDenied,
@@ -16,6 +17,7 @@ pub fn status(error: RpcError) -> Status {
         Code::Unimplemented => tonic::Code::Unimplemented,
         Code::DataLoss => tonic::Code::DataLoss,
         Code::Unavailable => tonic::Code::Unavailable,
+        Code::Unauthenticated => tonic::Code::Unauthenticated,
     };
     Status::new(code, error.text)
 }

@@ -12,6 +12,7 @@ use wal::{Disk, Medium, SystemFiles, WalError};
 
 use crate::alarms::Alarms;
 use crate::api::Api;
+use crate::auth::Auth;
 use crate::compactor::Compactor;
 use crate::limits::{STEP_ENTRIES, STEP_INTERVAL, WHOLE_READERS_MAX};
 use crate::listen::{bind, serve, stopped};
@@ -35,6 +36,9 @@ pub enum OpenError {
     /// The certificates cannot be used.
     #[error("TLS: {0}")]
     Tls(String),
+    /// Users could not log in as they are to.
+    #[error("auth-token: {0}")]
+    AuthToken(String),
     /// A durability for keys that are no collection of their own.
     #[error("durability for {0:?}: give a whole collection, such as \"/registry/leases/\"")]
     NoCollection(String),
@@ -120,6 +124,7 @@ impl Server {
         };
         let identity = identity(&options.name);
         let log = disk.as_ref().map(|disk| disk.timings().clone());
+        let auth = Auth::open(&options.auth, &store).map_err(OpenError::AuthToken)?;
         let node = Node {
             alarms: Alarms::of(&store),
             store,
@@ -128,6 +133,7 @@ impl Server {
             client_urls,
             metrics: Metrics::of_log(log.unwrap_or_default()),
             whole_readers: Arc::new(Semaphore::new(WHOLE_READERS_MAX)),
+            auth,
         };
         Ok(Server {
             node: Arc::new(node),
@@ -164,6 +170,7 @@ impl Server {
                     api: Api {
                         node: self.node.clone(),
                         is_for_metrics: door.is_for_metrics,
+                        peer: None,
                     },
                 });
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 use tokio_rustls::TlsAcceptor;
 
 use crate::options::{TlsFiles, TlsVersion};
@@ -62,6 +62,14 @@ impl Tls {
         TlsAcceptor::from(current.config.clone())
     }
 
+    /// Who the client's certificate names: its common name, where clients must show one.
+    pub fn peer(&self, session: &ServerConnection) -> Option<Arc<str>> {
+        if !self.files.client_cert_auth {
+            return None;
+        }
+        common_name(session.peer_certificates()?.first()?)
+    }
+
     fn look_again(&self, current: &mut Current) {
         let stamps = stamps(&self.files);
         if stamps == current.stamps {
@@ -78,6 +86,14 @@ impl Tls {
         }
         current.stamps = stamps;
     }
+}
+
+/// The last common name, as Go takes it; empty if there is none.
+fn common_name(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let names = certificate.subject().iter_common_name();
+    let name = names.last().and_then(|name| name.as_str().ok());
+    Some(name.unwrap_or_default().into())
 }
 
 fn paths(files: &TlsFiles) -> impl Iterator<Item = &PathBuf> {

@@ -15,8 +15,10 @@ impl Watch for Api {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
+        let credentials = self.credentials(request.metadata());
         Ok(Response::new(WatchStream::new(
             self.node.clone(),
+            credentials,
             request.into_inner(),
         )))
     }

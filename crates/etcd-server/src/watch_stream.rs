@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use bytes::Bytes;
 use etcd_wire::etcdserverpb as pb;
-use etcd_wire::{RpcError, event, mvccpb, watch_range};
+use etcd_wire::{Code, RpcError, event, key_range, mvccpb, watch_range};
 use kv::{Event, KeyValue, Revision};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
@@ -21,6 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use crate::auth::{Credentials, Deed};
 use crate::limits::{
     EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES, WATCHES_PER_STREAM_MAX,
 };
@@ -38,6 +40,7 @@ const TOO_MANY: &str = "megaplane: too many watches on one stream";
 #[derive(Debug)]
 pub struct WatchStream {
     node: Arc<Node>,
+    credentials: Credentials,
     /// None once the client has said all it will say; its watches go on.
     requests: Option<Streaming<pb::WatchRequest>>,
     watches: BTreeMap<i64, Watch>,
@@ -143,10 +146,15 @@ impl Drop for WatchStream {
 
 impl WatchStream {
     /// A stream without watches.
-    pub fn new(node: Arc<Node>, requests: Streaming<pb::WatchRequest>) -> Self {
+    pub fn new(
+        node: Arc<Node>,
+        credentials: Credentials,
+        requests: Streaming<pb::WatchRequest>,
+    ) -> Self {
         count(&node.metrics.watch_streams);
         WatchStream {
             node,
+            credentials,
             requests: Some(requests),
             watches: BTreeMap::new(),
             next_id: 0,
@@ -195,12 +203,15 @@ impl WatchStream {
             cancel_reason: reason.to_owned(),
             ..Default::default()
         };
-        let Some(range) = watch_range(&request.key, &request.range_end) else {
-            return self.outbox.push_back(refused(EMPTY_RANGE));
-        };
         if request.start_revision < 0 {
             return self.outbox.push_back(refused(&RpcError::COMPACTED.text));
         }
+        if let Err(error) = self.may_watch(&request) {
+            return self.outbox.push_back(refused(&said_by_go(error)));
+        }
+        let Some(range) = watch_range(&request.key, &request.range_end) else {
+            return self.outbox.push_back(refused(EMPTY_RANGE));
+        };
         if request.watch_id != 0 && self.watches.contains_key(&request.watch_id) {
             return self.outbox.push_back(refused(DUPLICATE_ID));
         }
@@ -258,6 +269,18 @@ impl WatchStream {
         };
         self.watches.insert(id, watch);
         waker.wake();
+    }
+
+    /// Whether whoever opened the stream may see these keys now. What is watched already goes on, as with etcd.
+    fn may_watch(&self, request: &pb::WatchCreateRequest) -> Result<(), RpcError> {
+        let access = self.node.auth.access(&self.credentials)?;
+        let first = Bytes::from_static(&[0]);
+        let key = if request.key.is_empty() {
+            &first
+        } else {
+            &request.key
+        };
+        access.may(Deed::Read, &key_range(key, &request.range_end))
     }
 
     /// The next number nobody chose.
@@ -393,6 +416,16 @@ impl WatchStream {
         // Polled again, so that the next tick wakes us.
         true
     }
+}
+
+/// Why a watch is refused: etcd gives the text of its language's error, and its clients look into that.
+fn said_by_go(error: RpcError) -> String {
+    let (code, text) = match error.code {
+        Code::Unauthenticated => ("Unauthenticated", error.text),
+        Code::InvalidArgument => ("InvalidArgument", error.text),
+        _ => ("PermissionDenied", RpcError::PERMISSION_DENIED.text),
+    };
+    format!("rpc error: code = {code} desc = {text}")
 }
 
 fn ticker(node: &Node) -> Interval {

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 /// A gRPC status code, of those that etcd uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
+    /// What etcd's own table has no code for.
+    Unknown = 2,
     /// The request means nothing.
     InvalidArgument = 3,
     /// It does not exist.
@@ -23,6 +25,8 @@ pub enum Code {
     Unavailable = 14,
     /// What is stored is in doubt.
     DataLoss = 15,
+    /// Nobody knows who asks.
+    Unauthenticated = 16,
 }
 
 /// An answer that is an error.
@@ -82,6 +86,44 @@ table! {
     STOPPED: Unavailable, "etcdserver: server stopped";
     /// Access rules are off.
     AUTH_NOT_ENABLED: FailedPrecondition, "etcdserver: authentication is not enabled";
+    /// Access rules cannot be turned on without a user `root`.
+    ROOT_USER_NOT_EXIST: FailedPrecondition, "etcdserver: root user does not exist";
+    /// Nor when that user has not the role `root`.
+    ROOT_ROLE_NOT_EXIST: FailedPrecondition, "etcdserver: root user does not have root role";
+    /// It is there already.
+    USER_ALREADY_EXIST: FailedPrecondition, "etcdserver: user name already exists";
+    /// A user without a name, and a request without a user.
+    USER_EMPTY: InvalidArgument, "etcdserver: user name is empty";
+    /// No such user.
+    USER_NOT_FOUND: FailedPrecondition, "etcdserver: user name not found";
+    /// It is there already.
+    ROLE_ALREADY_EXIST: FailedPrecondition, "etcdserver: role name already exists";
+    /// No such role.
+    ROLE_NOT_FOUND: FailedPrecondition, "etcdserver: role name not found";
+    /// A role without a name.
+    ROLE_EMPTY: InvalidArgument, "etcdserver: role name is empty";
+    /// No such user, or another password.
+    AUTH_FAILED: InvalidArgument, "etcdserver: authentication failed, invalid user ID or password";
+    /// A grant of nothing.
+    PERMISSION_NOT_GIVEN: InvalidArgument, "etcdserver: permission not given";
+    /// Not for this user.
+    PERMISSION_DENIED: PermissionDenied, "etcdserver: permission denied";
+    /// The user has not the role that is to be taken away.
+    ROLE_NOT_GRANTED: FailedPrecondition, "etcdserver: role is not granted to the user";
+    /// The role has not the permission that is to be taken away.
+    PERMISSION_NOT_GRANTED: FailedPrecondition, "etcdserver: permission is not granted to the role";
+    /// A token that is none, or no longer.
+    INVALID_AUTH_TOKEN: Unauthenticated, "etcdserver: invalid auth token";
+    /// A change that would leave nobody in charge, or a permission for a range that is none.
+    INVALID_AUTH_MGMT: InvalidArgument, "etcdserver: invalid auth management";
+    /// The rules have changed since the token was given.
+    AUTH_OLD_REVISION: InvalidArgument, "etcdserver: revision of auth store is old";
+    /// A password for a user that has none, or a hash that is none.
+    NO_PASSWORD_USER: Unknown, "auth: authentication failed, password was given for no password user";
+    /// More than bcrypt takes.
+    PASSWORD_TOO_LONG: Unknown, "bcrypt: password length exceeds 72 bytes";
+    /// Tokens can be checked here, and are made elsewhere.
+    VERIFY_ONLY: Unknown, "auth: token signing attempted with verify-only key";
     /// A member nobody knows.
     MEMBER_NOT_FOUND: NotFound, "etcdserver: member not found";
     /// A leader that would be none.

@@ -272,7 +272,8 @@ fn report(imported: &Imported, dir: &std::path::Path) -> Vec<String> {
     )];
     if imported.auth_enabled {
         lines.push(
-            "WARNING: the file says that access rules are on. They are kept, but this release does not enforce them: every client that can connect may do everything".to_owned(),
+"access rules are on, as they were: clients log in with the names and passwords they have"
+                .to_owned(),
         );
     }
     lines.push(format!(

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use etcd_server::{AutoCompaction, Door, Listener, Options, Server, TlsFiles, TlsVersion};
+use etcd_server::{
+    AuthOptions, AutoCompaction, BCRYPT_COST_MAX, BCRYPT_COST_MIN, Door, Listener, Options, Server,
+    TlsFiles, TlsVersion, TokenKind,
+};
 use kv::Durability;
 
 use crate::move_command::StoreCommand;
@@ -64,6 +67,21 @@ pub struct StoreOptions {
     /// Oldest version of TLS that is spoken
     #[arg(long, value_name = "TLS1.2|TLS1.3", default_value = "TLS1.2", value_parser = tls_version)]
     tls_min_version: TlsVersion,
+    /// What users get when they log in, once access rules are on: simple, or jwt,sign-method=RS256,pub-key=FILE,
+    /// priv-key=FILE,ttl=10m
+    #[arg(long, value_name = "simple|jwt,…", default_value = "simple", value_parser = TokenKind::parse)]
+    auth_token: TokenKind,
+    /// Seconds a simple token is good after its last use
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    auth_token_ttl: u32,
+    /// What a hash of a password costs: 2 to the power of N rounds
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(i64::from(BCRYPT_COST_MIN)..=i64::from(BCRYPT_COST_MAX))
+    )]
+    bcrypt_cost: u32,
     /// Bytes a request may have
     #[arg(long, value_name = "BYTES", default_value_t = 1_572_864)]
     max_request_bytes: usize,
@@ -302,6 +320,15 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         advertise_peer_urls: options.initial_advertise_peer_urls.clone(),
         json_gateway: options.enable_grpc_gateway,
         cors: options.cors.clone(),
+        auth: AuthOptions {
+            token: options.auth_token.clone(),
+            token_ttl: match options.auth_token_ttl {
+                // As etcd has it.
+                0 => defaults.auth.token_ttl,
+                seconds => Duration::from_secs(u64::from(seconds)),
+            },
+            bcrypt_cost: options.bcrypt_cost,
+        },
         default_durability: if options.unsafe_no_fsync {
             Durability::Buffered
         } else {

@@ -290,23 +290,33 @@ impl Short {
             deadline,
             method,
         };
+        // Looked at now, and not when the call began: the rules may have been turned on meanwhile.
+        let access = match api.access_of_peer() {
+            Ok(access) => access,
+            Err(status) => {
+                http2.consumed(stream, owed);
+                return refuse(http2, method, stream, status);
+            }
+        };
+        let access = &access;
         match call {
             Call::Txn => {
-                let answer = decode(message).and_then(|request| api.call_txn(request));
+                let answer = decode(message).and_then(|request| api.call_txn(request, access));
                 self.answer(http2, at, answer);
             }
             Call::Range => {
-                let answer =
-                    decode(message).and_then(|request: pb::RangeRequest| api.call_range(&request));
+                let answer = decode(message)
+                    .and_then(|request: pb::RangeRequest| api.call_range(&request, access));
                 self.answer(http2, at, answer);
             }
             Call::Put => {
-                let answer = decode(message).and_then(|request| api.call_put(request));
+                let answer = decode(message).and_then(|request| api.call_put(request, access));
                 self.answer(http2, at, answer);
             }
             Call::DeleteRange => {
-                let answer = decode(message)
-                    .and_then(|request: pb::DeleteRangeRequest| api.call_delete_range(&request));
+                let answer = decode(message).and_then(|request: pb::DeleteRangeRequest| {
+                    api.call_delete_range(&request, access)
+                });
                 self.answer(http2, at, answer);
             }
         }

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use crate::alarms::Alarms;
 use crate::api::Api;
+use crate::auth::{Auth, AuthOptions};
+use crate::backend::AUTH_ENABLED_SETTING;
 use crate::h2::short::Short;
 use crate::h2::unary::Asking;
 use crate::metrics::Metrics;
@@ -43,6 +45,19 @@ struct Pair {
     ended: Vec<(u32, String)>,
 }
 
+fn node(store: Arc<Store>) -> Node {
+    Node {
+        alarms: Alarms::of(&store),
+        auth: Auth::open(&AuthOptions::default(), &store).unwrap(),
+        store,
+        options: Options::default(),
+        identity: identity("test"),
+        client_urls: Vec::new(),
+        metrics: Metrics::default(),
+        whole_readers: Arc::new(Semaphore::new(1)),
+    }
+}
+
 impl Pair {
     fn new(client_window_bytes: u32) -> Pair {
         let store = Arc::new(Store::new(StoreConfig {
@@ -50,16 +65,7 @@ impl Pair {
             ..StoreConfig::default()
         }));
         store.reserve(Revision(1_000));
-        let alarms = Alarms::of(&store);
-        let node = Node {
-            store,
-            options: Options::default(),
-            identity: identity("test"),
-            client_urls: Vec::new(),
-            metrics: Metrics::default(),
-            alarms,
-            whole_readers: Arc::new(Semaphore::new(1)),
-        };
+        let node = node(store);
         let config = Config {
             stream_window_bytes: client_window_bytes,
             ..Config::default()
@@ -68,6 +74,7 @@ impl Pair {
             api: Api {
                 node: Arc::new(node),
                 is_for_metrics: false,
+                peer: None,
             },
             client: Connection::client(config),
             server: Connection::server(Config::default()),
@@ -90,12 +97,16 @@ impl Pair {
             .chain(timeout.map(|timeout| ("grpc-timeout", timeout)))
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         let stream = self.client.open(fields, false).unwrap();
+        self.say(stream, message);
+        stream.0
+    }
+
+    fn say(&mut self, stream: StreamId, message: &impl Message) {
         let mut data = BytesMut::new();
         data.put_u8(0);
         data.put_u32(u32::try_from(message.encoded_len()).unwrap());
         message.encode(&mut data).unwrap();
         self.client.send_data(stream, &mut data.freeze(), true);
-        stream.0
     }
 
     fn put(&mut self, key: &'static str, value: Bytes) -> u32 {
@@ -265,4 +276,32 @@ async fn a_call_that_is_refused_ends_with_its_status_alone() {
     // Invalid argument.
     assert_eq!(pair.ended, [(stream, "3".to_owned())]);
     assert_eq!(pair.messages.len(), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_began_before_the_rules_were_turned_on_is_under_them() {
+    let mut pair = Pair::new(1 << 20);
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/etcdserverpb.KV/Put"),
+        ("content-type", "application/grpc"),
+    ];
+    let head = head.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let stream = pair.client.open(head, false).unwrap();
+    pair.pump();
+    let store = pair.api.node.store.clone();
+    let enabled = (AUTH_ENABLED_SETTING.into(), Some(Bytes::from_static(&[1])));
+    store.set_settings([enabled]).unwrap();
+    pair.api.node = Arc::new(node(store));
+    let put = pb::PutRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    pair.say(stream, &put);
+    pair.pump();
+    // Invalid argument: the user's name is empty.
+    assert_eq!(pair.ended, [(stream.0, "3".to_owned())]);
+    let revision = pair.api.node.store.applied();
+    assert_eq!(revision, Revision(1));
 }

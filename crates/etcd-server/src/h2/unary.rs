@@ -59,7 +59,7 @@ impl Asking {
                 }
                 b"grpc-encoding" if value != b"identity" => return None,
                 b"grpc-timeout" => timeout = Some(timeout_of(value)?),
-                b"token" | b"authorization" => return None,
+                b"token" | b"authorization" | b"grpcgateway-accept" => return None,
                 _ => {}
             }
         }

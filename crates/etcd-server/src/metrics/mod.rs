@@ -168,6 +168,11 @@ fn server(node: &Node, text: &mut Text) {
         "Bytes that went to clients, before TLS.",
         &metrics.sent_bytes,
     );
+    text.gauge(
+        "etcd_debugging_auth_revision",
+        "How often access rules were changed.",
+        node.auth.revision(),
+    );
     let cluster = node.cluster_version();
     text.head(
         "etcd_cluster_version",

@@ -1,6 +1,8 @@
 //! What the tests share: our server on a thread, a real etcd in a process, clients, watch readers.
 #![allow(dead_code)]
 
+pub mod users;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

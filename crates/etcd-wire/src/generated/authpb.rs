@@ -65,3 +65,29 @@ pub mod permission {
         }
     }
 }
+/// A user, as it is kept.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct User {
+    /// The name.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: ::prost::bytes::Bytes,
+    /// The bcrypt hash of the password.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub password: ::prost::bytes::Bytes,
+    /// Names of roles, in order.
+    #[prost(string, repeated, tag = "3")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How it was added.
+    #[prost(message, optional, tag = "4")]
+    pub options: ::core::option::Option<UserAddOptions>,
+}
+/// A role, as it is kept.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Role {
+    /// The name.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: ::prost::bytes::Bytes,
+    /// What it grants, in the order of keys.
+    #[prost(message, repeated, tag = "2")]
+    pub key_permission: ::prost::alloc::vec::Vec<Permission>,
+}
