@@ -1,17 +1,21 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
 //!
-//! All but `store-txn` run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is
+//! All but `store-txn`, `lease-wire` and `connections` run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is
 //! the cost of our code and not of a disk or a network. Processor time is the measure that holds on a shared machine;
 //! wall time stands beside it.
 //!
 //! Knows no clients of others. Only `store-txn` compares, with an etcd that it is told of.
 
 mod audit;
+mod connections;
 mod grpc_load;
 mod lease_renewal;
+mod lease_wire;
 mod list_nodes;
 mod measure;
 mod plane;
+mod plane_process;
+mod process;
 mod progress;
 mod register;
 mod report;
@@ -58,7 +62,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 6] = [
+const BENCHMARKS: [Benchmark; 8] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -76,6 +80,18 @@ const BENCHMARKS: [Benchmark; 6] = [
         about: "PUT of Leases through the API server, in process, as kubelets renew them",
         flags: "--nodes --operations",
         run: lease_renewal::run,
+    },
+    Benchmark {
+        name: "lease-wire",
+        about: "the same over HTTP/2 and TLS to `megaplane up` as a process, by our own codec and by hyper",
+        flags: "--connections --streams --operations",
+        run: lease_wire::run,
+    },
+    Benchmark {
+        name: "connections",
+        about: "memory of silent connections and silent watches of `megaplane up` as a process, over TLS",
+        flags: "--connections --streams",
+        run: connections::run,
     },
     Benchmark {
         name: "schedule",

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::Options;
 use crate::grpc_load::{Load, Shape};
 use crate::measure::Samples;
+use crate::process::{self, free_port};
 use crate::progress::Progress;
 use crate::report::Report;
 
@@ -164,14 +165,8 @@ impl Server {
         Err(format!("{program} does not listen on {url}"))
     }
 
-    /// Processor time of all its threads.
     fn cpu_nanos(&self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
-        let of = |task: std::fs::DirEntry| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-            on_cpu_nanos(&text)
-        };
-        tasks.into_iter().flatten().flatten().filter_map(of).sum()
+        process::cpu_nanos(self.process.id())
     }
 }
 
@@ -180,26 +175,5 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// The first number of a thread's `schedstat`.
-fn on_cpu_nanos(schedstat: &str) -> Option<u64> {
-    schedstat.split_whitespace().next()?.parse().ok()
-}
-
-fn free_port() -> std::io::Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-    Ok(listener.local_addr()?.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_on_a_processor_is_the_first_number() {
-        assert_eq!(on_cpu_nanos("1234567 89 4\n"), Some(1_234_567));
-        assert_eq!(on_cpu_nanos(""), None);
     }
 }

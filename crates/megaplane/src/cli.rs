@@ -13,7 +13,7 @@ const NODES_MAX: i64 = 4_000_000;
 const PODS_MAX: i64 = 9_000_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
 const RUNS_MAX: i64 = 1_000;
-const CONNECTIONS_MAX: i64 = 1_000;
+const CONNECTIONS_MAX: i64 = 10_000;
 const STREAMS_MAX: i64 = 1_000;
 
 /// A number from 1 to `max`.
@@ -57,7 +57,8 @@ Examples:
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
 
-All but store-txn run in this process and in memory; store-txn starts stores and writes to the temporary folder.
+Most run in this process and in memory; store-txn, lease-wire and connections start servers, which use the temporary
+folder.
 Figures are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
@@ -130,10 +131,10 @@ pub struct BenchOptions {
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
     pub operations: u32,
-    /// Connections to the store (store-txn)
+    /// Connections to the server (store-txn, lease-wire, connections)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
     pub connections: u32,
-    /// Transactions each connection has under way (store-txn)
+    /// Requests each connection has under way (store-txn, lease-wire); watches on it (connections)
     #[arg(long, value_name = "M", default_value_t = 50, value_parser = amount(STREAMS_MAX))]
     pub streams: u32,
     /// Repetitions of which the median counts; long ones are repeated less
