@@ -1,18 +1,22 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
 //!
 //! Most run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is the cost of our
-//! code and not of a disk or a network. Those in [`etcd`] run `megaplane store` as a process, over the network, and compare
-//! with an etcd that they are told of. Processor time is the measure that holds on a shared machine; wall time stands
-//! beside it.
+//! code and not of a disk or a network. `lease-wire`, `connections` and those in [`etcd`] run servers as processes, over
+//! the network; the latter compare with an etcd that they are told of. Processor time is the measure that holds on a shared
+//! machine; wall time stands beside it.
 //!
 //! Knows no clients of others.
 
 mod audit;
+mod connections;
 mod etcd;
 mod lease_renewal;
+mod lease_wire;
 mod list_nodes;
 mod measure;
 mod plane;
+mod plane_process;
+mod process;
 mod progress;
 mod register;
 mod report;
@@ -61,7 +65,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 11] = [
+const BENCHMARKS: [Benchmark; 13] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -109,6 +113,18 @@ const BENCHMARKS: [Benchmark; 11] = [
         about: "PUT of Leases through the API server, in process, as kubelets renew them",
         flags: "--nodes --operations",
         run: lease_renewal::run,
+    },
+    Benchmark {
+        name: "lease-wire",
+        about: "the same over HTTP/2 and TLS to `megaplane up` as a process, by our own codec and by hyper",
+        flags: "--connections --streams --operations",
+        run: lease_wire::run,
+    },
+    Benchmark {
+        name: "connections",
+        about: "memory of silent connections and silent watches of `megaplane up` as a process, over TLS",
+        flags: "--connections --streams",
+        run: connections::run,
     },
     Benchmark {
         name: "schedule",

@@ -59,27 +59,7 @@ impl HttpsTransport {
             ),
             None => (authority, 443),
         };
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&config.ca_pem) {
-            let certificate =
-                certificate.map_err(|error| fail(format!("certificate authority: {error}")))?;
-            roots
-                .add(certificate)
-                .map_err(|error| fail(format!("certificate authority: {error}")))?;
-        }
-        let chain = CertificateDer::pem_slice_iter(&config.client_certificate_pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| fail(format!("client certificate: {error}")))?;
-        let key = PrivateKeyDer::from_pem_slice(&config.client_key_pem)
-            .map_err(|error| fail(format!("client key: {error}")))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| fail(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| fail(format!("client certificate: {error}")))?;
-        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = tls_config(config)?;
         Ok(HttpsTransport {
             shared: Arc::new(Shared {
                 host: host
@@ -87,11 +67,41 @@ impl HttpsTransport {
                     .trim_end_matches(']')
                     .to_owned(),
                 port,
-                tls: Arc::new(tls).into(),
+                tls: tls.into(),
                 sender: Mutex::new(None),
             }),
         })
     }
+}
+
+/// TLS as a kubeconfig wants it: its authority, its certificate, HTTP/2.
+///
+/// # Errors
+/// Certificates or a key that cannot be used.
+pub fn tls_config(config: &Kubeconfig) -> Result<Arc<rustls::ClientConfig>, ClientError> {
+    let fail = |message: String| ClientError::Transport(message);
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&config.ca_pem) {
+        let certificate =
+            certificate.map_err(|error| fail(format!("certificate authority: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| fail(format!("certificate authority: {error}")))?;
+    }
+    let chain = CertificateDer::pem_slice_iter(&config.client_certificate_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| fail(format!("client certificate: {error}")))?;
+    let key = PrivateKeyDer::from_pem_slice(&config.client_key_pem)
+        .map_err(|error| fail(format!("client key: {error}")))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fail(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| fail(format!("client certificate: {error}")))?;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(tls))
 }
 
 impl Service for HttpsTransport {

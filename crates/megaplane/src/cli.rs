@@ -13,7 +13,7 @@ const NODES_MAX: i64 = 4_000_000;
 const PODS_MAX: i64 = 9_000_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
 const RUNS_MAX: i64 = 1_000;
-const CONNECTIONS_MAX: i64 = 1_000;
+const CONNECTIONS_MAX: i64 = 10_000;
 const STREAMS_MAX: i64 = 1_000;
 
 /// A number from 1 to `max`.
@@ -57,8 +57,9 @@ Examples:
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
 
-Most run in this process and in memory; store-txn, -list, -watch, -pause and -recovery start stores and write to the
-temporary folder. With MEGAPLANE_ETCD=/path/to/etcd they measure that one, too. Figures are medians of the runs.")]
+Most run in this process and in memory; lease-wire, connections, store-txn, -list, -watch, -pause and -recovery start
+servers, which use the temporary folder. With MEGAPLANE_ETCD=/path/to/etcd the last five measure that one, too. Figures
+are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
     Version {
@@ -133,10 +134,10 @@ pub struct BenchOptions {
     /// Which variant, for benchmarks that have several
     #[arg(long, value_name = "NAME")]
     pub case: Option<String>,
-    /// Connections to the store (store-txn, store-watch)
+    /// Connections to the server (store-txn, store-watch, lease-wire, connections)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
     pub connections: u32,
-    /// Transactions each connection has under way (store-txn)
+    /// Requests each connection has under way (store-txn, lease-wire); watches on it (connections)
     #[arg(long, value_name = "M", default_value_t = 50, value_parser = amount(STREAMS_MAX))]
     pub streams: u32,
     /// Repetitions of which the median counts; long ones are repeated less

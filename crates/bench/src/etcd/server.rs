@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::process::{self, free_port};
+
 /// How long a server may take until it listens, with what it has to recover.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -98,21 +100,12 @@ impl Server {
 
     /// Processor time of all its threads.
     pub fn cpu_nanos(&self) -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id()));
-        let of = |task: std::fs::DirEntry| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-            on_cpu_nanos(&text)
-        };
-        tasks.into_iter().flatten().flatten().filter_map(of).sum()
+        process::cpu_nanos(self.process.id())
     }
 
-    /// Its resident memory; 0 where that cannot be told.
+    /// Its resident memory.
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next());
-        kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+        process::resident_bytes(self.process.id())
     }
 
     /// Bytes of all files in its folder.
@@ -159,25 +152,4 @@ fn spawn(kind: &Kind, dir: &std::path::Path, port: u16, peer_port: u16) -> Resul
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("{program}: {error}"))
-}
-
-/// The first number of a thread's `schedstat`.
-fn on_cpu_nanos(schedstat: &str) -> Option<u64> {
-    schedstat.split_whitespace().next()?.parse().ok()
-}
-
-fn free_port() -> std::io::Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-    Ok(listener.local_addr()?.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_on_a_processor_is_the_first_number() {
-        assert_eq!(on_cpu_nanos("1234567 89 4\n"), Some(1_234_567));
-        assert_eq!(on_cpu_nanos(""), None);
-    }
 }
