@@ -32,7 +32,7 @@ fn measured(options: &Options, keys: &[&str]) -> Value {
 #[test]
 fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
-    let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, lease-renewal, schedule, \
+    let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, lease-renewal, lease-wire, connections, schedule, \
                     register, list-nodes, and list";
     assert_eq!(error, expected);
     assert!(
