@@ -15,6 +15,7 @@ mod exchange;
 mod head;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +177,10 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await.map(drop);
 }
 
+/// A connection that is set up, as the future that serves it to its end.
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Sets a connection up and serves it. What only the beginning needs is let go before: silent connections are many.
 async fn connection(
     stream: tokio::net::TcpStream,
     acceptor: tokio_rustls::TlsAcceptor,
@@ -183,11 +188,30 @@ async fn connection(
     service: Arc<dyn Service>,
     shutdown: watch::Receiver<bool>,
 ) {
+    let beginning = Box::pin(establish(stream, acceptor, codec, service, shutdown));
+    if let Some(served) = beginning.await {
+        served.await;
+    }
+}
+
+async fn establish(
+    stream: tokio::net::TcpStream,
+    acceptor: tokio_rustls::TlsAcceptor,
+    codec: Codec,
+    service: Arc<dyn Service>,
+    shutdown: watch::Receiver<bool>,
+) -> Option<Served> {
     let _ = stream.set_nodelay(true);
     let mut stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!("TLS handshake took longer than 10 s"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("TLS handshake took longer than 10 s");
+            return None;
+        }
     };
     // The certificate is read once a connection, not once a request.
     let (_, tls) = stream.get_ref();
@@ -195,27 +219,33 @@ async fn connection(
         .peer_certificates()
         .and_then(|chain| user_of(chain.first()?))
         .map(Arc::new);
-    // The other protocol's future is large: boxed, so that connections of ours do not carry its room.
     if codec == Codec::Hyper {
-        return Box::pin(by_hyper::serve(stream, service, user, shutdown)).await;
+        return Some(Box::pin(by_hyper::serve(stream, service, user, shutdown)));
     }
     if tls.alpn_protocol() == Some(b"h2") {
-        return by_own::serve(stream, Bytes::new(), service, user, shutdown).await;
+        let served = by_own::serve(stream, Bytes::new(), service, user, shutdown);
+        return Some(Box::pin(served));
     }
     let seen = tokio::select! {
         seen = tokio::time::timeout(HEADER_TIMEOUT, sniff(&mut stream)) => seen,
-        () = stopped(shutdown.clone()) => return,
+        () = stopped(shutdown.clone()) => return None,
     };
     match seen {
-        Ok(Ok((Protocol::Http2, first))) => {
-            by_own::serve(stream, first, service, user, shutdown).await;
-        }
+        Ok(Ok((Protocol::Http2, first))) => Some(Box::pin(by_own::serve(
+            stream, first, service, user, shutdown,
+        ))),
         Ok(Ok((Protocol::Http1, first))) => {
             let stream = Replayed::new(first, stream);
-            Box::pin(by_hyper::serve(stream, service, user, shutdown)).await;
+            Some(Box::pin(by_hyper::serve(stream, service, user, shutdown)))
         }
-        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
-        Err(_) => tracing::debug!("a connection said nothing"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "connection ended");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a connection said nothing");
+            None
+        }
     }
 }
 

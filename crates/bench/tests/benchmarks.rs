@@ -34,7 +34,8 @@ fn measured(options: &Options, keys: &[&str]) -> Value {
 fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
     let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, store-memory, store-list, \
-                    store-watch, store-pause, store-recovery, lease-renewal, schedule, register, list-nodes, and list";
+                    store-watch, store-pause, store-recovery, lease-renewal, lease-wire, connections, schedule, \
+                    register, list-nodes, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {

@@ -311,7 +311,8 @@ mod tests {
 
     #[test]
     fn whatever_else_differs_is_not_for_this_way() {
-        let changes: [(&str, fn(&mut Value)); 15] = [
+        type Change = (&'static str, fn(&mut Value));
+        let changes: [Change; 15] = [
             ("name", |body| body["metadata"]["name"] = "node-2".into()),
             ("namespace", |body| {
                 body["metadata"]["namespace"] = "default".into()

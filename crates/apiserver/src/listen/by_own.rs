@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -32,13 +31,15 @@ const ARRIVING_BYTES_MAX: usize = 32 << 20;
 const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// Serves one connection whose first bytes were `first`, until it ends or is drained.
-pub async fn serve(
+///
+/// The future is small and its task boxed, because a future keeps the room of everything that was moved into it.
+pub fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     first: Bytes,
     service: Arc<dyn Service>,
     user: Option<Arc<User>>,
     shutdown: watch::Receiver<bool>,
-) {
+) -> impl Future<Output = ()> {
     let config = Config {
         streams_max: STREAMS_PER_CONNECTION_MAX,
         stream_window_bytes: STREAM_WINDOW_BYTES,
@@ -51,17 +52,19 @@ pub async fn serve(
         ping_timeout: PING_INTERVAL,
     };
     let requests = Requests::new(service, user);
-    let mut task = pin!(Task::server(stream, first, config, patience, requests));
-    let ended = tokio::select! {
-        biased;
-        ended = task.as_mut() => ended,
-        () = stopped(shutdown) => {
-            task.shutdown();
-            task.await
+    let mut task = Box::pin(Task::server(stream, first, config, patience, requests));
+    async move {
+        let ended = tokio::select! {
+            biased;
+            ended = task.as_mut() => ended,
+            () = stopped(shutdown) => {
+                task.shutdown();
+                task.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
     }
 }
 
