@@ -8,6 +8,7 @@
 //!
 //! Knows objects, time and requests; which node a pod goes to is `placement`'s decision alone.
 
+mod leading;
 mod metrics;
 mod pending;
 mod placing;
@@ -16,6 +17,7 @@ mod settings;
 mod surroundings;
 mod work;
 
+pub use leading::Elector;
 pub use metrics::{Histogram, SchedulerProgress};
 pub use settings::{LeaderElection, Settings, SettingsError};
 

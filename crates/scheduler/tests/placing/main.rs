@@ -3,6 +3,7 @@
 //! Every fact is read back from the API: what the scheduler believes is not asked.
 
 mod company;
+mod leading;
 mod plane;
 mod preempting;
 
