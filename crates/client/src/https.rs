@@ -1,8 +1,9 @@
 //! The HTTPS transport: one HTTP/2 connection to an API server, opened anew when it breaks.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -21,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ping a silent connection after this long, and give it up after as long again (as client-go does).
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How long a token from a file is used before the file is read again (client-go: 1 min).
+const TOKEN_AGE_MAX: Duration = Duration::from_secs(60);
+
 /// Headers of a reply that say something to a caller.
 const HEADERS_KEPT: [&str; 5] = [
     "audit-id",
@@ -38,7 +42,12 @@ pub struct HttpsTransport {
 struct Shared {
     host: String,
     port: u16,
+    tls_server_name: String,
     tls: tokio_rustls::TlsConnector,
+    token: String,
+    token_file: Option<PathBuf>,
+    /// What the file held when it was read last.
+    token_read: StdMutex<Option<(Instant, String)>>,
     sender: Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
 }
 
@@ -67,7 +76,11 @@ impl HttpsTransport {
                     .trim_end_matches(']')
                     .to_owned(),
                 port,
+                tls_server_name: config.tls_server_name.clone(),
                 tls: tls.into(),
+                token: config.token.clone(),
+                token_file: config.token_file.clone(),
+                token_read: StdMutex::new(None),
                 sender: Mutex::new(None),
             }),
         })
@@ -91,15 +104,20 @@ pub fn tls_config(config: &Kubeconfig) -> Result<Arc<rustls::ClientConfig>, Clie
     let chain = CertificateDer::pem_slice_iter(&config.client_certificate_pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(format!("client certificate: {error}")))?;
-    let key = PrivateKeyDer::from_pem_slice(&config.client_key_pem)
-        .map_err(|error| fail(format!("client key: {error}")))?;
+    let by_token = !config.token.is_empty() || config.token_file.is_some();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| fail(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .map_err(|error| fail(format!("client certificate: {error}")))?;
+        .with_root_certificates(roots);
+    let mut tls = if chain.is_empty() && by_token {
+        tls.with_no_client_auth()
+    } else {
+        let key = PrivateKeyDer::from_pem_slice(&config.client_key_pem)
+            .map_err(|error| fail(format!("client key: {error}")))?;
+        tls.with_client_auth_cert(chain, key)
+            .map_err(|error| fail(format!("client certificate: {error}")))?
+    };
     tls.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(tls))
 }
@@ -119,6 +137,7 @@ impl Service for HttpsTransport {
 
 impl Shared {
     async fn exchange(&self, request: Request) -> Result<Reply, String> {
+        let token = self.token()?;
         let mut sender = self.connected().await?;
         let mut target = format!("https://{}:{}{}", self.host, self.port, request.path);
         if !request.query.is_empty() {
@@ -136,6 +155,9 @@ impl Shared {
             if !value.is_empty() {
                 builder = builder.header(name, value);
             }
+        }
+        if !token.is_empty() {
+            builder = builder.header("authorization", format!("Bearer {token}"));
         }
         if let Some(etag) = &request.if_none_match {
             builder = builder.header("if-none-match", etag);
@@ -167,6 +189,28 @@ impl Shared {
         Ok(reply)
     }
 
+    /// The bearer token of now; empty for none.
+    fn token(&self) -> Result<String, String> {
+        let Some(path) = &self.token_file else {
+            return Ok(self.token.clone());
+        };
+        let mut read = self
+            .token_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, token)) = &*read
+            && at.elapsed() < TOKEN_AGE_MAX
+        {
+            return Ok(token.clone());
+        }
+        // A short file, read once a minute: not worth a thread.
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the token {}: {error}", path.display()))?;
+        let token = text.trim().to_owned();
+        *read = Some((Instant::now(), token.clone()));
+        Ok(token)
+    }
+
     async fn connected(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
         let mut slot = self.sender.lock().await;
         if let Some(sender) = slot.as_ref().filter(|sender| !sender.is_closed()) {
@@ -188,7 +232,11 @@ impl Shared {
         stream
             .set_nodelay(true)
             .map_err(|error| format!("{}: {error}", place()))?;
-        let name = ServerName::try_from(self.host.clone()).map_err(|error| error.to_string())?;
+        let name = match self.tls_server_name.as_str() {
+            "" => self.host.clone(),
+            given => given.to_owned(),
+        };
+        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let stream = self
             .tls
             .connect(name, stream)

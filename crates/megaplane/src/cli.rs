@@ -42,6 +42,15 @@ Examples:
 
 Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Events excepted, which are made again).")]
     Up(UpOptions),
+    /// Run the scheduler alone, beside any Kubernetes API server
+    #[command(after_help = "\
+Examples:
+  megaplane scheduler --kubeconfig ~/.kube/config --config scheduler.yaml
+  megaplane up --scheduler=false --ephemeral     a control plane that has none
+
+As a second scheduler, name a profile of its own in the configuration (profiles[].schedulerName), a Lease of its own
+(leaderElection.resourceName), and let pods ask for it (spec.schedulerName).")]
+    Scheduler(crate::scheduler_command::SchedulerOptions),
     /// Run a store that speaks etcd's v3 API (first slice; what is not there yet is in docs/limits.md)
     #[command(after_help = "\
 Examples:
@@ -98,6 +107,12 @@ pub struct UpOptions {
     /// Where to write the administrator's kubeconfig [default: kubeconfig in the data directory]
     #[arg(long, value_name = "PATH")]
     pub kubeconfig: Option<PathBuf>,
+    /// Whether pods are scheduled; `--scheduler=false` leaves that to another scheduler
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub scheduler: bool,
+    /// A KubeSchedulerConfiguration; what it says of leader election and connections is for `megaplane scheduler`
+    #[arg(long, value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
     /// Log filter: error, warn, info, debug, or per module (for example `warn,apiserver=debug`)
     #[arg(
         long,

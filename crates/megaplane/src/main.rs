@@ -7,6 +7,7 @@ mod cli;
 mod etcd_words;
 mod move_command;
 mod paths;
+mod scheduler_command;
 mod screen;
 mod store_command;
 mod threads;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse_from(arguments);
     let result = match cli.command {
         cli::Command::Up(options) => up::run(&options),
+        cli::Command::Scheduler(options) => scheduler_command::run(&options),
         cli::Command::Store(options) => store_command::run(&options, &notes),
         cli::Command::Bench(options) => bench::run(&options.into()).map_err(Into::into),
         cli::Command::Version { json } => {

@@ -18,7 +18,7 @@ use apiserver::{Api, BootstrapError};
 use client::{Client, Kubeconfig};
 use controllers::{ControllersConfig, ControllersProgress};
 use fleet::{FleetConfig, FleetProgress};
-use scheduler::{SchedulerConfig, SchedulerProgress};
+use scheduler::{SchedulerProgress, Settings};
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
 
@@ -113,6 +113,10 @@ struct Plane {
 
 impl Plane {
     fn start(options: &UpOptions, places: &Places) -> Result<Plane, UpError> {
+        let settings = match &options.scheduler_config {
+            Some(path) => crate::scheduler_command::read_settings(path).map_err(UpError::Usage)?,
+            None => Settings::default(),
+        };
         // The port first: two planes on one port would otherwise fight over the data directory's error.
         let runtimes = std::thread::available_parallelism().map_or(1, usize::from);
         let sockets = listen::bind(
@@ -166,7 +170,7 @@ impl Plane {
         plane.bootstrap()?;
         plane.start_listeners(sockets, &pki, options.listener, &stop)?;
         write_kubeconfig(places, &pki, reachable(address))?;
-        plane.start_rooms(&pki, &stop)?;
+        plane.start_rooms(options, settings, &pki, &stop)?;
         Ok(plane)
     }
 
@@ -211,14 +215,20 @@ impl Plane {
         Ok(())
     }
 
-    fn start_rooms(&mut self, pki: &Pki, stop: &watch::Receiver<bool>) -> Result<(), UpError> {
+    fn start_rooms(
+        &mut self,
+        options: &UpOptions,
+        settings: Settings,
+        pki: &Pki,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(), UpError> {
         let client = self.client("megaplane");
         let scheduler = Arc::new(SchedulerProgress::default());
         let controllers = Arc::new(ControllersProgress::default());
         self.add_metrics(&scheduler);
-        {
+        if options.scheduler {
             let (client, stop) = (client.clone(), stop.clone());
-            let config = SchedulerConfig::default();
+            let config = settings.scheduler;
             self.rooms.push(threads::spawn("scheduler", move || {
                 scheduler::run(client, config, scheduler, stop)
             })?);
@@ -301,7 +311,7 @@ impl Plane {
                 help,
                 late,
             );
-            scheduler_metrics(&scheduler, text);
+            scheduler.write_metrics(text);
         }));
     }
 
@@ -367,35 +377,6 @@ impl Plane {
     }
 }
 
-fn scheduler_metrics(progress: &SchedulerProgress, text: &mut String) {
-    use std::fmt::Write as _;
-    text.push_str("# HELP scheduler_pending_pods Pods waiting, by queue.\n# TYPE scheduler_pending_pods gauge\n");
-    for (queue, count) in [
-        ("active", &progress.active),
-        ("backoff", &progress.backoff),
-        ("unschedulable", &progress.parked),
-        ("gated", &progress.gated),
-    ] {
-        let _ = writeln!(
-            text,
-            "scheduler_pending_pods{{queue=\"{queue}\"}} {}",
-            count.load(Relaxed)
-        );
-    }
-    text.push_str("# HELP scheduler_schedule_attempts_total Attempts by result.\n# TYPE scheduler_schedule_attempts_total counter\n");
-    for (result, count) in [
-        ("scheduled", &progress.bound),
-        ("unschedulable", &progress.unschedulable),
-        ("error", &progress.errors),
-    ] {
-        let count = count.load(Relaxed);
-        let _ = writeln!(
-            text,
-            "scheduler_schedule_attempts_total{{profile=\"default-scheduler\",result=\"{result}\"}} {count}"
-        );
-    }
-}
-
 /// The address a client on this machine uses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let mut address = address;
@@ -423,6 +404,7 @@ fn write_kubeconfig(places: &Places, pki: &Pki, server: SocketAddr) -> Result<()
         ca_pem: pki.ca_pem.clone().into_bytes(),
         client_certificate_pem: pki.admin.certificate_pem.clone().into_bytes(),
         client_key_pem: pki.admin.key_pem.clone().into_bytes(),
+        ..Kubeconfig::default()
     };
     apiserver::write_atomically(path, config.to_yaml("megaplane").as_bytes(), 0o600).map_err(fail)
 }

@@ -6,7 +6,7 @@ use crate::asks::Names;
 use crate::class::{Class, Dynamic, Shares, Shortage, Static};
 use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId};
 use crate::company::{Look, Refusal};
-use crate::fleet::{Fleet, Load};
+use crate::fleet::{ABSENT, Fleet, Load};
 use crate::key::PodKey;
 use crate::verdict::{
     ENFORCED_AFFINITY, OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT,
@@ -167,6 +167,50 @@ impl Cluster {
         };
         self.put_back(class, current);
         Some(explanation)
+    }
+
+    /// Is the node among the best for a pod of the class without named nodes, by a look at every state? Goes
+    /// past everything that is remembered about which nodes are good.
+    pub fn audit(&mut self, class: ClassId, node: NodeId) -> Option<bool> {
+        self.fleet.node_name(node.0)?;
+        let mut current = self.take_class(class)?;
+        let look = current.look(&self.fleet);
+        let chosen = self.fleet.state_of(node.0);
+        let mut feasible: Vec<(u32, u32, i64)> = Vec::new();
+        let mut cells: Vec<(u32, u64)> = Vec::new();
+        let states: Vec<u32> = self.fleet.live().collect();
+        for state in states {
+            let shape = self.fleet.shape_of(state);
+            if shape == ABSENT || why_not(&self.fleet, &mut current, &look, state).is_some() {
+                continue;
+            }
+            if let (Static::Stands(standing), Some(room)) = (
+                current.judge_shape(&self.fleet, shape),
+                current.judge_state(&self.fleet, state),
+            ) {
+                let cell = current.cell(&self.fleet, standing, state);
+                feasible.push((state, cell, room.room));
+                let nodes = u64::from(self.fleet.size(state));
+                match cells.iter_mut().find(|(known, _)| *known == cell) {
+                    Some((_, sum)) => *sum += nodes,
+                    None => cells.push((cell, nodes)),
+                }
+            }
+        }
+        let ratings = current.rate(&self.fleet, &cells);
+        let total = |cell: u32, room: i64| {
+            let mut rated = cells.iter().zip(&ratings);
+            let shares = rated.find(|((known, _), _)| *known == cell)?.1.as_ref();
+            shares.ok().map(|shares| shares.total + room)
+        };
+        let totals = feasible.iter();
+        let best = totals
+            .filter_map(|&(_, cell, room)| total(cell, room))
+            .max();
+        let mut own = feasible.iter().filter(|(state, ..)| *state == chosen);
+        let own = own.find_map(|&(_, cell, room)| total(cell, room));
+        self.put_back(class, current);
+        Some(best.is_some() && own == best)
     }
 
     fn pick_any(

@@ -124,6 +124,56 @@ impl Event {
     }
 }
 
+/// What brought a pod to where it waits, besides events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Event(Event),
+    Add,
+    Update,
+    Failure,
+    BackoffComplete,
+    PopFromBackoff,
+    Timeout,
+    Activate,
+}
+
+/// Names of causes, as upstream's metrics have them; events first.
+const CAUSES: [&str; 15] = [
+    "NodeAdd",
+    "NodeUpdateNodeAllocatable",
+    "NodeUpdateNodeLabel",
+    "NodeUpdateNodeTaint",
+    "NodeDelete",
+    "AssignedPodAdd",
+    "AssignedPodDelete",
+    "NamespaceUpdate",
+    "UnscheduledPodAdd",
+    "UnscheduledPodUpdate",
+    "ScheduleAttemptFailure",
+    "BackoffComplete",
+    "PopFromBackoffQ",
+    "UnschedulableTimeout",
+    "ForceActivate",
+];
+/// Names of the places where pods wait, as upstream's metrics have them.
+const PLACES: [&str; 4] = ["active", "backoff", "unschedulable", "gated"];
+
+impl Cause {
+    fn number(self) -> usize {
+        let others = EVENTS.len();
+        match self {
+            Cause::Event(event) => event as usize,
+            Cause::Add => others,
+            Cause::Update => others + 1,
+            Cause::Failure => others + 2,
+            Cause::BackoffComplete => others + 3,
+            Cause::PopFromBackoff => others + 4,
+            Cause::Timeout => others + 5,
+            Cause::Activate => others + 6,
+        }
+    }
+}
+
 /// A pod as the queue wants it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
@@ -248,6 +298,8 @@ struct ParkedClass {
     since_micros: i64,
     /// A pod of the class is on its way to be tried; the others follow if it succeeds.
     probe: Option<PodKey>,
+    /// What woke the class last.
+    cause: Cause,
 }
 
 /// See the module's head.
@@ -269,6 +321,8 @@ pub struct Queue {
     events: u64,
     stays: u64,
     counts: Counts,
+    /// Pods that came to a place, by cause.
+    incoming: [[u64; PLACES.len()]; CAUSES.len()],
 }
 
 impl Queue {
@@ -287,6 +341,7 @@ impl Queue {
             events: 0,
             stays: 0,
             counts: Counts::default(),
+            incoming: [[0; PLACES.len()]; CAUSES.len()],
             config,
         }
     }
@@ -301,15 +356,41 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    /// How often a pod was tried.
+    pub fn attempts(&self, pod: PodKey) -> u32 {
+        self.entries.get(&pod).map_or(0, |entry| entry.attempts)
+    }
+
     /// How many pods wait for what.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
+    /// How often pods came to a place since the start: cause, place, times. Names as in upstream's metrics.
+    pub fn incoming(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        CAUSES.iter().zip(&self.incoming).flat_map(|(cause, row)| {
+            let cells = PLACES.iter().zip(row);
+            cells.map(move |(place, times)| (*cause, *place, *times))
+        })
+    }
+
+    fn note_incoming(&mut self, stage: Stage, cause: Cause) {
+        let place = match stage {
+            Stage::Active => 0,
+            Stage::Backoff => 1,
+            Stage::Parked => 2,
+            Stage::Gated => 3,
+            Stage::InFlight => return,
+        };
+        self.incoming[cause.number()][place] += 1;
+    }
+
     /// A new pod, or a changed one: a change of class, priority or gates gives a waiting pod a fresh try
     /// (after its backoff), anything else leaves it where it is.
     pub fn add(&mut self, pending: Pending, now_micros: i64) -> Result<(), Full> {
+        let mut cause = Cause::Add;
         if let Some(entry) = self.entries.get_mut(&pending.pod) {
+            cause = Cause::Update;
             let same = entry.class == pending.class
                 && entry.priority == pending.priority
                 && (entry.stage == Stage::Gated) == pending.gated;
@@ -352,10 +433,11 @@ impl Queue {
         let held = self.entries.get(&pending.pod).is_some_and(|e| e.held);
         if pending.gated {
             self.settle(pending.pod, Stage::Gated);
+            self.note_incoming(Stage::Gated, cause);
         } else if held {
-            self.park_alone(pending.pod, PluginSet::ALL, true);
+            self.park_alone(pending.pod, PluginSet::ALL, true, cause);
         } else {
-            self.send(pending.pod, now_micros);
+            self.send(pending.pod, now_micros, cause);
         }
         Ok(())
     }
@@ -373,12 +455,15 @@ impl Queue {
     /// The next pod to try.
     pub fn pop(&mut self, now_micros: i64) -> Option<Turn> {
         self.release_backoff(now_micros);
-        let pod = self.next_active().or_else(|| {
-            if !self.config.pop_from_backoff {
-                return None;
+        let pod = match self.next_active() {
+            Some(pod) => pod,
+            None if self.config.pop_from_backoff => {
+                let (.., pod) = Self::first_valid(&mut self.backoff, &self.entries)?;
+                self.note_incoming(Stage::Active, Cause::PopFromBackoff);
+                pod
             }
-            Self::first_valid(&mut self.backoff, &self.entries).map(|(.., pod)| pod)
-        })?;
+            None => return None,
+        };
         self.leave_stage(pod);
         self.settle(pod, Stage::InFlight);
         let events = self.events;
@@ -411,7 +496,7 @@ impl Queue {
         };
         if missed {
             // If it was tried for its class it still is: the event that came meanwhile passed the class by.
-            self.send(pod, now_micros);
+            self.send(pod, now_micros, Cause::Failure);
             return;
         }
         self.end_probe(pod, now_micros, false);
@@ -427,10 +512,10 @@ impl Queue {
         self.end_probe(pod, now_micros, true);
         let held = self.entries.get(&pod).is_some_and(|entry| entry.held);
         if missed && !held {
-            self.send(pod, now_micros);
+            self.send(pod, now_micros, Cause::Failure);
             return;
         }
-        self.park_alone(pod, rejected_by, missed);
+        self.park_alone(pod, rejected_by, missed, Cause::Failure);
     }
 
     /// Counts a failure and takes the pod out of flight; says whether an event came meanwhile that may help.
@@ -469,7 +554,7 @@ impl Queue {
                 entry.backoff_until_micros = now_micros;
             }
             self.leave_stage(pod);
-            self.send(pod, now_micros);
+            self.send(pod, now_micros, Cause::Activate);
         }
     }
 
@@ -486,35 +571,35 @@ impl Queue {
         self.leave_stage(pod);
         // Says nothing about the class: the others need not wait for it.
         self.end_probe(pod, now_micros, true);
-        self.send(pod, now_micros);
+        self.send(pod, now_micros, Cause::Failure);
     }
 
-    /// Something happened. Classes it may help are woken; `may_help` can say no to a class it knows to be
-    /// hopeless still.
+    /// Something happened. Classes it may help are woken; `may_help` is told which plugins rejected nodes, and
+    /// can say no to a class it knows to be hopeless still.
     pub fn event(
         &mut self,
         event: Event,
         now_micros: i64,
-        mut may_help: impl FnMut(ClassId) -> bool,
+        mut may_help: impl FnMut(ClassId, PluginSet) -> bool,
     ) {
         self.events += 1;
         self.last_events[event as usize] = self.events;
-        let mut woken: Vec<ClassId> = self
+        let mut woken: Vec<(ClassId, PluginSet)> = self
             .parked
             .iter()
             .filter(|(_, parked)| {
                 parked.probe.is_none() && event.helps().intersects(parked.rejected_by)
             })
-            .map(|(&class, _)| class)
+            .map(|(&class, parked)| (class, parked.rejected_by))
             .collect();
         // Hash order must not decide anything.
-        woken.sort_unstable();
-        for class in woken {
-            if may_help(class) {
-                self.wake(class, now_micros);
+        woken.sort_unstable_by_key(|(class, _)| *class);
+        for (class, rejected_by) in woken {
+            if may_help(class, rejected_by) {
+                self.wake(class, now_micros, Cause::Event(event));
             }
         }
-        self.wake_alone(now_micros, |_, rejected_by| {
+        self.wake_alone(now_micros, Cause::Event(event), |_, rejected_by| {
             event.helps().intersects(rejected_by)
         });
     }
@@ -532,9 +617,9 @@ impl Queue {
             .collect();
         overdue.sort_unstable();
         for class in overdue {
-            self.wake(class, now_micros);
+            self.wake(class, now_micros, Cause::Timeout);
         }
-        self.wake_alone(now_micros, |entry, _| {
+        self.wake_alone(now_micros, Cause::Timeout, |entry, _| {
             now_micros.saturating_sub(entry.queued_micros) > limit
         });
     }
@@ -624,7 +709,7 @@ impl Queue {
     }
 
     /// To backoff while that lasts, else to the active lanes.
-    fn send(&mut self, pod: PodKey, now_micros: i64) {
+    fn send(&mut self, pod: PodKey, now_micros: i64, cause: Cause) {
         let Some(entry) = self.entries.get(&pod).copied() else {
             return;
         };
@@ -632,6 +717,7 @@ impl Queue {
             let Some(entry) = self.settle(pod, Stage::Backoff) else {
                 return;
             };
+            self.note_incoming(Stage::Backoff, cause);
             let (first, until) = (Reverse(entry.priority), entry.backoff_until_micros);
             let place = Reverse((until, first, entry.queued_micros, entry.stay, pod));
             if entry.errors > 0 {
@@ -641,6 +727,7 @@ impl Queue {
             }
             self.compact_backoff();
         } else if let Some(entry) = self.settle(pod, Stage::Active) {
+            self.note_incoming(Stage::Active, cause);
             let lane = self.active.entry(Reverse(entry.priority)).or_default();
             lane.push((entry.queued_micros, entry.stay, pod));
             self.lane_places += 1;
@@ -657,7 +744,7 @@ impl Queue {
                 return;
             };
             self.leave_stage(pod);
-            self.send(pod, now_micros);
+            self.send(pod, now_micros, Cause::BackoffComplete);
         }
     }
 
@@ -731,16 +818,19 @@ impl Queue {
                 rejected_by,
                 since_micros: now_micros,
                 probe: None,
+                cause: Cause::Failure,
             });
         parked.rejected_by = rejected_by;
         parked.since_micros = now_micros;
         parked.pods.insert(rank(&entry, pod));
+        self.note_incoming(Stage::Parked, Cause::Failure);
     }
 
-    fn park_alone(&mut self, pod: PodKey, rejected_by: PluginSet, missed: bool) {
+    fn park_alone(&mut self, pod: PodKey, rejected_by: PluginSet, missed: bool, cause: Cause) {
         if self.settle(pod, Stage::Parked).is_none() {
             return;
         }
+        self.note_incoming(Stage::Parked, cause);
         if let Some(entry) = self.entries.get_mut(&pod) {
             entry.alone = true;
             entry.missed |= missed;
@@ -749,7 +839,12 @@ impl Queue {
     }
 
     /// Sends pods parked alone to be tried, the first in rank first; those held are only noted.
-    fn wake_alone(&mut self, now_micros: i64, helps: impl Fn(&Entry, PluginSet) -> bool) {
+    fn wake_alone(
+        &mut self,
+        now_micros: i64,
+        cause: Cause,
+        helps: impl Fn(&Entry, PluginSet) -> bool,
+    ) {
         let mut woken = Vec::new();
         for (&pod, &rejected_by) in &self.alone {
             let Some(entry) = self.entries.get_mut(&pod) else {
@@ -767,12 +862,12 @@ impl Queue {
         woken.sort_unstable();
         for (.., pod) in woken {
             self.leave_stage(pod);
-            self.send(pod, now_micros);
+            self.send(pod, now_micros, cause);
         }
     }
 
     /// Sends the first pod of a parked class to be tried.
-    fn wake(&mut self, class: ClassId, now_micros: i64) {
+    fn wake(&mut self, class: ClassId, now_micros: i64, cause: Cause) {
         let Some(parked) = self.parked.get_mut(&class) else {
             return;
         };
@@ -781,11 +876,12 @@ impl Queue {
             return;
         };
         parked.probe = Some(pod);
+        parked.cause = cause;
         self.counts.parked -= 1;
         if let Some(entry) = self.entries.get_mut(&pod) {
             entry.probing = true;
         }
-        self.send(pod, now_micros);
+        self.send(pod, now_micros, cause);
     }
 
     /// The pod, if it was tried for its class, no longer is; `go_on` tries the next.
@@ -814,7 +910,8 @@ impl Queue {
         if parked.pods.is_empty() {
             self.parked.remove(&class);
         } else if go_on {
-            self.wake(class, now_micros);
+            let cause = parked.cause;
+            self.wake(class, now_micros, cause);
         }
     }
 }

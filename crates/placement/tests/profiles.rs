@@ -46,6 +46,14 @@ fn goes(cluster: &mut Cluster, pod: &PodInfo, names: &[&str]) -> Result<String, 
                 panic!("picked and not feasible")
             };
             assert_eq!(Some(scores.total), best);
+            for name in names {
+                let other = cluster.node(name).unwrap();
+                let as_good = match cluster.explain(class, other) {
+                    Some(Explanation::Feasible(scores)) => Some(scores.total) == best,
+                    _ => false,
+                };
+                assert_eq!(cluster.audit(class, other), Some(as_good));
+            }
             Ok(cluster.node_name(node).unwrap().to_owned())
         }
         Err(PickError::Unschedulable(why)) => {

@@ -74,7 +74,7 @@ fn backoff_doubles_from_one_second_to_ten() {
     for seconds in [1, 2, 4, 8, 10, 10] {
         assert_eq!(next(&mut queue, now), Some(pod("a")));
         queue.unschedulable(pod("a"), FIT, now);
-        queue.event(Event::AssignedPodDelete, now, |_| true);
+        queue.event(Event::AssignedPodDelete, now, |_, _| true);
         assert_eq!(queue.next_backoff_micros(), Some(now + seconds * SECOND));
         assert_eq!(next(&mut queue, now + seconds * SECOND - 1), None);
         now += seconds * SECOND;
@@ -92,7 +92,7 @@ fn errors_back_off_by_themselves_and_are_not_cut_short() {
     }
     queue.error(pod("failed"), 0);
     queue.unschedulable(pod("unfit"), FIT, 0);
-    queue.event(Event::NodeAdd, 0, |_| true);
+    queue.event(Event::NodeAdd, 0, |_, _| true);
     // Nobody else is left, so the unfit one is tried at once; the failed one waits its second.
     assert_eq!(next(&mut queue, 1), Some(pod("unfit")));
     assert_eq!(next(&mut queue, 1), None);
@@ -111,14 +111,14 @@ fn an_event_wakes_only_whom_it_may_help() {
     queue.unschedulable(pod("tainted"), PluginSet::of(&[Plugin::TaintToleration]), 0);
     assert_eq!(queue.counts().parked, 2);
 
-    queue.event(Event::NodeLabels, SECOND, |_| true);
+    queue.event(Event::NodeLabels, SECOND, |_, _| true);
     assert_eq!(next(&mut queue, SECOND), None);
-    queue.event(Event::NodeTaints, SECOND, |_| true);
+    queue.event(Event::NodeTaints, SECOND, |_, _| true);
     assert_eq!(next(&mut queue, SECOND), Some(pod("tainted")));
     assert_eq!(next(&mut queue, SECOND), None);
-    queue.event(Event::NodeAdd, SECOND, |class| class != plain);
+    queue.event(Event::NodeAdd, SECOND, |class, _| class != plain);
     assert_eq!(next(&mut queue, SECOND), None);
-    queue.event(Event::NodeAdd, SECOND, |_| true);
+    queue.event(Event::NodeAdd, SECOND, |_, _| true);
     assert_eq!(next(&mut queue, SECOND), Some(pod("full")));
 }
 
@@ -134,7 +134,7 @@ fn a_woken_class_goes_on_as_long_as_its_pods_find_nodes() {
     }
     assert_eq!(queue.counts().parked, 4);
     let now = 20 * SECOND;
-    queue.event(Event::AssignedPodDelete, now, |_| true);
+    queue.event(Event::AssignedPodDelete, now, |_, _| true);
     assert_eq!(next(&mut queue, now), Some(pod("c")));
     assert_eq!(next(&mut queue, now), None, "one at a time");
     queue.placed(pod("c"), now);
@@ -146,7 +146,7 @@ fn a_woken_class_goes_on_as_long_as_its_pods_find_nodes() {
     assert_eq!(next(&mut queue, now), None);
     assert_eq!(queue.counts().parked, 2);
     // The next event starts over with the one that waits longest.
-    queue.event(Event::AssignedPodDelete, now, |_| true);
+    queue.event(Event::AssignedPodDelete, now, |_, _| true);
     assert_eq!(next(&mut queue, now), Some(pod("d")));
 }
 
@@ -156,11 +156,11 @@ fn an_event_during_the_try_is_not_missed() {
     let mut queue = patient();
     queue.add(pending("a", class, 0), 0).unwrap();
     queue.pop(0).unwrap();
-    queue.event(Event::AssignedPodDelete, 0, |_| true);
+    queue.event(Event::AssignedPodDelete, 0, |_, _| true);
     queue.unschedulable(pod("a"), FIT, 0);
     assert_eq!(queue.counts().backoff, 1);
     assert_eq!(next(&mut queue, SECOND), Some(pod("a")));
-    queue.event(Event::NodeTaints, SECOND, |_| true);
+    queue.event(Event::NodeTaints, SECOND, |_, _| true);
     queue.unschedulable(pod("a"), FIT, SECOND);
     assert_eq!(queue.counts().parked, 1, "that event could not have helped");
 }
@@ -187,7 +187,7 @@ fn gated_pods_wait_until_their_gates_are_gone() {
         ..pending("a", class, 0)
     };
     queue.add(gated, 0).unwrap();
-    queue.event(Event::NodeAdd, 1, |_| true);
+    queue.event(Event::NodeAdd, 1, |_, _| true);
     assert_eq!(next(&mut queue, 1), None);
     assert_eq!(queue.counts().gated, 1);
     queue.add(pending("a", class, 0), 2).unwrap();
@@ -257,7 +257,7 @@ fn counts_always_add_up() {
             4 | 5 => flying.extend(queue.pop(now).map(|t| t.pod)),
             6 => {
                 let event = [Event::NodeAdd, Event::NodeTaints, Event::AssignedPodDelete];
-                queue.event(event[roll(3) as usize], now, |_| true);
+                queue.event(event[roll(3) as usize], now, |_, _| true);
             }
             7 => queue.flush(now),
             _ => {
@@ -303,10 +303,10 @@ fn who_has_a_node_in_view_waits_alone_and_is_held_while_others_go() {
     queue.unschedulable_alone(pod("b"), FIT, 0);
     queue.unschedulable(pod("c"), FIT, 0);
     assert_eq!(queue.counts().parked, 3);
-    queue.event(Event::NodeTaints, SECOND, |_| true);
+    queue.event(Event::NodeTaints, SECOND, |_, _| true);
     assert_eq!(next(&mut queue, SECOND), None);
     // One of the class and the one that waits alone; not the one that is held.
-    queue.event(Event::AssignedPodDelete, SECOND, |_| true);
+    queue.event(Event::AssignedPodDelete, SECOND, |_, _| true);
     assert_eq!(next(&mut queue, SECOND), Some(pod("c")));
     assert_eq!(next(&mut queue, SECOND), Some(pod("a")));
     assert_eq!(next(&mut queue, SECOND), None);
@@ -322,7 +322,7 @@ fn who_has_a_node_in_view_waits_alone_and_is_held_while_others_go() {
     queue.let_go(pod("b"), SECOND, true);
     assert_eq!(next(&mut queue, SECOND), Some(pod("b")));
     // An event that came while it was tried counts as missed.
-    queue.event(Event::AssignedPodDelete, SECOND, |_| true);
+    queue.event(Event::AssignedPodDelete, SECOND, |_, _| true);
     queue.hold(pod("b"));
     queue.unschedulable_alone(pod("b"), FIT, SECOND);
     assert_eq!(next(&mut queue, 99 * SECOND), None);

@@ -8,20 +8,27 @@
 //!
 //! Knows objects, time and requests; which node a pod goes to is `placement`'s decision alone.
 
+mod leading;
+mod metrics;
 mod pending;
 mod placing;
 mod roster;
+mod settings;
 mod surroundings;
 mod work;
 
+pub use leading::Elector;
+pub use metrics::{Histogram, SchedulerProgress};
+pub use settings::{LeaderElection, Settings, SettingsError};
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use client::events::{Recorder, RecorderCounts};
+use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeInfo, PodInfo, PodKey};
+use placement::{Cluster, Config, NodeId, NodeInfo, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
@@ -34,11 +41,43 @@ const CHANGES_AT_ONCE: usize = 2_000;
 /// How often parked pods are looked through for those that waited too long (k8s: 30 s).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
+/// One set of rules and the pods it is for.
+#[derive(Debug, Clone)]
+pub struct ProfileConfig {
+    /// Pods with this `spec.schedulerName` are placed by it.
+    pub scheduler_name: String,
+    /// The rules.
+    pub rules: placement::Profile,
+    /// Pods with scheduling gates wait (plugin SchedulingGates).
+    pub gates: bool,
+    /// Others may be evicted for a pod that fits nowhere (plugin DefaultPreemption).
+    pub preempts: bool,
+    /// Claims that nobody needs are given back before that (plugin DynamicResources). There are none yet; it is
+    /// said that there are none.
+    pub gives_back_claims: bool,
+}
+
+impl Default for ProfileConfig {
+    fn default() -> ProfileConfig {
+        ProfileConfig {
+            scheduler_name: "default-scheduler".into(),
+            rules: placement::Profile::default(),
+            gates: true,
+            preempts: true,
+            gives_back_claims: true,
+        }
+    }
+}
+
 /// What the scheduler is told.
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
-    /// Pods with this `spec.schedulerName` are ours.
-    pub scheduler_name: String,
+    /// The profiles, at least one; pods of other names are left alone.
+    pub profiles: Vec<ProfileConfig>,
+    /// Wait of a pod after its first failure; it doubles with each further one.
+    pub initial_backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
 }
@@ -46,37 +85,12 @@ pub struct SchedulerConfig {
 impl Default for SchedulerConfig {
     fn default() -> SchedulerConfig {
         SchedulerConfig {
-            scheduler_name: "default-scheduler".into(),
+            profiles: vec![ProfileConfig::default()],
+            initial_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(10),
             seed: 0x9e37_79b9_7f4a_7c15,
         }
     }
-}
-
-/// What the scheduler has done; read by metrics and status lines.
-#[derive(Debug, Default)]
-pub struct SchedulerProgress {
-    /// Pods bound.
-    pub bound: AtomicU64,
-    /// Attempts that found no node.
-    pub unschedulable: AtomicU64,
-    /// Attempts that failed otherwise (binding refused, API server away).
-    pub errors: AtomicU64,
-    /// Pods waiting: active.
-    pub active: AtomicUsize,
-    /// Pods waiting for their back-off to end.
-    pub backoff: AtomicUsize,
-    /// Pods that fit nowhere now.
-    pub parked: AtomicUsize,
-    /// Pods for which others were evicted.
-    pub preemptions: AtomicU64,
-    /// Pods evicted for others.
-    pub victims: AtomicU64,
-    /// Pods with scheduling gates.
-    pub gated: AtomicUsize,
-    /// What became of events.
-    pub events: Arc<RecorderCounts>,
-    /// Nanoseconds spent choosing nodes.
-    pub decision_nanos: AtomicU64,
 }
 
 /// Runs the scheduler until `stop` turns true. Needs a current-thread runtime of its own.
@@ -106,21 +120,37 @@ struct Scheduler {
     surroundings: Surroundings,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
+    /// Nodes that came or changed since then.
+    changed_nodes: Vec<NodeId>,
+    /// Names of the profiles, in their order.
+    names: Vec<Arc<str>>,
+    picks: u64,
     random: u64,
 }
 
 impl Scheduler {
     fn new(client: Client, config: SchedulerConfig, progress: Arc<SchedulerProgress>) -> Scheduler {
         let seed = config.seed;
+        let rules = config.profiles.iter().map(|p| p.rules.clone());
+        let names = config.profiles.iter();
+        let names: Vec<Arc<str>> = names.map(|p| p.scheduler_name.as_str().into()).collect();
+        progress.begin(names.iter().cloned());
+        let micros = |wait: Duration| i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         Scheduler {
+            names,
+            picks: 0,
+            changed_nodes: Vec::new(),
             client,
             progress,
             cluster: Cluster::new(Config {
                 hash_seed: seed,
+                profiles: rules.collect(),
                 ..Config::default()
             }),
             queue: Queue::new(QueueConfig {
                 hash_seed: seed,
+                initial_backoff_micros: micros(config.initial_backoff),
+                max_backoff_micros: micros(config.max_backoff),
                 ..QueueConfig::default()
             }),
             pending: Pending::default(),
@@ -141,8 +171,7 @@ impl Scheduler {
             Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
         let mut told = surroundings::follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
-        let (worker, mut done) =
-            Worker::new(self.client.clone(), &self.config.scheduler_name, events);
+        let (worker, mut done) = Worker::new(self.client.clone(), events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         let mut cut_short = false;
         loop {
@@ -205,6 +234,13 @@ impl Scheduler {
         let change = match change {
             Change::Apply(key, Ok(info)) => {
                 let changed = self.cluster.upsert_node(&info);
+                if let Some(node) = self.cluster.node(&info.name)
+                    && !changed.is_empty()
+                    && !self.changed_nodes.contains(&node)
+                    && self.changed_nodes.len() <= placing::CHANGED_NODES_MAX
+                {
+                    self.changed_nodes.push(node);
+                }
                 for event in Event::of_node(changed) {
                     self.happened(event);
                 }
@@ -238,9 +274,12 @@ impl Scheduler {
     fn pod(&mut self, change: Change<Result<PodInfo, String>>) {
         let now = now_micros();
         let change = match change {
-            Change::Apply(key, Ok(info)) => {
+            Change::Apply(key, Ok(mut info)) => {
                 let pod = PodKey::of(&info.uid);
-                self.see(pod, &info, now);
+                let ours = self.names.iter().position(|n| **n == *info.scheduler_name);
+                // A limit of profiles is far below what 16 bits hold: each stands in a file of 4 MiB.
+                info.spec.profile = ours.and_then(|at| u16::try_from(at).ok()).unwrap_or(0);
+                self.see(pod, &info, ours, now);
                 Change::Apply(key, pod)
             }
             Change::Apply(key, Err(why)) => {
@@ -257,7 +296,7 @@ impl Scheduler {
         }
     }
 
-    fn see(&mut self, pod: PodKey, info: &PodInfo, now: i64) {
+    fn see(&mut self, pod: PodKey, info: &PodInfo, ours: Option<usize>, now: i64) {
         let was_there = self.cluster.has_pod(pod);
         if self.cluster.observe_pod(info) {
             // A pod that changes where it is may ask for less, and other terms may mean it.
@@ -268,21 +307,18 @@ impl Scheduler {
                 self.happened(Event::AssignedPodAdd);
             }
         }
-        let waits = info.node.is_none()
-            && !info.finished
-            && !info.deleting
-            && *info.scheduler_name == *self.config.scheduler_name;
-        if !waits {
+        let waits = info.node.is_none() && !info.finished && !info.deleting;
+        let Some(profile) = ours.filter(|_| waits) else {
             self.drop_pending(pod, now);
             return;
-        }
+        };
         // A pod that is being bound is not waiting, whatever an older event still shows.
         if self.cluster.is_assumed(pod) {
             return;
         }
         let class = self.cluster.class_of(&info.spec);
         self.cluster.retain_class(class);
-        let before = self.pending.insert(pod, info, class);
+        let before = self.pending.insert(pod, info, class, &self.names[profile]);
         self.see_nomination(pod, info, class, before.as_ref());
         if let Some(old) = before {
             self.cluster.release_class(old.class);
@@ -291,7 +327,7 @@ impl Scheduler {
             pod,
             class,
             priority: info.spec.priority,
-            gated: info.gated,
+            gated: info.gated && self.config.profiles[profile].gates,
         };
         if self.queue.add(entry, now).is_err() {
             tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
@@ -325,6 +361,12 @@ impl Scheduler {
 
     fn report(&self) {
         let counts = self.queue.counts();
+        let synced = self.is_synced();
+        self.progress.synced.store(synced, Ordering::Relaxed);
+        let (nodes, pods) = (self.cluster.nodes(), self.cluster.pods());
+        self.progress.nodes.store(nodes, Ordering::Relaxed);
+        self.progress.pods.store(pods, Ordering::Relaxed);
+        self.progress.note_incoming(self.queue.incoming());
         self.progress.active.store(counts.active, Ordering::Relaxed);
         self.progress
             .backoff

@@ -6,6 +6,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use placement::{ClassId, PodInfo, PodKey};
 
@@ -15,6 +16,8 @@ pub(crate) struct Address {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
     pub(crate) uid: Box<str>,
+    /// The profile's name, under which things are told about the pod.
+    pub(crate) scheduler: Arc<str>,
 }
 
 /// Something to be written into a pod's status.
@@ -38,6 +41,9 @@ pub(crate) struct Waiting {
     namespace: Box<str>,
     name: Box<str>,
     uid: Box<str>,
+    scheduler: Arc<str>,
+    /// Number of the profile.
+    pub(crate) profile: u16,
     /// The one node it may go to, if it says so.
     pub(crate) pin: Option<Box<str>>,
     /// Fields it uses that placement does not know.
@@ -56,6 +62,7 @@ impl Waiting {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
+            scheduler: self.scheduler.clone(),
         }
     }
 }
@@ -78,7 +85,13 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Notes a pod; says what it was before.
-    pub(crate) fn insert(&mut self, pod: PodKey, info: &PodInfo, class: ClassId) -> Option<Before> {
+    pub(crate) fn insert(
+        &mut self,
+        pod: PodKey,
+        info: &PodInfo,
+        class: ClassId,
+        scheduler: &Arc<str>,
+    ) -> Option<Before> {
         let old = self.pods.get_mut(&pod);
         // What is still to be told is newer than what its status shows.
         let ours = old
@@ -96,6 +109,8 @@ impl Pending {
             namespace: info.namespace.clone(),
             name: info.name.clone(),
             uid: info.uid.clone(),
+            scheduler: scheduler.clone(),
+            profile: info.spec.profile,
             pin: info.pin.clone(),
             not_considered: info.not_considered.clone(),
             class,
@@ -195,7 +210,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        assert_eq!(pending.insert(pod, &info(None), class), None);
+        assert_eq!(pending.insert(pod, &info(None), class, &"s".into()), None);
         pending.note_nomination(pod, Some("n1"));
         assert!(pending.note_message(pod, "no room"));
         assert!(!pending.note_message(pod, "no room"));
@@ -206,7 +221,10 @@ mod tests {
                 nomination_changed,
             })
         };
-        assert_eq!(pending.insert(pod, &info(None), class), seen(false));
+        assert_eq!(
+            pending.insert(pod, &info(None), class, &"s".into()),
+            seen(false)
+        );
         let mut told = Vec::new();
         pending.tell(|address, telling| {
             told.push((address.name, telling));
@@ -219,8 +237,14 @@ mod tests {
         assert_eq!(told, [("p".into(), expected)]);
         assert!(!pending.has_untold());
         // Our own write comes back; then somebody else's.
-        assert_eq!(pending.insert(pod, &info(Some("n1")), class), seen(false));
-        assert_eq!(pending.insert(pod, &info(None), class), seen(true));
+        assert_eq!(
+            pending.insert(pod, &info(Some("n1")), class, &"s".into()),
+            seen(false)
+        );
+        assert_eq!(
+            pending.insert(pod, &info(None), class, &"s".into()),
+            seen(true)
+        );
     }
 
     #[test]
@@ -228,7 +252,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        pending.insert(pod, &info(Some("n1")), class);
+        pending.insert(pod, &info(Some("n1")), class, &"s".into());
         pending.note_nomination(pod, Some("n1"));
         assert!(!pending.has_untold());
         pending.note_nomination(pod, None);

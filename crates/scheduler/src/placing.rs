@@ -12,14 +12,24 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use placement::queue::{Event, Turn};
-use placement::{ClassId, PickError, PluginSet, PodInfo, PodKey, Preemption, Unschedulable};
+use placement::{
+    ClassId, NodeId, PickError, Plugin, PluginSet, PodInfo, PodKey, Preemption, Unschedulable,
+};
 
+use crate::metrics::ProfileProgress;
 use crate::pending::Before;
 use crate::work::{Done, Eviction, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
 const PODS_AT_ONCE: usize = 500;
+/// Nodes that came or changed since the last turn whose suitability is asked for each class; with more every
+/// class is woken.
+pub(crate) const CHANGED_NODES_MAX: usize = 32;
+/// One pick in so many is audited.
+const AUDIT_EVERY: u64 = 10_000;
+/// A node may be the first of a domain, or the fewest of one: that is not told by the node alone.
+const COMPANY: PluginSet = PluginSet::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
 /// What the plugin of resource claims adds where it has nothing to give back (k8s: DynamicResources, which is
 /// asked before evicting is thought of).
 const NO_CLAIMS: &str = "no new claims to deallocate";
@@ -28,9 +38,7 @@ impl Scheduler {
     /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
         let begun = Instant::now();
-        for event in std::mem::take(&mut self.happened) {
-            self.queue.event(event, now_micros(), |_| true);
-        }
+        self.wake();
         let mut cut_short = true;
         for _ in 0..PODS_AT_ONCE {
             // A request that ends makes room, and wakes the loop.
@@ -52,8 +60,29 @@ impl Scheduler {
         cut_short
     }
 
+    /// Tells the queue what happened. Where a node came or changed, classes that could not go to any such node
+    /// even if it were empty are left asleep, unless it is company that they lack.
+    fn wake(&mut self) {
+        let changed = std::mem::take(&mut self.changed_nodes);
+        let cluster = &mut self.cluster;
+        for event in std::mem::take(&mut self.happened) {
+            let about_nodes = matches!(
+                event,
+                Event::NodeAdd | Event::NodeAllocatable | Event::NodeLabels | Event::NodeTaints
+            );
+            let hint = about_nodes && changed.len() <= CHANGED_NODES_MAX;
+            self.queue.event(event, now_micros(), |class, rejected_by| {
+                !hint
+                    || rejected_by.intersects(COMPANY)
+                    || changed
+                        .iter()
+                        .any(|node| cluster.could_suit(class, *node).unwrap_or(true))
+            });
+        }
+    }
+
     fn try_one(&mut self, turn: Turn, worker: &Worker) {
-        let now = now_micros();
+        let (now, begun) = (now_micros(), Instant::now());
         let Some(waiting) = self.pending.get(turn.pod) else {
             self.queue.remove(turn.pod, now);
             return;
@@ -66,25 +95,56 @@ impl Scheduler {
                 next_random(&mut random)
             });
         self.random = random;
+        self.progress.algorithm.observe_duration(begun.elapsed());
         match picked {
             Ok(node) => {
+                if pin.is_none() {
+                    self.audit(turn, node);
+                }
                 let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
+                let Some(waiting) = self.pending.get(turn.pod) else {
+                    return;
+                };
                 let address = waiting.address();
                 if !waiting.not_considered.is_empty() {
                     worker.tell_not_considered(&address, &waiting.not_considered);
                 }
                 if !self.cluster.assume(turn.pod, turn.class, node) {
                     self.queue.error(turn.pod, now);
-                } else if !worker.bind(turn.pod, address, name) {
+                } else if !worker.bind(turn.pod, address, name, begun) {
                     self.cluster.forget(turn.pod);
                     self.queue.error(turn.pod, now);
                 }
             }
             Err(PickError::Unschedulable(why)) => {
                 self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
+                if let Some(profile) = self.progress.profile(waiting.profile) {
+                    profile.unschedulable.observe_duration(begun.elapsed());
+                }
                 self.unschedulable(turn, pin.as_deref(), &why, worker);
             }
             Err(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+        }
+    }
+
+    /// Checks one pick in so many by a look at every node.
+    fn audit(&mut self, turn: Turn, node: NodeId) {
+        self.picks += 1;
+        if !self.picks.is_multiple_of(AUDIT_EVERY)
+            || self.cluster.nominated_node(turn.pod).is_some()
+        {
+            return;
+        }
+        let Some(best) = self.cluster.audit(turn.class, node) else {
+            return;
+        };
+        self.progress.audited.fetch_add(1, Ordering::Relaxed);
+        if !best {
+            self.progress.mismatches.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                node = self.cluster.node_name(node),
+                "a pod got a node that is not among the best: please report this"
+            );
         }
     }
 
@@ -98,11 +158,26 @@ impl Scheduler {
     ) {
         let (pod, now) = (turn.pod, now_micros());
         let mut message = why.message();
+        let profile = self.pending.get(pod).map_or(0, |waiting| waiting.profile);
+        let profile = &self.config.profiles[usize::from(profile)];
+        let (claims, preempts) = (profile.gives_back_claims, profile.preempts);
         // Where there is no node nobody can be evicted.
         if why.nodes == 0 {
             self.give_up_nomination(pod);
-        } else if let Some(text) = self.preempt(turn, pin, worker) {
-            message.push_str(&format!(" {NO_CLAIMS}, preemption: {text}"));
+        } else {
+            let preemption = if preempts {
+                self.preempt(turn, pin, worker)
+            } else {
+                Some(String::new())
+            };
+            if let Some(text) = preemption {
+                let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
+                let claims = Some(NO_CLAIMS.to_owned()).filter(|_| claims);
+                let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
+                if !parts.is_empty() {
+                    message.push_str(&format!(" {}", parts.join(", ")));
+                }
+            }
         }
         // Where there is no node no plugin rejected one: whatever comes may help.
         let rejected_by = if why.rejected_by.is_empty() {
@@ -125,6 +200,8 @@ impl Scheduler {
     /// Has others evicted for a pod, if that helps; if not, says why.
     fn preempt(&mut self, turn: Turn, pin: Option<&str>, worker: &Worker) -> Option<String> {
         let (pod, mut random) = (turn.pod, self.random);
+        let attempts = &self.progress.preemption_attempts;
+        attempts.fetch_add(1, Ordering::Relaxed);
         let found = self
             .cluster
             .preempt(pod, turn.class, pin, now_micros(), &mut || {
@@ -153,6 +230,7 @@ impl Scheduler {
                 progress
                     .victims
                     .fetch_add(victims.len() as u64, Ordering::Relaxed);
+                progress.victims_each.observe(victims.len() as u64);
                 self.queue.hold(pod);
                 let eviction = Eviction {
                     preemptor: pod,
@@ -208,14 +286,25 @@ impl Scheduler {
         }
     }
 
+    fn profile_of(&self, pod: PodKey) -> Option<&ProfileProgress> {
+        let waiting = self.pending.get(pod)?;
+        self.progress.profile(waiting.profile)
+    }
+
     pub(crate) fn done(&mut self, done: Done) {
         let now = now_micros();
         match done {
             Done::Bound {
                 pod,
+                begun,
                 result: Ok(()),
             } => {
                 self.progress.bound.fetch_add(1, Ordering::Relaxed);
+                if let Some(profile) = self.profile_of(pod) {
+                    profile.scheduled.observe_duration(begun.elapsed());
+                }
+                let attempts = self.queue.attempts(pod).into();
+                self.progress.attempts_each.observe(attempts);
                 self.queue.placed(pod, now);
                 self.happened(Event::AssignedPodAdd);
                 if let Some(class) = self.pending.remove(pod) {
@@ -224,9 +313,13 @@ impl Scheduler {
             }
             Done::Bound {
                 pod,
+                begun,
                 result: Err(error),
             } => {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
+                if let Some(profile) = self.profile_of(pod) {
+                    profile.error.observe_duration(begun.elapsed());
+                }
                 tracing::debug!(%error, "binding failed");
                 if self.cluster.forget(pod) {
                     self.happened(Event::AssignedPodDelete);

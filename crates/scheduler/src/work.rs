@@ -4,7 +4,7 @@
 //! Does not know why a pod goes to a node, or why another must go.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::events::{Note, Recorder};
 use client::{Client, ClientError, DeleteOptions, PatchType};
@@ -35,6 +35,8 @@ pub(crate) enum Done {
     /// A binding.
     Bound {
         pod: PodKey,
+        /// When the pod's turn began.
+        begun: Instant,
         result: Result<(), ClientError>,
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
@@ -54,7 +56,6 @@ pub(crate) struct Eviction {
 /// Sends requests.
 pub(crate) struct Worker {
     client: Client,
-    scheduler: Arc<str>,
     bindings: Arc<Semaphore>,
     statuses: Arc<Semaphore>,
     preemptions: Arc<Semaphore>,
@@ -63,15 +64,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(
-        client: Client,
-        scheduler: &str,
-        events: Recorder,
-    ) -> (Worker, mpsc::Receiver<Done>) {
+    pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
         let (done, receiver) = mpsc::channel(BINDINGS_MAX + PREEMPTIONS_MAX);
         let worker = Worker {
             client,
-            scheduler: scheduler.into(),
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
             statuses: Arc::new(Semaphore::new(STATUSES_MAX)),
             preemptions: Arc::new(Semaphore::new(PREEMPTIONS_MAX)),
@@ -87,12 +83,11 @@ impl Worker {
     }
 
     /// Binds a pod; the result comes over the channel. False if there is no room.
-    pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String) -> bool {
+    pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String, begun: Instant) -> bool {
         let Ok(slot) = self.bindings.clone().try_acquire_owned() else {
             return false;
         };
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
-        let scheduler = self.scheduler.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let result = client
@@ -104,14 +99,13 @@ impl Worker {
                     address.namespace, address.name
                 );
                 events.record(note(
-                    &scheduler,
                     &address,
                     EventType::Normal,
                     ("Scheduled", "Binding"),
                     message,
                 ));
             }
-            let _ = done.send(Done::Bound { pod, result }).await;
+            let _ = done.send(Done::Bound { pod, begun, result }).await;
         });
         true
     }
@@ -123,7 +117,6 @@ impl Worker {
             fields.join(", ")
         );
         self.events.record(note(
-            &self.scheduler,
             address,
             EventType::Warning,
             ("NotConsidered", "Scheduling"),
@@ -134,7 +127,6 @@ impl Worker {
     /// Says by an Event why a pod has no node.
     pub(crate) fn tell_unschedulable(&self, address: &Address, message: &str) {
         self.events.record(note(
-            &self.scheduler,
             address,
             EventType::Warning,
             ("FailedScheduling", "Scheduling"),
@@ -179,7 +171,6 @@ impl Worker {
             return false;
         };
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
-        let scheduler = self.scheduler.clone();
         tokio::spawn(async move {
             let _slot = slot;
             let Eviction {
@@ -196,13 +187,12 @@ impl Worker {
                     failed |= !matches!(under_way.join_next().await, Some(Ok(true)));
                 }
                 let (client, events) = (client.clone(), events.clone());
-                let (scheduler, related) = (scheduler.clone(), preemptor_of.clone());
+                let (scheduler, related) = (address.scheduler.clone(), preemptor_of.clone());
                 let message = format!("Preempted by pod {} on node {node}", address.uid);
                 under_way.spawn(async move {
                     match evict_one(&client, &scheduler, victim, &name).await {
                         Ok(Some(address)) => {
                             let mut note = note(
-                                &scheduler,
                                 &address,
                                 EventType::Normal,
                                 ("Preempted", "Preempting"),
@@ -232,7 +222,7 @@ impl Worker {
 /// Marks a pod as disrupted and deletes it. `None` when it is gone, or another pod has its name.
 async fn evict_one(
     client: &Client,
-    scheduler: &str,
+    scheduler: &Arc<str>,
     victim: PodKey,
     name: &str,
 ) -> Result<Option<Address>, ClientError> {
@@ -246,6 +236,7 @@ async fn evict_one(
         namespace: namespace.into(),
         name: name.into(),
         uid: pod["metadata"]["uid"].as_str().unwrap_or_default().into(),
+        scheduler: scheduler.clone(),
     };
     if PodKey::of(&address.uid) != victim {
         return Ok(None);
@@ -354,7 +345,6 @@ fn involved(address: &Address) -> Involved {
 
 /// An event about a pod: its reason, and what was being done.
 fn note(
-    scheduler: &str,
     address: &Address,
     event_type: EventType,
     (reason, action): (&'static str, &'static str),
@@ -365,7 +355,7 @@ fn note(
         event_type,
         reason,
         message,
-        component: scheduler.to_owned().into(),
+        component: address.scheduler.to_string().into(),
         action,
         related: None,
     }

@@ -3,6 +3,7 @@
 //! Every fact is read back from the API: what the scheduler believes is not asked.
 
 mod company;
+mod leading;
 mod plane;
 mod preempting;
 
@@ -267,6 +268,86 @@ fn every_waiting_pod_gets_its_turn() {
                 plane.placed(&format!("p{number}")).await,
                 format!("n{number}")
             );
+        }
+    });
+}
+
+/// Two profiles: one fills nodes, one spreads; a third name is nobody's.
+#[test]
+fn profiles_place_their_own_pods() {
+    run(|| async {
+        let plane = Plane::start_with_nobody().await;
+        let settings = scheduler::Settings::parse(
+            "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:\n\
+             - schedulerName: default-scheduler\n- schedulerName: packing\n  plugins:\n    multiPoint:\n      \
+             enabled: [{name: NodeResourcesFit, weight: 50}]\n  pluginConfig:\n  - name: NodeResourcesFit\n    \
+             args: {scoringStrategy: {type: MostAllocated}}\n",
+        )
+        .unwrap();
+        plane.add_scheduler(|config| *config = settings.scheduler);
+        for name in ["a", "b", "c"] {
+            plane.node(name, "8", 110, json!({})).await;
+        }
+        plane.pod("first", "2", json!({})).await;
+        let node = plane.placed("first").await;
+        let packing = json!({"spec": {"schedulerName": "packing"}});
+        for number in 0..4 {
+            let name = format!("packed-{number}");
+            plane.pod(&name, "1", packing.clone()).await;
+            assert_eq!(plane.placed(&name).await, node);
+        }
+        plane.pod("spread", "1", json!({})).await;
+        assert_ne!(plane.placed("spread").await, node);
+        plane.pod("full", "9", packing).await;
+        assert!(plane.refused("full").await.contains("Insufficient cpu"));
+    });
+}
+
+/// Gates keep a pod out of the queue until the last is gone.
+#[test]
+fn gated_pods_wait_for_their_gates() {
+    run(|| async {
+        let plane = Plane::start().await;
+        plane.node("n", "8", 110, json!({})).await;
+        let gates =
+            json!({"spec": {"schedulingGates": [{"name": "a.b/one"}, {"name": "a.b/two"}]}});
+        let created = plane.pod("gated", "100m", gates).await;
+        let found = condition(&created).unwrap();
+        assert_eq!(found["reason"], "SchedulingGated");
+        plane.pod("free", "100m", json!({})).await;
+        plane.placed("free").await;
+        let waiting = async {
+            while plane
+                .progress
+                .gated
+                .load(std::sync::atomic::Ordering::Relaxed)
+                != 1
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+        for (gates, node) in [(json!([{"name": "a.b/two"}]), ""), (json!([]), "n")] {
+            let patch = json!({"spec": {"schedulingGates": gates}});
+            plane
+                .client
+                .patch(
+                    core("pods"),
+                    NAMESPACE,
+                    "gated",
+                    "",
+                    PatchType::Merge,
+                    &patch,
+                )
+                .await
+                .unwrap();
+            if node.is_empty() {
+                plane.pod("other", "100m", json!({})).await;
+                plane.placed("other").await;
+                assert_eq!(node_of(&plane.get("gated").await), "");
+            } else {
+                assert_eq!(plane.placed("gated").await, node);
+            }
         }
     });
 }
