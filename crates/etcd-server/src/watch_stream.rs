@@ -21,9 +21,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::limits::{
-    EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES, WATCHES_PER_STREAM_MAX,
-};
+use crate::limits::{EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES};
 use crate::node::Node;
 use crate::refuse::store_error;
 
@@ -193,7 +191,7 @@ impl WatchStream {
         if request.watch_id != 0 && self.watches.contains_key(&request.watch_id) {
             return self.outbox.push_back(refused(DUPLICATE_ID));
         }
-        if self.watches.len() >= WATCHES_PER_STREAM_MAX {
+        if self.watches.len() >= self.node.options.watches_per_stream_max {
             return self.outbox.push_back(refused(TOO_MANY));
         }
         let start = Revision(request.start_revision);

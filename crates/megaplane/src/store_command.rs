@@ -297,6 +297,7 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         runtimes: std::thread::available_parallelism().map_or(1, usize::from),
         max_request_bytes: options.max_request_bytes,
         max_txn_ops: options.max_txn_ops,
+        watches_per_stream_max: defaults.watches_per_stream_max,
         quota_bytes,
         progress_notify_interval: options.watch_progress_notify_interval,
         advertise_peer_urls: options.initial_advertise_peer_urls.clone(),
