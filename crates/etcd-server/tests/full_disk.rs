@@ -1,5 +1,5 @@
-//! A disk without room, as clients see it: growth is refused in etcd's words, deletes and compactions go on, and when
-//! there is room again nobody needs to do anything.
+//! A disk without room, as clients see it: growth is refused in etcd's words and raises etcd's alarm, deletes and
+//! compactions go on, and when there is room again the alarm can be ended and growth goes on.
 
 mod common;
 
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use common::{Client, PATIENCE};
 use etcd_server::{Door, Options, Server};
 use etcd_wire::etcdserverpb as pb;
+use pb::AlarmType;
+use pb::alarm_request::AlarmAction;
 use tonic::Status;
 use wal::FaultyFiles;
 
@@ -81,10 +83,24 @@ async fn fill(client: &mut Client) -> Vec<String> {
     }
 }
 
-/// The server finds out by itself that there is room; until then it refuses.
+async fn alarms(client: &mut Client, action: AlarmAction, member_id: u64) -> Vec<u64> {
+    let request = pb::AlarmRequest {
+        action: action.into(),
+        member_id,
+        alarm: AlarmType::Nospace.into(),
+    };
+    let up = client.maintenance.alarm(request).await.unwrap();
+    let up = up.into_inner().alarms;
+    up.iter().map(|alarm| alarm.member_id).collect()
+}
+
+/// As an operator does: ends the alarm until it is raised no more. That there is room the server finds out by itself.
 async fn put_when_there_is_room(client: &mut Client, key: &str) {
     let begun = Instant::now();
     loop {
+        for member in alarms(client, AlarmAction::Get, 0).await {
+            alarms(client, AlarmAction::Deactivate, member).await;
+        }
         match said(client.kv.put(put(key)).await).as_str() {
             "ok" => return,
             refused => assert_eq!(refused, NO_SPACE),
@@ -118,6 +134,7 @@ async fn growth_is_refused_and_the_rest_goes_on_until_there_is_room() {
     let written = fill(&mut client).await;
     assert!(written.len() > 10, "{}", written.len());
 
+    assert_eq!(alarms(&mut client, AlarmAction::Get, 0).await.len(), 1);
     // Growth in every form.
     let grant = pb::LeaseGrantRequest { ttl: 600, id: 8 };
     assert_eq!(said(client.lease.lease_grant(grant).await), NO_SPACE);

@@ -107,6 +107,11 @@ async fn on_disks_that_fail_it_is_one_history() {
     println!("{seeds} disks: {all:?}");
 }
 
+/// What is wrong with a disk; nothing but the loss of power otherwise.
+const SLOW: u64 = 0;
+const FAILS: u64 = 1;
+const FULL: u64 = 2;
+
 /// Some lives on a disk that fails; between them the power is lost.
 async fn fail(seed: u64) -> Found {
     let mut dice = Dice::new(seed + 1);
@@ -117,9 +122,9 @@ async fn fail(seed: u64) -> Found {
         medium.set_short_writes(dice.one_in(2));
         let fault = (seed + life) % 4;
         match fault {
-            0 => medium.set_sync_delay(Duration::from_millis(1 + dice.below(8))),
-            1 => medium.fail_sync(10 + dice.below(80)),
-            2 => medium.set_capacity_bytes(medium.used_bytes() + dice.below(4_000)),
+            SLOW => medium.set_sync_delay(Duration::from_millis(1 + dice.below(8))),
+            FAILS => medium.fail_sync(10 + dice.below(80)),
+            FULL => medium.set_capacity_bytes(medium.used_bytes() + dice.below(4_000)),
             _ => {}
         }
         let seed = seed * 100 + life;
@@ -138,7 +143,7 @@ async fn fail(seed: u64) -> Found {
             if before.1 == 60 {
                 break;
             }
-            if fault == 2 && answered % 7 == 0 {
+            if fault == FULL && answered % 7 == 0 {
                 medium.set_capacity_bytes(u64::MAX);
             }
         }
