@@ -21,7 +21,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tonic::codegen::tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use crate::limits::{EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES};
+use crate::limits::{
+    EVENTS_PER_LOOK, REQUESTS_PER_TURN, WATCH_ANSWER_BYTES, WATCHES_PER_STREAM_MAX,
+};
 use crate::node::Node;
 use crate::refuse::store_error;
 
@@ -191,7 +193,8 @@ impl WatchStream {
         if request.watch_id != 0 && self.watches.contains_key(&request.watch_id) {
             return self.outbox.push_back(refused(DUPLICATE_ID));
         }
-        if self.watches.len() >= self.node.options.watches_per_stream_max {
+        let most = self.node.options.watches_per_stream_max;
+        if self.watches.len() >= most.min(WATCHES_PER_STREAM_MAX) {
             return self.outbox.push_back(refused(TOO_MANY));
         }
         let start = Revision(request.start_revision);

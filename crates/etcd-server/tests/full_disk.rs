@@ -47,9 +47,11 @@ impl Running {
         Running { url, stop, thread }
     }
 
-    fn end(self) {
+    /// Beside the runtime, which must let the clients' connections end meanwhile.
+    async fn end(self) {
         self.stop.send(true).unwrap();
-        self.thread.join().unwrap();
+        let ended = tokio::task::spawn_blocking(|| self.thread.join());
+        ended.await.unwrap().unwrap();
     }
 }
 
@@ -167,7 +169,7 @@ async fn growth_is_refused_and_the_rest_goes_on_until_there_is_room() {
     drop((client, watches));
     // The power is lost: everything that was acknowledged is there, and nothing that was refused.
     let found = medium.after_crash(5);
-    server.end();
+    server.end().await;
     let server = Running::on(&found);
     let mut client = Client::connect(&server.url).await;
     for (number, key) in written.iter().enumerate() {
@@ -179,7 +181,7 @@ async fn growth_is_refused_and_the_rest_goes_on_until_there_is_room() {
     let leases = client.lease.lease_leases(pb::LeaseLeasesRequest {}).await;
     assert_eq!(leases.unwrap().into_inner().leases, []);
     drop(client);
-    server.end();
+    server.end().await;
 }
 
 #[tokio::test]
@@ -200,5 +202,5 @@ async fn deletes_alone_make_room() {
     put_when_there_is_room(&mut client, "/registry/pods/after").await;
     assert!(client.get(&written[0]).await.is_none());
     drop(client);
-    server.end();
+    server.end().await;
 }

@@ -47,7 +47,7 @@ async fn without_trouble_all_answers_are_one_history() {
     crowd.callers(CLIENTS).await;
     let log = tell_all(&server.url, &recorder).await;
     crowd.leave().await;
-    server.end();
+    server.end().await;
     let found = judge(&recorder.history(log), "without trouble");
     assert_eq!(found.unanswered_writes, 0);
     assert!(
@@ -93,7 +93,7 @@ async fn on_disks_that_fail_it_is_one_history() {
         println!("seed {seed}: {:?}", fail(seed).await);
         return;
     }
-    let seeds = number("HISTORY_SEEDS").unwrap_or(8);
+    let seeds = number("HISTORY_SEEDS").unwrap_or(6);
     let mut all = Found::default();
     for seed in 0..seeds {
         let found = fail(seed).await;
@@ -134,7 +134,7 @@ async fn fail(seed: u64) -> Found {
         let after = dice.below(u64::from(u32::MAX));
         let found = recorder.lose(|| medium.after_crash(after));
         crowd.leave().await;
-        server.end();
+        server.end().await;
         recorder.dead();
         medium = found;
     }
@@ -161,7 +161,7 @@ async fn fail(seed: u64) -> Found {
     recorder.dead();
     let log = tell_all(&server.url, &recorder).await;
     let found = judge(&recorder.history(log), &format!("seed {seed}"));
-    server.end();
+    server.end().await;
     found
 }
 
