@@ -177,7 +177,7 @@ fn log_level(text: &str) -> Result<&'static str, String> {
 }
 
 /// A duration as Go writes it: `300ms`, `1.5s`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is no duration such as 300ms, 5s or 1h30m");
     let mut total = Duration::ZERO;
     let mut rest = text;
