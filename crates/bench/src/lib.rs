@@ -22,11 +22,13 @@ mod register;
 mod report;
 mod schedule_core;
 mod schedule_plane;
+mod soak;
 mod store_memory;
 mod store_put;
 mod workload;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -51,6 +53,10 @@ pub struct Options {
     pub streams: usize,
     /// How often a short measurement is repeated; figures are medians.
     pub runs: usize,
+    /// How long `soak` goes on.
+    pub duration: Duration,
+    /// Leases of `soak`.
+    pub leases: usize,
     /// Without API and binding.
     pub core_only: bool,
     /// Print JSON.
@@ -65,7 +71,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 13] = [
+const BENCHMARKS: [Benchmark; 14] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -144,7 +150,16 @@ const BENCHMARKS: [Benchmark; 13] = [
         flags: "--nodes",
         run: list_nodes::run,
     },
+    Benchmark {
+        name: "soak",
+        about: "a store on disk for a while: leases that expire and are renewed, puts, watchers, compaction; is it flat?",
+        flags: "--duration --leases",
+        run: soak::run,
+    },
 ];
+
+/// A shorter one would measure its beginning.
+const DURATION_MIN: Duration = Duration::from_secs(1);
 
 /// Runs one benchmark and prints its report, or prints the list of them.
 pub fn run(options: &Options) -> Result<(), String> {
@@ -188,10 +203,12 @@ fn measured(options: &Options) -> Result<Report, String> {
         options.connections,
         options.streams,
         options.runs,
+        options.leases,
     ];
-    if amounts.contains(&0) {
+    if amounts.contains(&0) || options.duration < DURATION_MIN {
         return Err(
-            "nodes, pods, operations, connections, streams and runs must be at least 1".into(),
+            "nodes, pods, operations, connections, streams, runs and leases must be at least 1, and a duration 1s"
+                .into(),
         );
     }
     let before = measure::load_average();

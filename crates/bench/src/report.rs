@@ -36,6 +36,18 @@ impl Report {
         self
     }
 
+    /// Whole numbers, in the order of time.
+    pub fn counts(mut self, name: &'static str, counts: &[u64]) -> Report {
+        self.figures.push((name.into(), json!(counts)));
+        self
+    }
+
+    /// Whether something is so.
+    pub fn flag(mut self, name: &'static str, is_so: bool) -> Report {
+        self.figures.push((name.into(), is_so.into()));
+        self
+    }
+
     /// The median of some runs.
     pub fn median(self, name: impl Into<String>, samples: &Samples) -> Report {
         self.number(name, samples.median())

@@ -2,6 +2,7 @@
 
 use bench::Options;
 use serde_json::Value;
+use std::time::Duration;
 
 fn options(name: &str) -> Options {
     Options {
@@ -13,6 +14,8 @@ fn options(name: &str) -> Options {
         connections: 2,
         streams: 4,
         runs: 2,
+        duration: Duration::from_secs(4),
+        leases: 300,
         core_only: false,
         json: true,
     }
@@ -35,7 +38,7 @@ fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
     let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, store-memory, store-list, \
                     store-watch, store-pause, store-recovery, lease-renewal, lease-wire, connections, schedule, \
-                    register, list-nodes, and list";
+                    register, list-nodes, soak, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {
@@ -151,4 +154,34 @@ fn list_nodes() {
     ];
     let report = measured(&options("list-nodes"), &keys);
     assert!(report["json_bytes"].as_u64() > report["protobuf_bytes"].as_u64());
+}
+
+#[test]
+fn soak() {
+    let report = bench::measure(&options("soak")).unwrap();
+    for key in [
+        "duration_seconds",
+        "write_p50_us",
+        "write_p99_us",
+        "write_p99_9_us",
+        "write_max_us",
+    ] {
+        assert!(report[key].is_number(), "{key} in {report}");
+    }
+    assert_eq!(
+        (&report["durability"], &report["leases"]),
+        (&"fsync".into(), &300.into())
+    );
+    // The longer life of two: every lease is renewed or has expired, and is there again.
+    for key in ["puts", "compactions", "lease_expirations", "lease_renewals"] {
+        assert!(report[key].as_u64() > Some(0), "{key} in {report}");
+    }
+    let held = report["leases_held_at_end"].as_u64().unwrap();
+    assert!((260..=300).contains(&held), "{report}");
+    // Each watcher has heard each put once.
+    let puts = report["puts"].as_u64().unwrap();
+    assert_eq!(report["watch_events"], 5 * puts);
+    let samples = report["rss_bytes"].as_array().unwrap();
+    assert!(samples.len() == 10 && samples.iter().all(|bytes| bytes.as_u64() > Some(0)));
+    assert!(report["flat"].is_boolean() && report["flat_rule"].is_string());
 }

@@ -8,6 +8,7 @@ use kv::Durability;
 
 use crate::auth::AuthOptions;
 use crate::compactor::AutoCompaction;
+use crate::limits::WATCHES_PER_STREAM_MAX;
 
 /// How a server runs. The defaults are etcd's.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Options {
     pub max_request_bytes: usize,
     /// Operations a list of a transaction may have.
     pub max_txn_ops: usize,
+    /// Watches a stream may have.
+    pub watches_per_stream_max: usize,
     /// Bytes all keys may hold together, history included; the largest number for no limit.
     pub quota_bytes: u64,
     /// Which history is given up by itself, if any.
@@ -63,6 +66,7 @@ impl Default for Options {
             runtimes: 1,
             max_request_bytes: 3 << 19,
             max_txn_ops: 128,
+            watches_per_stream_max: WATCHES_PER_STREAM_MAX,
             quota_bytes: 2 << 30,
             auto_compaction: None,
             progress_notify_interval: Duration::from_secs(600),

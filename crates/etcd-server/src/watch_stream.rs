@@ -215,7 +215,8 @@ impl WatchStream {
         if request.watch_id != 0 && self.watches.contains_key(&request.watch_id) {
             return self.outbox.push_back(refused(DUPLICATE_ID));
         }
-        if self.watches.len() >= WATCHES_PER_STREAM_MAX {
+        let most = self.node.options.watches_per_stream_max;
+        if self.watches.len() >= most.min(WATCHES_PER_STREAM_MAX) {
             return self.outbox.push_back(refused(TOO_MANY));
         }
         let start = Revision(request.start_revision);

@@ -4,7 +4,10 @@
 //! never accuses wrongly; what it misses, `facts` finds. Keys with leases change without a call and are left to `facts`
 //! too.
 
+use crate::facts::writes;
 use crate::history::{Answer, Ask, Call, History, Kv, NEVER, Outcome, Step, StepAnswer, Target};
+use crate::log::Replay;
+use crate::owners::owners;
 use crate::search::{Model, Timed, Verdict, search};
 use crate::wrong::Wrong;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +24,7 @@ struct Cell {
 #[derive(Clone, Debug)]
 struct CellOp {
     /// The revision of the answer, or the one the log gives to a call without answer.
-    revision: Option<i64>,
+    revision: i64,
     compares: Vec<Target>,
     /// There are compares on other keys, about which this one cannot tell.
     has_others: bool,
@@ -69,8 +72,7 @@ impl Model for Key<'_> {
 }
 
 impl Key<'_> {
-    fn apply(&self, cell: &Cell, revision: Option<i64>, steps: &[CellStep]) -> Option<Cell> {
-        let at = revision.unwrap_or(cell.floor);
+    fn apply(&self, cell: &Cell, at: i64, steps: &[CellStep]) -> Option<Cell> {
         let mut now = cell.now.clone();
         let mut has_written = false;
         for step in steps {
@@ -102,10 +104,10 @@ impl Key<'_> {
                 }
             }
         }
-        let goes_on = match revision {
-            Some(revision) if has_written => revision > cell.floor,
-            Some(revision) => revision >= cell.floor,
-            None => true,
+        let goes_on = if has_written {
+            at > cell.floor
+        } else {
+            at >= cell.floor
         };
         goes_on.then_some(Cell {
             now,
@@ -126,12 +128,12 @@ pub(crate) fn holds(now: Option<&Kv>, target: &Target) -> bool {
 
 /// Looks for an order of the calls on each key.
 pub fn check_keys(history: &History) -> Result<(), Wrong> {
-    let written = Written::of(history);
+    let happened = happened(history);
     for key in keys(history) {
         let mut timed = Vec::new();
         let mut calls = Vec::new();
-        for call in &history.calls {
-            if let Some(one) = project(call, &key, &written) {
+        for (place, call) in history.calls.iter().enumerate() {
+            if let Some(one) = project(call, &key, happened.get(&place).copied()) {
                 timed.push(one);
                 calls.push(call);
             }
@@ -173,34 +175,27 @@ fn keys(history: &History) -> BTreeSet<String> {
     all
 }
 
-/// Which revision the log gives to a value of a key.
-struct Written<'a>(BTreeMap<(&'a str, &'a str), i64>);
-
-impl Written<'_> {
-    fn of(history: &History) -> Written<'_> {
-        let events = history.log.iter().flat_map(|entry| &entry.events);
-        let puts = events.filter_map(|event| {
-            let kv = event.now.as_ref()?;
-            Some(((&*event.key, &*kv.value), event.revision))
-        });
-        Written(puts.collect())
-    }
-
-    /// The revision of the first put among steps, if they have one: none in it if the log does not know it.
-    fn put_of(&self, steps: &[Step]) -> Option<Option<i64>> {
-        steps.iter().find_map(|step| match step {
-            Step::Put { key, value, .. } => Some(self.0.get(&(&**key, &**value)).copied()),
-            Step::Delete(_) | Step::Get(_) => None,
-        })
-    }
+/// The revisions of calls without an answer, as far as the log knows them: what it does not know has not happened.
+fn happened(history: &History) -> BTreeMap<usize, i64> {
+    let answered = history.calls.iter().filter(|call| writes(call));
+    let claimed = answered.filter_map(|call| match &call.outcome {
+        Outcome::Answered(answer) => Some(answer.revision),
+        Outcome::Refused | Outcome::Unknown => None,
+    });
+    // A log that makes no sense is for the facts to tell.
+    let replay = Replay::of(&history.log).ok();
+    let claimed = claimed.collect();
+    replay.map_or_else(BTreeMap::new, |replay| {
+        owners(history, &replay, &claimed).calls
+    })
 }
 
-/// What a call has to do with a key; none if nothing.
-fn project(call: &Call, key: &str, written: &Written<'_>) -> Option<Timed<CellOp>> {
+/// What a call has to do with a key; none if nothing. A call without an answer has the revision that the log gives it.
+fn project(call: &Call, key: &str, happened: Option<i64>) -> Option<Timed<CellOp>> {
     let answer = match &call.outcome {
         Outcome::Answered(answer) => Some(answer),
-        Outcome::Unknown => None,
-        Outcome::Refused => return None,
+        Outcome::Unknown if happened.is_some() => None,
+        Outcome::Unknown | Outcome::Refused => return None,
     };
     let op = match &call.ask {
         Ask::Get {
@@ -210,7 +205,7 @@ fn project(call: &Call, key: &str, written: &Written<'_>) -> Option<Timed<CellOp
         } if span.has(key) => {
             let answer = answer?;
             CellOp {
-                revision: Some(answer.revision),
+                revision: answer.revision,
                 compares: Vec::new(),
                 has_others: false,
                 succeeded: Some(true),
@@ -227,7 +222,7 @@ fn project(call: &Call, key: &str, written: &Written<'_>) -> Option<Timed<CellOp
                 cell_steps(steps, answer, key)
             };
             CellOp {
-                revision: answer.map(|answer| answer.revision),
+                revision: answer.map(|answer| answer.revision).or(happened)?,
                 compares: own.into_iter().map(|one| one.target.clone()).collect(),
                 has_others: !others.is_empty(),
                 succeeded,
@@ -240,35 +235,13 @@ fn project(call: &Call, key: &str, written: &Written<'_>) -> Option<Timed<CellOp
     if op.compares.is_empty() && op.then.is_empty() && op.otherwise.is_empty() {
         return None;
     }
-    let mut timed = Timed {
+    let ended = if answer.is_some() { call.ended } else { NEVER };
+    Some(Timed {
         begun: call.begun,
-        ended: call.ended,
-        is_optional: answer.is_none(),
+        ended,
+        is_optional: false,
         op,
-    };
-    if let (None, Ask::Txn(txn)) = (answer, &call.ask) {
-        // The log knows what became of it, if it writes a value.
-        let branches = [(true, &txn.then), (false, &txn.otherwise)];
-        let puts = branches.map(|(branch, steps)| (branch, written.put_of(steps)));
-        let happened = puts
-            .iter()
-            .find_map(|(branch, put)| Some((*branch, (*put)??)));
-        match happened {
-            Some((branch, revision)) => {
-                timed.is_optional = false;
-                timed.ended = NEVER;
-                timed.op.succeeded = Some(branch);
-                timed.op.revision = Some(revision);
-            }
-            // Every branch writes, and none of it is there.
-            None if puts.iter().all(|(_, put)| put.is_some()) => return None,
-            None => {
-                let absent = puts.iter().find(|(_, put)| put.is_some());
-                timed.op.succeeded = absent.map(|(branch, _)| !branch);
-            }
-        }
-    }
-    Some(timed)
+    })
 }
 
 /// The steps that touch a key, with what is known of their answers.

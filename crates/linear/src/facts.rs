@@ -3,7 +3,7 @@
 use crate::cell::holds;
 use crate::history::{Answer, Ask, Call, History, Kv, Outcome, Span, Step, StepAnswer, Txn};
 use crate::log::Replay;
-use crate::owners::claim_rest;
+use crate::owners::owners;
 use crate::streams::check_watches;
 use crate::wrong::Wrong;
 use std::collections::BTreeSet;
@@ -64,7 +64,12 @@ pub fn check(history: &History) -> Result<Found, Wrong> {
             Ask::Grant { .. } => {}
         }
     }
-    claim_rest(history, &replay, &claimed, &mut found)?;
+    let owners = owners(history, &replay, &claimed);
+    if let Some(wrong) = owners.nobody {
+        return Err(wrong);
+    }
+    found.unanswered_writes = owners.calls.len();
+    found.lease_ends = owners.lease_ends;
     in_order_of_time(history)?;
     found.events = check_watches(&history.watches, &history.log)?;
     Ok(found)
@@ -261,7 +266,7 @@ fn in_order_of_time(history: &History) -> Result<(), Wrong> {
 }
 
 /// Whether an answered call says that it has changed something.
-fn writes(call: &Call) -> bool {
+pub(crate) fn writes(call: &Call) -> bool {
     let (Ask::Txn(txn), Outcome::Answered(answer)) = (&call.ask, &call.outcome) else {
         return false;
     };

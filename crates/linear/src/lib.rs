@@ -10,8 +10,9 @@
 //!   watch streams ─────────────────┘          in the order of time; reads are the state at theirs; watches miss nothing
 //! ```
 //!
-//! The search believes answers only. The facts hold answers against the log that the server tells afterwards, which is
-//! stronger (whole ranges, transactions over several keys, leases) and takes time linear in the history.
+//! The search believes answers, and the log only about which calls without an answer have happened. The facts hold
+//! answers against the log that the server tells afterwards, which is stronger (whole ranges, transactions over several
+//! keys, leases) and takes time linear in the history.
 //!
 //! A call without an answer may have happened or not, once, at any time after it began and before [`Call::ended`]. Its
 //! writes are found in the log by what they wrote: every value of a history is written by one call only.

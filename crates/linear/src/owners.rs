@@ -1,11 +1,11 @@
 //! Who has written the revisions that no answer speaks of: calls without an answer, each at most once, and leases that
 //! ended.
 
-use crate::facts::{Found, evaluate};
+use crate::facts::evaluate;
 use crate::history::{Ask, Call, History, LogEntry, Outcome};
 use crate::log::Replay;
 use crate::wrong::Wrong;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When a revision came about, as answers tell: a call that was answered with an older one began before, one that was
 /// answered with it or a newer one ended after.
@@ -68,18 +68,27 @@ impl Times {
     }
 }
 
+/// Who has written what no answer speaks of.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    /// Calls without an answer that have happened, by their place, and the revision of each.
+    pub(crate) calls: BTreeMap<usize, i64>,
+    /// Revisions that leases have made by ending.
+    pub(crate) lease_ends: usize,
+    /// A revision that nobody has written.
+    pub(crate) nobody: Option<Wrong>,
+}
+
 /// Finds an owner for every entry of the log that no answer has claimed.
-pub(crate) fn claim_rest(
-    history: &History,
-    replay: &Replay<'_>,
-    claimed: &BTreeSet<i64>,
-    found: &mut Found,
-) -> Result<(), Wrong> {
+pub(crate) fn owners(history: &History, replay: &Replay<'_>, claimed: &BTreeSet<i64>) -> Owners {
     let times = Times::of(history);
-    let unknown = |call: &&Call| call.outcome == Outcome::Unknown;
-    let mut open: Vec<&Call> = history.calls.iter().filter(unknown).collect();
+    let all = history.calls.iter().enumerate();
+    let mut open: Vec<(usize, &Call)> = all
+        .filter(|(_, call)| call.outcome == Outcome::Unknown)
+        .collect();
     // Whoever cannot happen any more soonest takes a revision first.
-    open.sort_by_key(|call| call.ended);
+    open.sort_by_key(|(_, call)| call.ended);
+    let mut owners = Owners::default();
     let mut before = 1;
     for entry in &history.log {
         let state = std::mem::replace(&mut before, entry.revision);
@@ -87,7 +96,7 @@ pub(crate) fn claim_rest(
             continue;
         }
         let (earliest, latest) = (times.earliest(entry.revision), times.latest(entry.revision));
-        let has_done = |call: &&Call| {
+        let has_done = |call: &Call| {
             let Ask::Txn(txn) = &call.ask else {
                 return false;
             };
@@ -95,19 +104,19 @@ pub(crate) fn claim_rest(
                 && call.ended >= earliest
                 && evaluate(txn, replay, state, entry.revision).is(&entry.events)
         };
-        if let Some(place) = open.iter().position(has_done) {
-            open.remove(place);
-            found.unanswered_writes += 1;
+        if let Some(place) = open.iter().position(|(_, call)| has_done(call)) {
+            let (call, _) = open.remove(place);
+            owners.calls.insert(call, entry.revision);
         } else if is_end_of_lease(history, replay, entry, state, latest) {
-            found.lease_ends += 1;
+            owners.lease_ends += 1;
         } else {
-            return Err(Wrong::Nobody {
+            owners.nobody.get_or_insert_with(|| Wrong::Nobody {
                 revision: entry.revision,
                 found: format!("{:?}", entry.events),
             });
         }
     }
-    Ok(())
+    owners
 }
 
 /// Whether an entry takes all keys of a lease that could end then, and nothing else.

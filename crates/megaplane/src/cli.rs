@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use apiserver::listen::Codec;
 use clap::{Args, Parser, Subcommand};
+
+use crate::store_command::duration;
 
 /// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
 const NODES_MAX: i64 = 4_000_000;
@@ -12,6 +15,7 @@ const NODES_MAX: i64 = 4_000_000;
 /// Bounds of a benchmark: its pods have names of seven digits, and a day has an end.
 const PODS_MAX: i64 = 9_000_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
+const LEASES_MAX: i64 = 9_000_000;
 const RUNS_MAX: i64 = 1_000;
 const CONNECTIONS_MAX: i64 = 10_000;
 const STREAMS_MAX: i64 = 1_000;
@@ -158,6 +162,12 @@ pub struct BenchOptions {
     /// Repetitions of which the median counts; long ones are repeated less
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = amount(RUNS_MAX))]
     pub runs: u32,
+    /// How long to go on (soak)
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub duration: Duration,
+    /// Leases to hold (soak)
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = amount(LEASES_MAX))]
+    pub leases: u32,
     /// The decision alone, without API and binding (schedule)
     #[arg(long)]
     pub core_only: bool,
@@ -177,6 +187,8 @@ impl From<BenchOptions> for bench::Options {
             connections: options.connections as usize,
             streams: options.streams as usize,
             runs: options.runs as usize,
+            duration: options.duration,
+            leases: options.leases as usize,
             core_only: options.core_only,
             json: options.json,
         }

@@ -195,7 +195,7 @@ fn log_level(text: &str) -> Result<&'static str, String> {
 }
 
 /// A duration as Go writes it: `300ms`, `1.5s`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is no duration such as 300ms, 5s or 1h30m");
     let mut total = Duration::ZERO;
     let mut rest = text;
@@ -315,6 +315,7 @@ fn server_options(options: &StoreOptions) -> Result<Options, String> {
         runtimes: std::thread::available_parallelism().map_or(1, usize::from),
         max_request_bytes: options.max_request_bytes,
         max_txn_ops: options.max_txn_ops,
+        watches_per_stream_max: defaults.watches_per_stream_max,
         quota_bytes,
         progress_notify_interval: options.watch_progress_notify_interval,
         advertise_peer_urls: options.initial_advertise_peer_urls.clone(),

@@ -98,7 +98,8 @@ fn frames(said: &[u8], has_preface: bool) -> usize {
     said.len()
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame as bytes.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap_or_default();
     let mut bytes = len.to_be_bytes().get(1..).unwrap_or_default().to_vec();
     bytes.extend_from_slice(&[kind, flags]);

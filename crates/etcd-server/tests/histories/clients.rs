@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use etcd_wire::etcdserverpb as pb;
 use linear::{Ask, Compare, Event, Kv, Outcome, Span, Step, StepAnswer, Target, Txn};
+use pb::alarm_request::AlarmAction;
 use tokio::task::JoinSet;
 
 use crate::common::{Client, Dice};
@@ -294,5 +295,36 @@ pub async fn tell_all(url: &str, recorder: &Recorder) -> Vec<linear::LogEntry> {
             let events = watches.events.get(&created.watch_id);
             return wire::log(events.map_or(&[], Vec::as_slice));
         }
+    }
+}
+
+async fn alarms(client: &mut Client, action: AlarmAction, member_id: u64) -> Vec<u64> {
+    let request = pb::AlarmRequest {
+        action: action.into(),
+        member_id,
+        alarm: pb::AlarmType::Nospace.into(),
+    };
+    let up = client.maintenance.alarm(request).await;
+    let up = up.expect("alarms answer").into_inner().alarms;
+    up.iter().map(|alarm| alarm.member_id).collect()
+}
+
+/// Whether the alarm of a full disk comes up in time.
+pub async fn wait_for_alarm(url: &str) -> bool {
+    let mut client = Client::connect(url).await;
+    for _ in 0..4_000 {
+        if !alarms(&mut client, AlarmAction::Get, 0).await.is_empty() {
+            return true;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    false
+}
+
+/// Ends it, as an operator does.
+pub async fn end_alarm(url: &str) {
+    let mut client = Client::connect(url).await;
+    for member in alarms(&mut client, AlarmAction::Get, 0).await {
+        alarms(&mut client, AlarmAction::Deactivate, member).await;
     }
 }

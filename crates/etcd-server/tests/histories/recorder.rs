@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use linear::{Ask, Call, History, LogEntry, NEVER, Outcome, Span, Told, Watched};
+use linear::{Ask, Call, History, LogEntry, NEVER, Outcome, Span, Step, Told, Watched};
 
 #[derive(Debug)]
 pub struct Recorder {
@@ -104,6 +104,17 @@ impl Recorder {
     /// Calls with an answer that was no refusal.
     pub fn answered(&self) -> usize {
         self.lock().answered
+    }
+
+    /// Puts with an answer that was no refusal.
+    pub fn writes(&self) -> usize {
+        let is_put = |call: &&Call| match (&call.ask, &call.outcome) {
+            (Ask::Txn(txn), Outcome::Answered(_)) => {
+                matches!(txn.then.first(), Some(Step::Put { .. }))
+            }
+            _ => false,
+        };
+        self.lock().calls.iter().filter(is_put).count()
     }
 
     /// What `lose` makes of the medium is what the next server finds; no answer counts from there on.

@@ -59,9 +59,11 @@ impl InProcess {
         InProcess { url, stop, thread }
     }
 
-    pub fn end(self) {
+    /// Beside the runtime, which must let the clients' connections end meanwhile.
+    pub async fn end(self) {
         self.stop.send(true).expect("it runs");
-        self.thread.join().expect("it does not panic");
+        let ended = tokio::task::spawn_blocking(|| self.thread.join());
+        ended.await.expect("waits").expect("it does not panic");
     }
 }
 
