@@ -105,13 +105,75 @@ fn etcds_own_command_line_finds_an_etcd() {
     assert!(ctl.good(&["member", "list"]).contains("started, default"));
     assert_eq!(ctl.good(&["alarm", "list"]), "");
     assert!(ctl.good(&["defrag"]).contains("Finished defragmenting"));
-    assert!(
-        ctl.bad(&["user", "add", "u:p"])
-            .contains("authentication is not enabled")
-    );
     // Its lock and election are made of leases, transactions and watches.
     assert!(ctl.good(&["lock", "l", "echo", "held"]).contains("held"));
     elects_one_after_the_other(&ctl);
+    asks_for_users(&ctl);
+}
+
+/// Users, roles and what they may do, from the first user to the end of the rules.
+fn asks_for_users(ctl: &Etcdctl) {
+    ctl.good(&["put", "ann/a", "1"]);
+    assert!(
+        ctl.good(&["user", "add", "root:secret"])
+            .contains("User root created")
+    );
+    ctl.good(&["user", "add", "ann:p"]);
+    assert!(
+        ctl.good(&["role", "add", "ann"])
+            .contains("Role ann created")
+    );
+    ctl.good(&[
+        "role",
+        "grant-permission",
+        "ann",
+        "readwrite",
+        "ann/",
+        "--prefix",
+    ]);
+    ctl.good(&["user", "grant-role", "ann", "ann"]);
+    // It makes the role root, and gives it to root.
+    assert!(
+        ctl.good(&["auth", "enable"])
+            .contains("Authentication Enabled")
+    );
+    let by = |user: &str, arguments: &[&str]| {
+        let all = [&["--user", user], arguments].concat();
+        ctl.run(&all, "")
+    };
+    let good = |user: &str, arguments: &[&str]| {
+        let (is_good, text) = by(user, arguments);
+        assert!(is_good, "{user} {arguments:?}: {text}");
+        text
+    };
+    let bad = |user: &str, arguments: &[&str]| {
+        let (is_good, text) = by(user, arguments);
+        assert!(!is_good, "{user} {arguments:?}: {text}");
+        text
+    };
+    assert!(ctl.bad(&["get", "ann/a"]).contains("user name is empty"));
+    assert!(bad("ann:x", &["get", "ann/a"]).contains("authentication failed"));
+    assert_eq!(good("ann:p", &["get", "ann/a"]), "ann/a\n1\n");
+    assert_eq!(good("ann:p", &["put", "ann/b", "2"]), "OK\n");
+    assert!(bad("ann:p", &["get", "bob/a"]).contains("permission denied"));
+    assert!(bad("ann:p", &["get", "", "--prefix"]).contains("permission denied"));
+    assert!(bad("ann:p", &["watch", "bob/a"]).contains("permission denied"));
+    assert!(bad("ann:p", &["user", "list"]).contains("permission denied"));
+    assert!(bad("ann:p", &["compaction", "1"]).contains("permission denied"));
+    assert!(bad("ann:p", &["defrag"]).contains("permission denied"));
+    assert!(good("ann:p", &["user", "get", "ann"]).contains("Roles: ann"));
+    assert!(good("ann:p", &["role", "get", "ann"]).contains("[ann/, ann0)"));
+    assert!(good("ann:p", &["lock", "ann/l", "echo", "held"]).contains("held"));
+    assert_eq!(good("root:secret", &["user", "list"]), "ann\nroot\n");
+    assert_eq!(good("root:secret", &["role", "list"]), "ann\nroot\n");
+    assert_eq!(good("root:secret", &["put", "bob/a", "1"]), "OK\n");
+    assert!(good("root:secret", &["auth", "status"]).contains("Authentication Status: true"));
+    assert!(good("root:secret", &["endpoint", "status"]).contains(etcd_server::ETCD_VERSION));
+    good("root:secret", &["user", "revoke-role", "ann", "ann"]);
+    assert!(bad("ann:p", &["get", "ann/a"]).contains("permission denied"));
+    let disabled = good("root:secret", &["auth", "disable"]);
+    assert!(disabled.contains("Authentication Disabled"));
+    assert_eq!(ctl.good(&["get", "ann/a"]), "ann/a\n1\n");
 }
 
 /// A candidate that is told of its election: the two lines that its command line prints, and the process that holds it.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, Ours, PATIENCE, RealEtcd};
-use etcd_server::Options;
+use etcd_server::{AuthOptions, Options};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
@@ -171,6 +171,40 @@ const REQUESTS: &[(&str, &str)] = &[
     ("/v3/maintenance/transfer-leadership", r#"{"targetID":"5"}"#),
     ("/v3/maintenance/defragment", r#"{}"#),
     ("/v3/auth/authenticate", r#"{"name":"root","password":"x"}"#),
+    ("/v3/auth/status", "{}"),
+    ("/v3/auth/enable", "{}"),
+    ("/v3/auth/disable", "{}"),
+    ("/v3/auth/role/add", r#"{"name":"r"}"#),
+    ("/v3/auth/role/add", r#"{"name":"r"}"#),
+    ("/v3/auth/role/grant", r#"{"name":"r"}"#),
+    (
+        "/v3/auth/role/grant",
+        r#"{"name":"r","perm":{"permType":"READWRITE","key":"YQ==","range_end":"Yg=="}}"#,
+    ),
+    ("/v3/auth/role/get", r#"{"role":"r"}"#),
+    ("/v3/auth/role/list", ""),
+    (
+        "/v3/auth/role/revoke",
+        r#"{"role":"r","key":"YQ==","range_end":"Yw=="}"#,
+    ),
+    ("/v3/auth/user/add", r#"{"name":"u","password":"p"}"#),
+    ("/v3/auth/user/add", r#"{"password":"p"}"#),
+    (
+        "/v3/auth/user/add",
+        r#"{"name":"c","options":{"no_password":true}}"#,
+    ),
+    ("/v3/auth/user/changepw", r#"{"name":"u","password":"q"}"#),
+    ("/v3/auth/user/changepw", r#"{"name":"x","password":"q"}"#),
+    ("/v3/auth/user/grant", r#"{"user":"u","role":"r"}"#),
+    ("/v3/auth/user/grant", r#"{"user":"u","role":"x"}"#),
+    ("/v3/auth/user/get", r#"{"name":"u"}"#),
+    ("/v3/auth/user/list", "{}"),
+    ("/v3/auth/user/revoke", r#"{"name":"u","role":"r"}"#),
+    ("/v3/auth/user/revoke", r#"{"name":"u","role":"r"}"#),
+    ("/v3/auth/user/delete", r#"{"name":"u"}"#),
+    ("/v3/auth/role/delete", r#"{"role":"r"}"#),
+    ("/v3/auth/role/delete", r#"{"role":"r"}"#),
+    ("/v3/auth/status", "{}"),
     ("/v3/cluster/member/remove", r#"{"ID":"5"}"#),
     ("/v3/cluster/member/promote", r#"{"ID":"5"}"#),
     (
@@ -530,4 +564,48 @@ async fn whoever_hangs_up_while_it_waits_for_a_lock_leaves_the_queue() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("it was there: {was_there}, and it still is");
+}
+
+#[tokio::test]
+async fn a_token_goes_with_the_request_as_a_header() {
+    let ours = Ours::start(Options {
+        auth: AuthOptions {
+            bcrypt_cost: 4,
+            ..AuthOptions::default()
+        },
+        ..Options::default()
+    });
+    let address = ours.address.to_string();
+    for (path, body) in [
+        ("/v3/auth/user/add", r#"{"name":"root","password":"p"}"#),
+        ("/v3/auth/user/grant", r#"{"user":"root","role":"root"}"#),
+        ("/v3/auth/enable", "{}"),
+    ] {
+        assert_eq!(ask(&address, path, body).await.0, 200, "{path}");
+    }
+    let put = r#"{"key":"Zm9v","value":"YmFy"}"#;
+    let (status, refused) = ask(&address, "/v3/kv/put", put).await;
+    let said = json!("etcdserver: user name is empty");
+    assert_eq!(status, 400);
+    assert_eq!((&refused["message"], &refused["code"]), (&said, &json!(3)));
+    let wrong = r#"{"name":"root","password":"x"}"#;
+    assert_eq!(ask(&address, "/v3/auth/authenticate", wrong).await.0, 400);
+    let right = r#"{"name":"root","password":"p"}"#;
+    let (status, answer) = ask(&address, "/v3/auth/authenticate", right).await;
+    assert_eq!(status, 200);
+    let token = answer["token"].as_str().unwrap();
+    let with = |name: &'static str, value: &str| {
+        let mut request = post("/v3/kv/put", put);
+        let headers = request.headers_mut();
+        headers.insert(name, value.parse().unwrap());
+        request
+    };
+    for name in ["authorization", "grpc-metadata-token"] {
+        let (status, text) = text(send(&address, with(name, token)).await).await;
+        assert_eq!(status, 200, "{name}: {text}");
+    }
+    let spoilt = send(&address, with("authorization", "x.1")).await;
+    let said = "etcdserver: invalid auth token";
+    assert_eq!(spoilt.status().as_u16(), 401);
+    assert_eq!(spoilt.headers()["www-authenticate"], said);
 }

@@ -272,8 +272,7 @@ fn report(imported: &Imported, dir: &std::path::Path) -> Vec<String> {
     )];
     if imported.auth_enabled {
         lines.push(
-"access rules are on, as they were: clients log in with the names and passwords they have"
-                .to_owned(),
+            "Access rules are on: clients log in with the names and passwords they have".to_owned(),
         );
     }
     lines.push(format!(
