@@ -172,9 +172,9 @@ impl Pair {
             2..14 => {
                 // One that has logged in, and not always root.
                 let names: Vec<_> = self.ours.tokens.keys().copied().collect();
-                Who::User(*self.dice.pick(&names))
+                Who::User(self.dice.pick(&names))
             }
-            _ => Who::User(*self.dice.pick(&USERS)),
+            _ => Who::User(self.dice.pick(&USERS)),
         }
     }
 
