@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   socket ─► TLS ─► HTTP/1.1 or HTTP/2 ─┬─ gRPC ─► KV · Watch · Lease · Cluster · Maintenance · Auth · Lock ·
-//!   one runtime per core                 │   ▲      Election · Health · Reflection
+//!   one runtime per core                 │   ▲      Election · Health · Reflection      (who may: `auth`)
 //!                                        ├─ /v3/… (JSON)
 //!                                        └─ /health /livez /readyz /version /metrics
 //! ```
@@ -23,7 +23,9 @@
 //! - a key that one transaction both deletes and puts is always refused as written twice; etcd overlooks deletions
 //!   without an end (`range_end` a zero byte) and some deep inside;
 //! - a sort target without a sort order sorts before the limit cuts, not after;
-//! - several progress requests that wait together get one answer.
+//! - several progress requests that wait together get one answer;
+//! - a signed token is refused under any other revision of the access rules than its own, a range that is granted
+//!   again is never kept twice, and a user may be added by the hash of its password.
 
 mod alarms;
 mod api;

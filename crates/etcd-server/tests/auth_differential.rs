@@ -172,9 +172,13 @@ impl Pair {
             2..14 => {
                 // One that has logged in, and not always root.
                 let names: Vec<_> = self.ours.tokens.keys().copied().collect();
-                Who::User(*self.dice.pick(&names))
+                let name = *self.dice.pick(&names);
+                Who::User(name)
             }
-            _ => Who::User(*self.dice.pick(&USERS)),
+            _ => {
+                let name = *self.dice.pick(&USERS);
+                Who::User(name)
+            }
         }
     }
 

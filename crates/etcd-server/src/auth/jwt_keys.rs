@@ -32,7 +32,7 @@ const PRIVATE: KeyError = KeyError::Unusable("private");
 /// A key, or a pair of keys.
 #[derive(Debug)]
 pub enum Key {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Pair {
         public: ParsedPublicKey,
         /// None: signatures are made elsewhere.
@@ -106,7 +106,8 @@ impl Key {
             Method::Hmac(algorithm) => {
                 let secret = private.filter(|secret| !secret.is_empty());
                 let secret = secret.ok_or(KeyError::Missing)?;
-                return Ok(Key::Secret(hmac::Key::new(*algorithm, secret)));
+                let key = hmac::Key::new(*algorithm, secret);
+                return Ok(Key::Secret(Box::new(key)));
             }
             Method::Rsa(checks, encoding) => {
                 let read = |pem: &[u8]| Ok(Private::Rsa(Box::new(rsa(&one_pem(pem)?)?), *encoding));
