@@ -96,6 +96,7 @@ pub fn kubeconfig(address: SocketAddr, pki: &Pki) -> Kubeconfig {
         ca_pem: pki.ca_pem.clone().into(),
         client_certificate_pem: pki.admin.certificate_pem.clone().into(),
         client_key_pem: pki.admin.key_pem.clone().into(),
+        ..Kubeconfig::default()
     }
 }
 
