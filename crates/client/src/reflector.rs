@@ -27,6 +27,9 @@ const PAGE_OBJECTS: usize = 500;
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// Pause before a resource that is not served is asked for again.
+const NOT_SERVED_PAUSE: Duration = Duration::from_secs(300);
+
 /// A watch that the server ends sooner than this is not opened again at once.
 const WATCH_LIFE_MIN: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,7 @@ pub struct Reflector {
     namespace: String,
     label_selector: String,
     field_selector: String,
+    optional: bool,
 }
 
 impl Reflector {
@@ -74,7 +78,16 @@ impl Reflector {
             namespace: String::new(),
             label_selector: String::new(),
             field_selector: String::new(),
+            optional: false,
         }
+    }
+
+    /// Takes a resource that the server does not know for one of which there is nothing. It is asked for again
+    /// from time to time.
+    #[must_use]
+    pub fn optional(mut self) -> Reflector {
+        self.optional = true;
+        self
     }
 
     /// Restricts it to what matches a field selector.
@@ -115,6 +128,12 @@ impl Reflector {
         loop {
             let version = match self.list(&project, &sender).await? {
                 Ok(version) => version,
+                Err(error) if self.optional && error.code() == 404 => {
+                    tracing::info!(resource = self.resource.resource, "not served here");
+                    sender.send(Change::Synced).await?;
+                    tokio::time::sleep(NOT_SERVED_PAUSE).await;
+                    continue;
+                }
                 Err(error) => {
                     tracing::debug!(resource = self.resource.resource, %error, "list failed, trying again");
                     tokio::time::sleep(backoff).await;

@@ -178,6 +178,11 @@ impl Class {
             .added_required
             .as_ref()
             .map(|terms| terms.iter().map(|t| compile(t, fleet)).collect());
+        let names = if profile.filters.contains(Plugin::NodeAffinity) {
+            named_nodes(spec.required.as_deref())
+        } else {
+            Names::Any
+        };
         let mut held_words = Vec::new();
         let mut scored = |name: &str| match name {
             "cpu" => Scored::Cpu,
@@ -221,7 +226,7 @@ impl Class {
             required,
             preferred,
             node_name,
-            names: named_nodes(spec.required.as_deref()),
+            names,
             tolerates_cordon: rules::tolerates_unschedulable(&spec.tolerations),
             images,
             image_matters: false,
@@ -302,6 +307,11 @@ impl Class {
         self.cells.clear();
         self.by_cell.clear();
         entries
+    }
+
+    /// The one node a pod of the class may go to, if node affinity is asked at all.
+    pub(crate) fn pinned<'a>(&self, pin: Option<&'a str>) -> Option<&'a str> {
+        pin.filter(|_| self.profile.filters.contains(Plugin::NodeAffinity))
     }
 
     /// Do only static scores and room decide?

@@ -71,7 +71,7 @@ impl Cluster {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<NodeId, PickError> {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
-        let result = match (pin, &current.names) {
+        let result = match (current.pinned(pin), &current.names) {
             (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
             (Some(name), _) => self.pick_named(&mut current, &[name], random),
             (None, Names::Only(names)) => {

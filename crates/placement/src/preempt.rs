@@ -197,7 +197,8 @@ impl Cluster {
         // Its own claim is no obstacle to itself.
         self.claim(nomination, false);
         let node = NodeId(nomination.node);
-        let allowed = pin.is_none_or(|pin| self.fleet.node_name(node.0) == Some(pin));
+        let pin_asked = self.class(class).and_then(|class| class.pinned(pin));
+        let allowed = pin_asked.is_none_or(|pin| self.fleet.node_name(node.0) == Some(pin));
         let picked = if allowed && self.fits(class, node) == Some(true) {
             Ok(node)
         } else {
@@ -337,7 +338,7 @@ impl Cluster {
         look: &Look,
         pin: Option<&str>,
     ) -> Vec<(u32, Vec<u32>)> {
-        let named: Option<Vec<u32>> = match (pin, &class.names) {
+        let named: Option<Vec<u32>> = match (class.pinned(pin), &class.names) {
             (_, crate::asks::Names::Contradiction) => Some(Vec::new()),
             (Some(pin), _) => Some(self.fleet.node(pin).into_iter().collect()),
             (None, crate::asks::Names::Only(names)) => {

@@ -161,6 +161,7 @@ fn plugins_that_are_off_say_nothing() {
             ignored_groups: vec!["other.org".into()],
             ..Profile::default()
         },
+        off(Plugin::NodeAffinity),
     ]);
     let taints = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
     let amounts = json!({"cpu": "1", "memory": "1Gi", "pods": "10"});
@@ -178,6 +179,17 @@ fn plugins_that_are_off_say_nothing() {
     );
     assert!(goes(&mut cluster, &pod(small, 1), &["tainted"]).is_ok());
     node(&mut cluster, "plain", amounts, json!({}));
+    let elsewhere = json!({"metadata": {"name": "p", "namespace": "default", "uid": "p"}, "spec": {"containers": [],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+            [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gone"]}]}]}}}}});
+    let mut elsewhere = PodInfo::from_object(&elsewhere).unwrap();
+    for (profile, fits) in [(0, false), (4, true)] {
+        elsewhere.spec.profile = profile;
+        let class = cluster.class_of(&elsewhere.spec);
+        let pin = elsewhere.pin.as_deref();
+        assert_eq!(pin, Some("gone"));
+        assert_eq!(cluster.pick(class, pin, &mut || 7).is_ok(), fits);
+    }
     let names = ["tainted", "plain"];
     let large = json!({"cpu": "5"});
     assert!(goes(&mut cluster, &pod(large.clone(), 0), &names).is_err());

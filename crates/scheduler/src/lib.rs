@@ -6,7 +6,7 @@
 //!        └──────────── the API server's watch ◄─────────────────────────────────────────┘
 //! ```
 //!
-//! Knows objects, time and requests; which node a pod goes to is `placement`'s decision alone.
+//! Which node a pod goes to is `placement`'s decision alone; what follows from it is in `placing.rs`.
 
 mod leading;
 mod metrics;
@@ -125,6 +125,7 @@ struct Scheduler {
     /// Names of the profiles, in their order.
     names: Vec<Arc<str>>,
     picks: u64,
+    started: std::time::Instant,
     random: u64,
 }
 
@@ -139,6 +140,7 @@ impl Scheduler {
         Scheduler {
             names,
             picks: 0,
+            started: std::time::Instant::now(),
             changed_nodes: Vec::new(),
             client,
             progress,
@@ -204,7 +206,17 @@ impl Scheduler {
                 }
                 () = tokio::time::sleep(pause) => {}
                 () = worker.status_room(), if self.pending.has_untold() => {}
-                _ = flush.tick() => self.queue.flush(now_micros()),
+                _ = flush.tick() => {
+                    self.queue.flush(now_micros());
+                    if !self.is_synced() && self.started.elapsed() >= FLUSH_INTERVAL {
+                        tracing::warn!(
+                            nodes = self.nodes.is_synced(),
+                            pods = self.pods.is_synced(),
+                            others = self.surroundings.is_synced(),
+                            "not everything could be listed yet: no pod is placed until then"
+                        );
+                    }
+                }
             }
             cut_short = self.is_synced() && self.place(&worker);
             self.pending

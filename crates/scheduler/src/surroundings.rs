@@ -58,8 +58,13 @@ pub(crate) fn follow(client: &Client) -> mpsc::Receiver<Told> {
     let (sender, receiver) = mpsc::channel(FACTS_WAITING_MAX);
     for (place, (source, group, resource)) in SOURCES.into_iter().enumerate() {
         let resource = crate::work::resource(group, resource);
-        let mut changes =
-            Reflector::new(client.clone(), resource).spawn(move |object| fact(source, &object));
+        let reflector = Reflector::new(client.clone(), resource);
+        let reflector = match source {
+            // Servers older than 1.21 do not know this version of them.
+            Source::Budgets => reflector.optional(),
+            _ => reflector,
+        };
+        let mut changes = reflector.spawn(move |object| fact(source, &object));
         let sender = sender.clone();
         tokio::spawn(async move {
             while let Some(change) = changes.recv().await {

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 pub(crate) use folder::Folder;
 pub(crate) use http::Answer;
 pub(crate) use kubectl::{Background, Kubectl, Run};
-pub(crate) use plane::{Exit, Plane, PlaneOptions, free_port, run_to_end, terminate};
+pub(crate) use plane::{
+    Exit, Plane, PlaneOptions, free_port, megaplane, run_to_end, terminate, wait,
+};
 pub(crate) use stages::{Stage, run_stages};
 
 /// How long anything that should happen soon may take, on a loaded machine with two cores.

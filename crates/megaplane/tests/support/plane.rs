@@ -28,11 +28,18 @@ pub(crate) struct Plane {
     process: Option<Child>,
     starts: u32,
     folder: Folder,
+    /// More flags.
+    flags: Vec<String>,
 }
 
 impl Plane {
     /// Starts a plane and waits until it is ready.
     pub(crate) fn start(options: PlaneOptions) -> Plane {
+        Plane::start_with(options, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(options: PlaneOptions, flags: &[&str]) -> Plane {
         let folder = Folder::new("plane");
         std::fs::create_dir_all(folder.join("home")).unwrap();
         let mut plane = Plane {
@@ -41,6 +48,7 @@ impl Plane {
             process: None,
             starts: 0,
             folder,
+            flags: flags.iter().map(ToString::to_string).collect(),
         };
         plane.start_again();
         plane
@@ -91,6 +99,7 @@ impl Plane {
         } else {
             command.arg("--ephemeral");
         }
+        command.args(&self.flags);
         command
     }
 
@@ -232,7 +241,7 @@ impl Drop for Plane {
 }
 
 /// The binary with nothing of this user's surroundings.
-fn megaplane(home: &Path) -> Command {
+pub(crate) fn megaplane(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_megaplane"));
     command
         .env("HOME", home)
@@ -298,7 +307,7 @@ pub(crate) fn run_to_end(home: &Folder, arguments: &[&str]) -> Exit {
     }
 }
 
-fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+pub(crate) fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {

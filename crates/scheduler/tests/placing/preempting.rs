@@ -423,6 +423,24 @@ fn an_eviction_that_fails_is_decided_anew() {
     });
 }
 
+/// An older API server that does not know disruption budgets: pods are placed all the same.
+#[test]
+fn budgets_need_not_be_served() {
+    run(|| async {
+        let plane = one_victim(|api| Faulty {
+            api,
+            meant: Box::new(|request| request.path.contains("poddisruptionbudgets")),
+            failures: AtomicUsize::new(usize::MAX),
+            status: 404,
+            delete_first: None,
+        })
+        .await;
+        evicted(&plane, "low").await;
+        plane.delete("low").await;
+        assert_eq!(plane.placed("high").await, "n");
+    });
+}
+
 #[test]
 fn a_victim_may_be_gone_already() {
     run(|| async {
