@@ -5,7 +5,7 @@
 //! too.
 
 use crate::facts::writes;
-use crate::history::{Answer, Ask, Call, History, Kv, NEVER, Outcome, Step, StepAnswer, Target};
+use crate::history::{Answer, Ask, Call, History, Kv, Outcome, Step, StepAnswer, Target};
 use crate::log::Replay;
 use crate::owners::owners;
 use crate::search::{Model, Timed, Verdict, search};
@@ -235,11 +235,13 @@ fn project(call: &Call, key: &str, happened: Option<i64>) -> Option<Timed<CellOp
     if op.compares.is_empty() && op.then.is_empty() && op.otherwise.is_empty() {
         return None;
     }
-    let ended = if answer.is_some() { call.ended } else { NEVER };
+    // Of one revision, its write comes first.
+    let is_write = answer.is_none() || writes(call);
     Some(Timed {
         begun: call.begun,
-        ended,
+        ended: call.ended,
         is_optional: false,
+        rank: op.revision.saturating_mul(2) + i64::from(!is_write),
         op,
     })
 }

@@ -35,6 +35,9 @@ pub struct Timed<O> {
     pub ended: u64,
     /// Whether it may not have happened at all.
     pub is_optional: bool,
+    /// Calls with a smaller one are tried first. Only a matter of speed: where answers say in which order calls were made,
+    /// the first try is the right one.
+    pub rank: i64,
     /// The call.
     pub op: O,
 }
@@ -85,13 +88,9 @@ struct Place<S> {
 
 /// Looks for an order of `calls` that begins in `first`.
 pub fn search<M: Model>(model: &M, first: M::State, calls: &[Timed<M::Op>]) -> Verdict {
-    // Calls in the order of their beginnings: those that may come next are near each other.
-    let mut order: Vec<usize> = (0..calls.len()).collect();
-    order.sort_by_key(|call| {
-        calls
-            .get(*call)
-            .map(|call| (call.is_optional, call.begun, call.ended))
-    });
+    let mut order = Order::by(calls, |call| (call.is_optional, call.rank, call.begun));
+    // Optional calls are never due: they come behind all others.
+    let mut ends = Order::by(calls, |call| (call.is_optional, 0, call.ended));
     let must = calls.iter().filter(|call| !call.is_optional).count();
     let mut done = Done(vec![0; calls.len().div_ceil(64)]);
     let mut seen: HashSet<(Done, M::State)> = HashSet::new();
@@ -105,12 +104,17 @@ pub fn search<M: Model>(model: &M, first: M::State, calls: &[Timed<M::Op>]) -> V
             return Verdict::Linear(places.iter().map(|place| place.call).collect());
         }
         // No call may come next that began after one had ended which is not placed.
-        let due = first_due(&order, calls, &done);
+        let due = ends.first_open(&done);
         let limit = due
             .and_then(|call| calls.get(call))
+            .filter(|call| !call.is_optional)
             .map_or(u64::MAX, |call| call.ended);
         let mut next = None;
-        while let Some(&call) = order.get(tried) {
+        if tried == 0 {
+            order.first_open(&done);
+            tried = order.from;
+        }
+        while let Some(&call) = order.calls.get(tried) {
             let fits = calls
                 .get(call)
                 .filter(|timed| !done.has(call) && timed.begun <= limit);
@@ -152,26 +156,62 @@ pub fn search<M: Model>(model: &M, first: M::State, calls: &[Timed<M::Op>]) -> V
         let Some(place) = places.pop() else {
             let mut done = Done(vec![0; calls.len().div_ceil(64)]);
             longest.iter().for_each(|call| done.set(*call, true));
-            let stuck = first_due(&order, calls, &done).unwrap_or_default();
+            ends.from = 0;
+            let stuck = ends.first_open(&done).unwrap_or_default();
             return Verdict::Not { longest, stuck };
         };
         done.set(place.call, false);
+        order.opened(place.call);
+        ends.opened(place.call);
         placed_must -= usize::from(calls.get(place.call).is_some_and(|call| !call.is_optional));
         state = place.before;
         (tried, branch) = (place.tried, place.branch + 1);
     }
 }
 
-/// The call whose answer came first of those that must be placed and are not.
-fn first_due<O>(order: &[usize], calls: &[Timed<O>], done: &Done) -> Option<usize> {
-    let open = order.iter().copied().filter(|call| !done.has(*call));
-    let must = open.filter_map(|call| {
-        calls
-            .get(call)
-            .filter(|timed| !timed.is_optional)
-            .map(|timed| (timed.ended, call))
-    });
-    must.min().map(|(_, call)| call)
+/// Calls in an order, and where the first is that is not placed.
+struct Order {
+    calls: Vec<usize>,
+    /// Of each call, where it is.
+    places: Vec<usize>,
+    /// All before are placed.
+    from: usize,
+}
+
+impl Order {
+    fn by<O, K: Ord>(calls: &[Timed<O>], key: impl Fn(&Timed<O>) -> K) -> Order {
+        let mut order: Vec<usize> = (0..calls.len()).collect();
+        order.sort_by_key(|call| calls.get(*call).map(&key));
+        let mut places = vec![0; calls.len()];
+        for (place, call) in order.iter().enumerate() {
+            if let Some(of) = places.get_mut(*call) {
+                *of = place;
+            }
+        }
+        Order {
+            calls: order,
+            places,
+            from: 0,
+        }
+    }
+
+    /// The first that is not placed.
+    fn first_open(&mut self, done: &Done) -> Option<usize> {
+        while self
+            .calls
+            .get(self.from)
+            .is_some_and(|call| done.has(*call))
+        {
+            self.from += 1;
+        }
+        self.calls.get(self.from).copied()
+    }
+
+    /// A call is not placed any more.
+    fn opened(&mut self, call: usize) {
+        let place = self.places.get(call).copied().unwrap_or_default();
+        self.from = self.from.min(place);
+    }
 }
 
 /// Whether nothing is placed that began after this call had ended.
@@ -215,6 +255,7 @@ mod tests {
             begun,
             ended,
             is_optional: false,
+            rank: 0,
             op,
         }
     }
@@ -295,6 +336,24 @@ mod tests {
             call(9, 10, Read(1)),
         ];
         assert!(matches!(search(&Register, 0, &late), Verdict::Not { .. }));
+    }
+
+    #[test]
+    fn the_order_of_trying_changes_no_verdict() {
+        let mut calls = vec![
+            call(0, 20, Write(1)),
+            call(0, 20, Write(2)),
+            call(1, 30, Read(2)),
+            call(21, 30, Read(1)),
+        ];
+        for ranks in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 0, 3, 2]] {
+            for (call, rank) in calls.iter_mut().zip(ranks) {
+                call.rank = rank;
+            }
+            assert!(matches!(search(&Register, 0, &calls), Verdict::Linear(_)));
+            let stale = [&calls[..], &[call(31, 32, Read(2))]].concat();
+            assert!(matches!(search(&Register, 0, &stale), Verdict::Not { .. }));
+        }
     }
 
     #[test]

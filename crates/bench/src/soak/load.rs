@@ -24,8 +24,9 @@ const PREFIX: &str = "/registry/pods/";
 const EXPIRING_ONE_IN: usize = 10;
 const EXPIRING_TTL_SECONDS: i64 = 20;
 const RENEWED_TTL_SECONDS: i64 = 120;
-/// The life of either in a run that is shorter than three of the usual.
-const SHORT_TTL_SECONDS: i64 = 2;
+/// In a shorter run either life is a third of it, and never shorter than the server grants.
+const LIVES_PER_RUN: u64 = 3;
+const TTL_SECONDS_MIN: i64 = 2;
 /// A lease is renewed so often in its life, as clients do.
 const RENEWALS_PER_LIFE: u32 = 3;
 
@@ -143,20 +144,17 @@ impl Load {
 
     fn grant(&self, id: usize, ttl_seconds: i64) -> Result<(), String> {
         let name = LeaseId(i64::try_from(id).unwrap_or(i64::MAX));
-        let granted = patiently(|| self.store.lease_grant(now_micros(), name, ttl_seconds));
-        granted.map(drop).map_err(|error| error.to_string())
+        match patiently(|| self.store.lease_grant(now_micros(), name, ttl_seconds)) {
+            // Its time is over and it has not gone yet: granted the next time.
+            Ok(_) | Err(StoreError::LeaseExists(_)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Starts everything.
     pub fn start(self: &Arc<Self>, duration: Duration) -> Crew {
-        let is_short = |ttl: i64| duration < Duration::from_secs(ttl.cast_unsigned() * 3);
-        let life = |ttl| {
-            if is_short(ttl) {
-                SHORT_TTL_SECONDS
-            } else {
-                ttl
-            }
-        };
+        let most = i64::try_from(duration.as_secs() / LIVES_PER_RUN).unwrap_or(i64::MAX);
+        let life = |ttl_seconds: i64| ttl_seconds.min(most).max(TTL_SECONDS_MIN);
         let (expiring, renewed) = (life(EXPIRING_TTL_SECONDS), life(RENEWED_TTL_SECONDS));
         let compaction = COMPACTION_INTERVAL.min(duration / 10);
         let mut crew = Vec::new();
