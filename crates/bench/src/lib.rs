@@ -9,10 +9,12 @@
 mod audit;
 mod connections;
 mod grpc_load;
+mod latencies;
 mod lease_renewal;
 mod lease_wire;
 mod list_nodes;
 mod measure;
+mod million;
 mod plane;
 mod plane_process;
 mod process;
@@ -26,6 +28,7 @@ mod store_txn;
 mod workload;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -42,6 +45,8 @@ pub struct Options {
     pub pods: usize,
     /// Operations; also the keys of `store-put`.
     pub operations: usize,
+    /// How long `million` lets its nodes live before pods come.
+    pub duration: Duration,
     /// Connections of `store-txn`.
     pub connections: usize,
     /// Transactions that each of them has under way.
@@ -62,7 +67,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 8] = [
+const BENCHMARKS: [Benchmark; 9] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -104,6 +109,12 @@ const BENCHMARKS: [Benchmark; 8] = [
         about: "a fleet registers: every node creates its Node and its Lease, and begins to renew it",
         flags: "--nodes",
         run: register::run,
+    },
+    Benchmark {
+        name: "million",
+        about: "a whole cluster: nodes register, live for a while, run pods, and lose them again",
+        flags: "--nodes --pods --duration",
+        run: million::run,
     },
     Benchmark {
         name: "list-nodes",

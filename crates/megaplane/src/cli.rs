@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use apiserver::listen::Codec;
 use clap::{Args, Parser, Subcommand};
@@ -12,6 +13,7 @@ const NODES_MAX: i64 = 4_000_000;
 /// Bounds of a benchmark: its pods have names of seven digits, and a day has an end.
 const PODS_MAX: i64 = 9_000_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const RUNS_MAX: i64 = 1_000;
 const CONNECTIONS_MAX: i64 = 10_000;
 const STREAMS_MAX: i64 = 1_000;
@@ -131,6 +133,9 @@ pub struct BenchOptions {
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
     pub operations: u32,
+    /// How long million lets its nodes live before pods come: 30s, 10m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub duration: Duration,
     /// Connections to the server (store-txn, lease-wire, connections)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
     pub connections: u32,
@@ -148,6 +153,16 @@ pub struct BenchOptions {
     pub json: bool,
 }
 
+/// A time as Go writes it, of a day at most.
+fn time(text: &str) -> Result<Duration, String> {
+    let nanos = meta::time::parse_go_duration(text)?;
+    let time = Duration::from_nanos(u64::try_from(nanos).map_err(|_| "it must not be negative")?);
+    if time > DURATION_MAX {
+        return Err("it must not be longer than 24h".into());
+    }
+    Ok(time)
+}
+
 impl From<BenchOptions> for bench::Options {
     fn from(options: BenchOptions) -> bench::Options {
         bench::Options {
@@ -155,6 +170,7 @@ impl From<BenchOptions> for bench::Options {
             nodes: options.nodes as usize,
             pods: options.pods as usize,
             operations: options.operations as usize,
+            duration: options.duration,
             connections: options.connections as usize,
             streams: options.streams as usize,
             runs: options.runs as usize,
