@@ -10,10 +10,12 @@
 mod audit;
 mod connections;
 mod etcd;
+mod latencies;
 mod lease_renewal;
 mod lease_wire;
 mod list_nodes;
 mod measure;
+mod million;
 mod plane;
 mod plane_process;
 mod process;
@@ -53,7 +55,7 @@ pub struct Options {
     pub streams: usize,
     /// How often a short measurement is repeated; figures are medians.
     pub runs: usize,
-    /// How long `soak` goes on.
+    /// How long `soak` goes on, and `million` lets its nodes live before pods come.
     pub duration: Duration,
     /// Leases of `soak`.
     pub leases: usize,
@@ -71,7 +73,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 15] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -143,6 +145,12 @@ const BENCHMARKS: [Benchmark; 14] = [
         about: "a fleet registers: every node creates its Node and its Lease, and begins to renew it",
         flags: "--nodes",
         run: register::run,
+    },
+    Benchmark {
+        name: "million",
+        about: "a whole cluster: nodes register, live for a while, run pods, and lose them again",
+        flags: "--nodes --pods --duration",
+        run: million::run,
     },
     Benchmark {
         name: "list-nodes",

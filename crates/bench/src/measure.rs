@@ -143,6 +143,16 @@ fn memory_bytes() -> u64 {
         * 1024
 }
 
+/// Memory that could be had now.
+pub fn available_bytes() -> u64 {
+    let kib = line_of("/proc/meminfo", "MemAvailable").unwrap_or_default();
+    let kib = kib
+        .split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok());
+    kib.map_or(u64::MAX, |kib| kib * 1024)
+}
+
 /// What stands behind the colon of a line.
 fn line_of(path: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;

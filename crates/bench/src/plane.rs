@@ -117,6 +117,11 @@ impl Plane {
         }
     }
 
+    /// How many objects of a resource of the core group there are.
+    pub fn count(&self, resource: &str) -> usize {
+        self.api.count(resource)
+    }
+
     pub async fn call(&self, request: Request) -> Reply {
         self.api.call(request).await
     }

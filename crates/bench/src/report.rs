@@ -30,6 +30,12 @@ impl Report {
         self
     }
 
+    /// The same under a name that is put together.
+    pub fn named_number(mut self, name: String, number: f64) -> Report {
+        self.figures.push((name, rounded(number)));
+        self
+    }
+
     /// A word.
     pub fn text(mut self, name: impl Into<String>, text: &str) -> Report {
         self.figures.push((name.into(), text.into()));

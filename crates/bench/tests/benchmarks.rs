@@ -38,7 +38,7 @@ fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
     let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, store-memory, store-list, \
                     store-watch, store-pause, store-recovery, lease-renewal, lease-wire, connections, schedule, \
-                    register, list-nodes, soak, and list";
+                    register, million, list-nodes, soak, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {
@@ -79,6 +79,25 @@ fn lease_renewal() {
         (&report["leases"], &report["operations"]),
         (&40.into(), &300.into())
     );
+}
+
+#[test]
+fn a_small_million() {
+    let keys = [
+        "register_seconds",
+        "register_cpu_us_each",
+        "register_fleet_cpu_seconds",
+        "register_rss_gib",
+        "renewals_per_second",
+        "renewal_late_max_seconds",
+        "steady_mutate_p99_ms",
+        "steady_get_p50_ms",
+        "pods_per_second",
+        "delete_seconds",
+    ];
+    let report = measured(&options("million"), &keys);
+    assert!(report["renewals"].as_u64() > Some(0), "{report}");
+    assert_eq!(report["renewal_failures_in_all"], 0);
 }
 
 const SCHEDULE: [&str; 9] = [

@@ -7,8 +7,6 @@ use std::time::Duration;
 use apiserver::listen::Codec;
 use clap::{Args, Parser, Subcommand};
 
-use crate::store_command::duration;
-
 /// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
 const NODES_MAX: i64 = 4_000_000;
 
@@ -16,6 +14,7 @@ const NODES_MAX: i64 = 4_000_000;
 const PODS_MAX: i64 = 9_000_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
 const LEASES_MAX: i64 = 9_000_000;
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const RUNS_MAX: i64 = 1_000;
 const CONNECTIONS_MAX: i64 = 10_000;
 const STREAMS_MAX: i64 = 1_000;
@@ -162,8 +161,8 @@ pub struct BenchOptions {
     /// Repetitions of which the median counts; long ones are repeated less
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = amount(RUNS_MAX))]
     pub runs: u32,
-    /// How long to go on (soak)
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    /// How long to go on (soak), or to let nodes live before pods come (million): 30s, 10m
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub duration: Duration,
     /// Leases to hold (soak)
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = amount(LEASES_MAX))]
@@ -174,6 +173,16 @@ pub struct BenchOptions {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// A time as Go writes it, of a day at most.
+fn time(text: &str) -> Result<Duration, String> {
+    let nanos = meta::time::parse_go_duration(text)?;
+    let time = Duration::from_nanos(u64::try_from(nanos).map_err(|_| "it must not be negative")?);
+    if time > DURATION_MAX {
+        return Err("it must not be longer than 24h".into());
+    }
+    Ok(time)
 }
 
 impl From<BenchOptions> for bench::Options {
