@@ -76,7 +76,7 @@ pub fn snapshot_may_hold(bytes: &[u8]) -> Result<(), WalError> {
 }
 
 fn format() -> (PathBuf, Vec<u8>) {
-    (Path::new(DIR).join("FORMAT"), b"megaplane-wal 1\n".to_vec())
+    (Path::new(DIR).join("FORMAT"), b"megaplane-wal 2\n".to_vec())
 }
 
 fn crc(bytes: &[u8]) -> u32 {
