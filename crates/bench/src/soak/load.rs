@@ -370,16 +370,17 @@ impl Load {
                 std::thread::sleep(PAUSE);
                 continue;
             };
-            waiting.pop_front();
             let name = LeaseId(i64::try_from(id).unwrap_or(i64::MAX));
             if self
                 .store
                 .lease_time_to_live(now_micros(), name, false)
                 .is_some()
             {
-                waiting.push_back((Instant::now() + STEP_INTERVAL, id));
+                // Housekeeping has not come to it; those behind it end later still.
+                std::thread::sleep(PAUSE);
                 continue;
             }
+            waiting.pop_front();
             self.counts.expirations.fetch_add(1, Ordering::AcqRel);
             hang(id)?;
             waiting.push_back((Instant::now() + life, id));
