@@ -30,6 +30,7 @@ mod renew;
 mod reviews;
 mod select;
 mod state;
+mod stopping;
 mod subresource;
 mod watching;
 mod write;

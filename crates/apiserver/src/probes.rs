@@ -30,7 +30,7 @@ pub fn health(
     ];
     if endpoint != HealthEndpoint::Livez {
         checks.push(("poststarthook/bootstrap", started));
-        checks.push(("shutdown", !*state.stopping.borrow()));
+        checks.push(("shutdown", !state.stopping.has_come()));
     }
     if let Some(check) = check {
         checks.retain(|(known, _)| *known == check);

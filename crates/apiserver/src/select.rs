@@ -17,7 +17,7 @@ pub struct Selection {
     labels: Option<LabelSelector>,
     fields: Option<FieldSelector>,
     /// Name of the one object that can match, if the request says so.
-    name: Option<String>,
+    name: Option<Box<str>>,
 }
 
 impl Selection {
@@ -27,10 +27,7 @@ impl Selection {
             .label_selector
             .clone()
             .filter(|selector| !selector.is_empty());
-        let fields = query
-            .field_selector
-            .clone()
-            .filter(|selector| !selector.requirements().is_empty());
+        let fields = query.field_selector.as_ref();
         let mut name = None;
         for requirement in fields.iter().flat_map(|fields| fields.requirements()) {
             let field = requirement.field.as_str();
@@ -45,9 +42,15 @@ impl Selection {
                 )));
             }
             if field == "metadata.name" && requirement.op == meta::FieldOperator::Eq {
-                name = Some(requirement.value.clone());
+                name = Some(requirement.value.as_str().into());
             }
         }
+        // A watch of one object by its name is what a kubelet has most of: the name says it all.
+        let is_name_alone =
+            name.is_some() && fields.is_some_and(|all| all.requirements().len() == 1);
+        let fields = fields
+            .filter(|all| !all.requirements().is_empty() && !is_name_alone)
+            .cloned();
         Ok(Selection {
             labels,
             fields,
@@ -57,7 +60,7 @@ impl Selection {
 
     /// The same, for a watch of one named object.
     pub fn named(mut self, name: &str) -> Selection {
-        self.name = Some(name.to_owned());
+        self.name = Some(name.into());
         self
     }
 

@@ -20,6 +20,7 @@ use crate::allocate::Allocator;
 use crate::event_lease::EventLeases;
 use crate::frames::FrameCache;
 use crate::metrics::Metrics;
+use crate::stopping::Stopping;
 
 /// Bytes one kind may hold in memory, objects and history together.
 const COLLECTION_BYTES_MAX: u64 = 8 << 30;
@@ -161,7 +162,7 @@ pub struct State {
     /// Whether bootstrap is done and requests of others may come.
     pub ready: AtomicBool,
     /// Turns true when the process is asked to end: open watches then end too.
-    pub stopping: tokio::sync::watch::Receiver<bool>,
+    pub stopping: Stopping,
 }
 
 impl State {
@@ -212,7 +213,7 @@ impl State {
             openapi: OpenApi::built_in("v1.36.4"),
             metrics: Metrics::default(),
             ready: AtomicBool::new(false),
-            stopping,
+            stopping: Stopping::new(stopping),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::encode::Item;
 use crate::frames::FrameMedia;
 use crate::select::{Selection, namespace_prefix};
 use crate::state::{Served, State, now_micros, random};
+use crate::stopping::Seat;
 use crate::write::store_error;
 
 /// Without `timeoutSeconds` a watch ends after this long and up to twice as long (k8s `--min-request-timeout`).
@@ -83,46 +84,37 @@ pub async fn watch_reply(
         _ => WATCH_SECONDS_MIN + random() % WATCH_SECONDS_MIN,
     };
     let now = Instant::now();
+    let deadline = now + Duration::from_secs(seconds);
     state.metrics.watches_open.fetch_add(1, Relaxed);
     let initial_end = query.wants_initial_events_end();
     let source = WatchSource {
         state: state.clone(),
         served: served.clone(),
-        namespace_prefix: namespace_prefix(namespace),
-        api_version: served.api_version().to_owned(),
+        namespace_prefix: namespace_prefix(namespace).into(),
         selection,
         output: *output,
         include,
         watcher,
-        error,
-        initial,
+        error: error.map(Box::new),
+        initial: initial.map(Box::new),
         initial_end,
         bookmarks: query.allow_watch_bookmarks,
         sent: from,
-        batch: Vec::new(),
         waiting: VecDeque::new(),
         delivered: from,
         rows_sent: false,
-        bookmark: Box::pin(tokio::time::sleep_until(now + BOOKMARK_INTERVAL)),
-        deadline: Box::pin(tokio::time::sleep_until(now + Duration::from_secs(seconds))),
-        stopping: stop_signal(state),
+        bookmark_at: now + BOOKMARK_INTERVAL,
+        deadline,
+        timer: Box::pin(tokio::time::sleep_until(
+            deadline.min(now + BOOKMARK_INTERVAL),
+        )),
+        stopping: state.stopping.enter(),
         ended: false,
     };
     Ok(Reply::stream(
         output.stream_content_type(),
         Box::new(source),
     ))
-}
-
-type StopSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-fn stop_signal(state: &State) -> StopSignal {
-    let mut stopping = state.stopping.clone();
-    Box::pin(async move {
-        if stopping.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 /// The state at the beginning, read as it is sent: who reads slowly holds a place in it and no objects.
@@ -132,38 +124,40 @@ struct Initial {
     revision: Revision,
 }
 
+/// One open watch. There may be a million of them, so what is rarely there is boxed.
 struct WatchSource {
     state: Arc<State>,
     served: Arc<Served>,
-    namespace_prefix: String,
-    api_version: String,
+    namespace_prefix: Box<str>,
     selection: Selection,
     output: Output,
     include: IncludeObject,
     watcher: Option<Watcher>,
     /// The one event there is to send, if the watch could not begin.
-    error: Option<ApiError>,
+    error: Option<Box<ApiError>>,
     /// What is still to be sent of the state at the beginning.
-    initial: Option<Initial>,
+    initial: Option<Box<Initial>>,
     initial_end: bool,
     bookmarks: bool,
     /// Everything up to this revision has been sent.
     sent: i64,
-    /// Events on their way from the store, and those that did not fit the last piece.
-    batch: Vec<WatchItem>,
+    /// Events from the store that did not fit the last piece.
     waiting: VecDeque<WatchItem>,
     /// With the waiting events, everything up to this revision will have been sent.
     delivered: i64,
     /// A Table stream carries its columns in the first event only.
     rows_sent: bool,
-    bookmark: Pin<Box<Sleep>>,
-    deadline: Pin<Box<Sleep>>,
-    stopping: StopSignal,
+    /// When the next bookmark is due, and when the watch ends. One timer runs to the nearer of both.
+    bookmark_at: Instant,
+    deadline: Instant,
+    timer: Pin<Box<Sleep>>,
+    stopping: Seat,
     ended: bool,
 }
 
 impl Drop for WatchSource {
     fn drop(&mut self) {
+        self.state.stopping.leave(self.stopping);
         self.state.metrics.watches_open.fetch_sub(1, Relaxed);
     }
 }
@@ -203,18 +197,20 @@ impl FrameSource for WatchSource {
 impl WatchSource {
     /// Bookmarks, the end of the watch's time, the end of the server.
     fn timers(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        if self.deadline.as_mut().poll(cx).is_ready() || self.stopping.as_mut().poll(cx).is_ready()
-        {
-            self.ended = true;
-        }
-        let due = self.bookmark.as_mut().poll(cx).is_ready();
-        if due {
-            self.bookmark
+        let mut due = false;
+        // Polled again at once after each reset, so that the new time wakes this task.
+        while !self.ended && self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            self.ended |= now >= self.deadline;
+            if now >= self.bookmark_at {
+                due = true;
+                self.bookmark_at = now + BOOKMARK_INTERVAL;
+            }
+            self.timer
                 .as_mut()
-                .reset(Instant::now() + BOOKMARK_INTERVAL);
-            // Polled again at once, so that the new time wakes this task.
-            let _ = self.bookmark.as_mut().poll(cx);
+                .reset(self.bookmark_at.min(self.deadline));
         }
+        self.ended |= self.state.stopping.poll(self.stopping, cx).is_ready();
         // Before the initial state is complete there is no version to go on from.
         if self.bookmarks && self.initial.is_none() && (due || self.ended) {
             if self.waiting.is_empty() && self.initial.is_none() {
@@ -295,6 +291,7 @@ impl WatchSource {
         looks: &mut usize,
         out: &mut Vec<u8>,
     ) -> Result<bool, ApiError> {
+        let mut batch = Vec::new();
         loop {
             while let Some(item) = self.waiting.pop_front() {
                 self.event(&item, out)?;
@@ -304,10 +301,12 @@ impl WatchSource {
                 }
             }
             self.sent = self.sent.max(self.delivered);
+            // Who has nothing to send holds no room for it.
+            self.waiting = VecDeque::new();
             let Some(watcher) = self.watcher.as_mut() else {
                 return Ok(false);
             };
-            match watcher.poll_next(cx, EVENTS_AT_ONCE, &mut self.batch) {
+            match watcher.poll_next(cx, EVENTS_AT_ONCE, &mut batch) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(compacted)) => {
                     let text = format!(
@@ -317,7 +316,7 @@ impl WatchSource {
                     return Err(ApiError::expired(text));
                 }
                 Poll::Ready(Ok(revision)) => {
-                    self.waiting.extend(self.batch.drain(..));
+                    self.waiting.extend(batch.drain(..));
                     self.delivered = revision.0;
                 }
             }
@@ -468,7 +467,7 @@ impl WatchSource {
         let resource = self.served.resource;
         FrameWriter::new(
             self.output.media,
-            &self.api_version,
+            self.served.api_version(),
             resource.kind,
             resource.type_id,
         )

@@ -16,7 +16,7 @@ mod watch;
 
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use options::{DeleteOptions, ListOptions, PatchType, Propagation, WatchOptions};
-pub use reflector::{Change, Delta, Mirror, Reflector, object_key};
+pub use reflector::{Change, Delta, Mirror, Reflector, Told, object_key};
 pub use verbs::{Client, List};
 pub use watch::{WatchEvent, WatchStream};
 

@@ -17,6 +17,7 @@ use meta::Value;
 use schema::Resource;
 use tokio::sync::mpsc;
 
+use crate::watch::decode_event;
 use crate::{Client, ClientError, ListOptions, WatchEvent, WatchOptions};
 
 /// Changes that may wait between a reflector and its consumer.
@@ -44,6 +45,17 @@ pub enum Change<T> {
     Delete(String),
     /// The list is complete; from here on the changes follow as they happen.
     Synced,
+}
+
+/// An object that was added or changed, as the short way of a reflector reads it.
+#[derive(Debug)]
+pub struct Told<T> {
+    /// As [`object_key`] makes it.
+    pub key: String,
+    /// Its resourceVersion.
+    pub version: String,
+    /// What is kept of it.
+    pub object: T,
 }
 
 /// `namespace/name`, or `name` for cluster-wide kinds.
@@ -111,10 +123,22 @@ impl Reflector {
         self,
         project: impl Fn(Value) -> T + Send + Sync + 'static,
     ) -> mpsc::Receiver<Change<T>> {
+        self.spawn_with_short_way(project, |_| None)
+    }
+
+    /// The same for a resource that changes so often that decoding its objects is what costs. `short` reads what is
+    /// needed out of the bytes of a watch event ([`schema::envelope::watch_event`]); where it gives nothing, the object
+    /// is decoded and projected.
+    #[must_use]
+    pub fn spawn_with_short_way<T: Send + 'static>(
+        self,
+        project: impl Fn(Value) -> T + Send + Sync + 'static,
+        short: impl Fn(&[u8]) -> Option<Told<T>> + Send + Sync + 'static,
+    ) -> mpsc::Receiver<Change<T>> {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
         tokio::spawn(async move {
             // An error here means only that nobody listens any more.
-            let _ = self.run(project, sender).await;
+            let _ = self.run(project, short, sender).await;
         });
         receiver
     }
@@ -122,6 +146,7 @@ impl Reflector {
     async fn run<T>(
         self,
         project: impl Fn(Value) -> T,
+        short: impl Fn(&[u8]) -> Option<Told<T>>,
         sender: mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
@@ -142,7 +167,7 @@ impl Reflector {
                 }
             };
             backoff = BACKOFF_MIN;
-            self.follow(version, &project, &sender).await?;
+            self.follow(version, &project, &short, &sender).await?;
         }
     }
 
@@ -186,6 +211,7 @@ impl Reflector {
         &self,
         mut version: String,
         project: &impl Fn(Value) -> T,
+        short: &impl Fn(&[u8]) -> Option<Told<T>>,
         sender: &mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
@@ -204,20 +230,33 @@ impl Reflector {
             {
                 Err(error) => failure = Some(error),
                 Ok(mut stream) => loop {
-                    let event = tokio::select! {
-                        event = stream.next() => event,
+                    let frame = tokio::select! {
+                        frame = stream.next_frame() => frame,
                         () = sender.closed() => return Ok(()),
                     };
-                    let (object, deleted) = match event {
-                        Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object))) => {
+                    let frame = match frame {
+                        Ok(Some(frame)) => frame,
+                        Ok(None) => break,
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    };
+                    if let Some(told) = short(&frame) {
+                        backoff = BACKOFF_MIN;
+                        version = told.version;
+                        sender.send(Change::Apply(told.key, told.object)).await?;
+                        continue;
+                    }
+                    let (object, deleted) = match decode_event(&frame) {
+                        Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                             (object, false)
                         }
-                        Ok(Some(WatchEvent::Deleted(object))) => (object, true),
-                        Ok(Some(WatchEvent::Bookmark(at))) => {
+                        Ok(WatchEvent::Deleted(object)) => (object, true),
+                        Ok(WatchEvent::Bookmark(at)) => {
                             version = at;
                             continue;
                         }
-                        Ok(None) => break,
                         Err(error) => {
                             failure = Some(error);
                             break;

@@ -53,9 +53,29 @@ impl WatchStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<WatchEvent>, ClientError>> {
+        let frame = match self.poll_next_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(match frame {
+            Ok(Some(frame)) => decode_event(&frame).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The next event as it came: its type and its object, not decoded.
+    pub(crate) async fn next_frame(&mut self) -> Result<Option<Bytes>, ClientError> {
+        poll_fn(|cx| self.poll_next_frame(cx)).await
+    }
+
+    fn poll_next_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, ClientError>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
-                return Poll::Ready(decode_event(&frame).map(Some));
+                return Poll::Ready(Ok(Some(frame)));
             }
             match self.source.poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -94,7 +114,8 @@ impl WatchStream {
     }
 }
 
-fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
+/// What an event says.
+pub(crate) fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
     let (kind, object) = schema::envelope::watch_event(frame).map_err(|error| {
         ClientError::Transport(format!("a watch event cannot be read: {error}"))
     })?;

@@ -18,6 +18,8 @@ use reconcile::{Pod, ResourceRef, action};
 use schema::Resource;
 use tokio::sync::mpsc;
 
+use crate::renewal;
+
 /// Changes of one feed that are handed over at a time.
 const BATCH_CHANGES_MAX: usize = 256;
 /// Batches of all feeds that may wait: with [`BATCH_CHANGES_MAX`], at most 16,384 changes.
@@ -160,8 +162,12 @@ pub(crate) fn resource_of_kind(api_version: &str, kind: &str) -> Option<&'static
 pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
     let (sender, receiver) = mpsc::channel(BATCHES_WAITING_MAX);
     for (index, feed) in feeds().iter().copied().enumerate() {
-        let mut changes = Reflector::new(client.clone(), feed.resource)
-            .spawn(move |object| project(feed, object));
+        let reflector = Reflector::new(client.clone(), feed.resource);
+        let project = move |object| project(feed, object);
+        let mut changes = match feed.shape {
+            Shape::Lease => reflector.spawn_with_short_way(project, renewal::read),
+            _ => reflector.spawn(project),
+        };
         let sender = sender.clone();
         tokio::spawn(async move {
             loop {
@@ -188,7 +194,7 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
     receiver
 }
 
-fn project(feed: Feed, value: Value) -> Seen {
+pub(crate) fn project(feed: Feed, value: Value) -> Seen {
     let observation = Observation::from_object(feed.reference, &value);
     let keep_whole = match feed.shape {
         Shape::Whole => true,

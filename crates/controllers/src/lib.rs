@@ -19,6 +19,7 @@ mod feed;
 mod plane;
 mod pods;
 mod queue;
+mod renewal;
 mod wake;
 
 use std::sync::Arc;
