@@ -1,9 +1,9 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
 //!
 //! Most run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is the cost of our
-//! code and not of a disk or a network. `lease-wire`, `connections` and those in [`etcd`] run servers as processes, over
-//! the network; the latter compare with an etcd that they are told of. Processor time is the measure that holds on a shared
-//! machine; wall time stands beside it.
+//! code and not of a disk or a network. `lease-wire`, `connections`, `store-txn`, `-list`, `-watch`, `-pause` and
+//! `-recovery` run servers as processes, over the network; those of the store compare with an etcd that they are told of.
+//! Processor time is the measure that holds on a shared machine; wall time stands beside it.
 //!
 //! Knows no clients of others.
 
