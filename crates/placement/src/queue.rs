@@ -97,7 +97,12 @@ impl Event {
         match self {
             Event::NodeAdd => PluginSet::ALL,
             Event::NodeAllocatable => PluginSet::of(&[Plugin::NodeResourcesFit]),
-            Event::NodeLabels => PluginSet::of(&[Plugin::NodeAffinity]).union(&COMPANY),
+            Event::NodeLabels => PluginSet::of(&[
+                Plugin::NodeAffinity,
+                Plugin::VolumeBinding,
+                Plugin::VolumeZone,
+            ])
+            .union(&COMPANY),
             Event::NodeTaints => PluginSet::of(&[
                 Plugin::NodeUnschedulable,
                 Plugin::TaintToleration,

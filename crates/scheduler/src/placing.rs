@@ -18,7 +18,7 @@ use placement::{
 
 use crate::metrics::ProfileProgress;
 use crate::pending::Before;
-use crate::work::{Done, Eviction, Worker};
+use crate::work::{Done, Eviction, ToMake, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
@@ -106,12 +106,17 @@ impl Scheduler {
                     return;
                 };
                 let address = waiting.address();
+                let profile = &self.config.profiles[usize::from(waiting.profile)];
+                let volumes = ToMake {
+                    claims: waiting.to_make.clone(),
+                    wait: profile.volumes_wait,
+                };
                 if !waiting.not_considered.is_empty() {
                     worker.tell_not_considered(&address, &waiting.not_considered);
                 }
                 if !self.cluster.assume(turn.pod, turn.class, node) {
                     self.queue.error(turn.pod, now);
-                } else if !worker.bind(turn.pod, address, name, begun) {
+                } else if !worker.bind(turn.pod, address, name, volumes, begun) {
                     self.cluster.forget(turn.pod);
                     self.queue.error(turn.pod, now);
                 }
