@@ -331,6 +331,11 @@ impl Class {
         pin.filter(|_| self.profile.filters.contains(Plugin::NodeAffinity))
     }
 
+    /// Can it go nowhere as long as its volumes are as they are?
+    pub(crate) fn waits_for_volumes(&self) -> bool {
+        self.spec.volumes.obstacle.is_some() && self.profile.filters.contains(Plugin::VolumeBinding)
+    }
+
     /// Do only static scores and room decide?
     pub(crate) fn is_plain(&self) -> bool {
         self.company.is_empty() && !self.image_matters

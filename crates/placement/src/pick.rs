@@ -74,7 +74,7 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         let result = match (current.pinned(pin), &current.names) {
             (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
-            _ if current.spec.volumes.obstacle.is_some() => {
+            _ if current.waits_for_volumes() => {
                 Err(Arc::new(self.no_volumes(&current.spec.volumes.obstacle)))
             }
             (Some(name), _) => self.pick_named(&mut current, &[name], random),

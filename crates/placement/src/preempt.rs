@@ -346,7 +346,7 @@ impl Cluster {
             }
             (None, crate::asks::Names::Any) => None,
         };
-        if class.spec.volumes.obstacle.is_some() {
+        if class.waits_for_volumes() {
             return Vec::new();
         }
         let mut helps = |state: u32| {

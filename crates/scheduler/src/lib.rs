@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeId, NodeInfo, PodInfo, PodKey};
+use placement::{Cluster, Config, NodeId, NodeInfo, Plugin, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
@@ -95,6 +95,21 @@ impl Default for SchedulerConfig {
             max_backoff: Duration::from_secs(10),
             seed: 0x9e37_79b9_7f4a_7c15,
         }
+    }
+}
+
+impl SchedulerConfig {
+    /// The same where nobody binds claims or makes volumes: pods do not wait for theirs, and are told that these
+    /// were not considered.
+    #[must_use]
+    pub fn without_volumes(mut self) -> SchedulerConfig {
+        for profile in &mut self.profiles {
+            let filters = &mut profile.rules.filters;
+            *filters = filters
+                .without(Plugin::VolumeBinding)
+                .without(Plugin::VolumeZone);
+        }
+        self
     }
 }
 
@@ -353,7 +368,12 @@ impl Scheduler {
             return;
         }
         let mut to_make = Vec::new();
-        if !info.claims.is_empty() {
+        let rules = &self.config.profiles[profile].rules;
+        if info.claims.is_empty() {
+            // Nothing to find out.
+        } else if !rules.filters.contains(Plugin::VolumeBinding) {
+            info.not_considered.push("volumes");
+        } else {
             let outcome = self.surroundings.storage.outcome(&info);
             info.spec.volumes = outcome.volumes;
             to_make = outcome.to_make;

@@ -158,7 +158,7 @@ impl Worker {
     /// Says that a pod asks for rules that are not there yet, and is placed without them.
     pub(crate) fn tell_not_considered(&self, address: &Address, fields: &[&str]) {
         let message = format!(
-            "placed without regard to {}: this release does not have these rules yet",
+            "placed without regard to {}: no rule of this scheduler looks at that",
             fields.join(", ")
         );
         self.events.record(note(

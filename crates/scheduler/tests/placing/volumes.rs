@@ -119,6 +119,23 @@ fn a_pod_goes_where_its_volume_is() {
     });
 }
 
+/// Where nobody makes volumes pods do not wait for theirs, and it is told.
+#[test]
+fn volumes_may_be_left_out() {
+    run(|| async {
+        let plane = Plane::start_with_nobody().await;
+        plane.add_scheduler(|config| *config = config.clone().without_volumes());
+        nodes(&plane).await;
+        plane.pod("web", "100m", with_claim("data")).await;
+        plane.placed("web").await;
+        let told = crate::preempting::event(&plane, "web", "NotConsidered").await;
+        assert_eq!(
+            told["message"],
+            "placed without regard to volumes: no rule of this scheduler looks at that"
+        );
+    });
+}
+
 #[test]
 fn a_volume_is_made_for_the_node_that_was_chosen() {
     run(|| async {
