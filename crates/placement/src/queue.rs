@@ -361,11 +361,6 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// How often a pod was tried.
-    pub fn attempts(&self, pod: PodKey) -> u32 {
-        self.entries.get(&pod).map_or(0, |entry| entry.attempts)
-    }
-
     /// How many pods wait for what.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -40,8 +40,7 @@ pub(crate) enum Done {
     /// A binding.
     Bound {
         pod: PodKey,
-        /// When the pod's turn began.
-        begun: Instant,
+        this: Try,
         result: Result<(), ClientError>,
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
@@ -56,6 +55,17 @@ pub(crate) struct Eviction {
     pub(crate) node: String,
     /// With `namespace/name`.
     pub(crate) victims: Vec<(PodKey, Box<str>)>,
+}
+
+/// One try of a pod. Its end may come after the pod is known to be bound, or gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Try {
+    /// When the pod's turn began.
+    pub(crate) begun: Instant,
+    /// Number of the profile.
+    pub(crate) profile: u16,
+    /// The so-manyeth, from 1.
+    pub(crate) attempt: u32,
 }
 
 /// Volumes to be made before a pod is bound.
@@ -105,7 +115,7 @@ impl Worker {
         address: Address,
         node: String,
         to_make: ToMake,
-        begun: Instant,
+        this: Try,
     ) -> bool {
         // Who waits for volumes may wait long, and does not keep others waiting.
         let slots = if to_make.claims.is_empty() {
@@ -150,7 +160,7 @@ impl Worker {
                     message,
                 ));
             }
-            let _ = done.send(Done::Bound { pod, begun, result }).await;
+            let _ = done.send(Done::Bound { pod, this, result }).await;
         });
         true
     }
