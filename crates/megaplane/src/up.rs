@@ -115,7 +115,12 @@ impl Plane {
     fn start(options: &UpOptions, places: &Places) -> Result<Plane, UpError> {
         let settings = match &options.scheduler_config {
             Some(path) => crate::scheduler_command::read_settings(path).map_err(UpError::Usage)?,
-            None => Settings::default(),
+            // Nobody makes volumes in this process: pods would wait for ever.
+            None => {
+                let mut settings = Settings::default();
+                settings.scheduler = settings.scheduler.without_volumes();
+                settings
+            }
         };
         // The port first: two planes on one port would otherwise fight over the data directory's error.
         let runtimes = std::thread::available_parallelism().map_or(1, usize::from);

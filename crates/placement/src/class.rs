@@ -12,7 +12,7 @@ use crate::fleet::{Capacity, Counts, Due, Fleet, Load, Port, Shape, scalar};
 use crate::hashing::Hashing;
 use crate::index::Index;
 use crate::intern::Word;
-use crate::objects::PodSpec;
+use crate::objects::{PodSpec, VolumeReason};
 use crate::profile::{Profile, Weights};
 use crate::rules;
 use crate::verdict::Plugin;
@@ -42,6 +42,8 @@ pub(crate) struct Standing {
     domains: Box<[Word]>,
     /// Which spread constraints count the node.
     counted: u64,
+    /// Which reasons of volumes speak against the node: a bit each.
+    pub(crate) volumes: u8,
 }
 
 /// What states can have in common for a class, room apart.
@@ -126,6 +128,8 @@ pub(crate) struct Class {
     preferred: Box<[(i64, Terms)]>,
     /// What the profile requires of nodes besides.
     added: Option<Box<[Terms]>>,
+    /// What its volumes ask.
+    volumes: Box<[(VolumeReason, Box<[Terms]>)]>,
     node_name: Option<Word>,
     pub(crate) names: Names,
     tolerates_cordon: bool,
@@ -178,6 +182,16 @@ impl Class {
             .added_required
             .as_ref()
             .map(|terms| terms.iter().map(|t| compile(t, fleet)).collect());
+        let volumes = spec
+            .volumes
+            .rules
+            .iter()
+            .filter(|rule| profile.filters.contains(rule.reason.plugin()))
+            .map(|rule| {
+                let terms = rule.terms.iter().map(|t| compile(t, fleet)).collect();
+                (rule.reason, terms)
+            })
+            .collect();
         let names = if profile.filters.contains(Plugin::NodeAffinity) {
             named_nodes(spec.required.as_deref())
         } else {
@@ -221,6 +235,7 @@ impl Class {
             balanced_resources,
             held_words,
             added,
+            volumes,
             profile,
             selector,
             required,
@@ -285,7 +300,9 @@ impl Class {
     }
 
     fn asks(&self) -> impl Iterator<Item = &Ask> {
-        let required = self.required.iter().chain(&self.added).flatten();
+        let volumes = self.volumes.iter().map(|(_, terms)| terms);
+        let required = self.required.iter().chain(&self.added).chain(volumes);
+        let required = required.flatten();
         let preferred = self.preferred.iter().map(|(_, term)| term);
         self.selector
             .iter()
@@ -312,6 +329,11 @@ impl Class {
     /// The one node a pod of the class may go to, if node affinity is asked at all.
     pub(crate) fn pinned<'a>(&self, pin: Option<&'a str>) -> Option<&'a str> {
         pin.filter(|_| self.profile.filters.contains(Plugin::NodeAffinity))
+    }
+
+    /// Can it go nowhere as long as its volumes are as they are?
+    pub(crate) fn waits_for_volumes(&self) -> bool {
+        self.spec.volumes.obstacle.is_some() && self.profile.filters.contains(Plugin::VolumeBinding)
     }
 
     /// Do only static scores and room decide?
@@ -404,8 +426,30 @@ impl Class {
                 .filter(|(image, _)| shape.label(**image).is_some())
                 .map(|(_, at)| at)
                 .collect(),
+            volumes: self.volumes_against(fleet, shape),
             ..Standing::default()
         })
+    }
+
+    /// Which reasons of volumes speak against nodes of a shape. Zones are asked after everything else.
+    fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> u8 {
+        let mut against = 0;
+        for (reason, terms) in &self.volumes {
+            if !terms.iter().any(|t| t.matches(fleet, shape)) {
+                against |= 1 << *reason as u8;
+            }
+        }
+        let zone = 1 << VolumeReason::Zone as u8;
+        if against & !zone != 0 {
+            against & !zone
+        } else {
+            against
+        }
+    }
+
+    /// Do volumes speak against nodes of a cell?
+    pub(crate) fn volumes_of_cell(&self, cell: u32) -> u8 {
+        self.standings[self.cells[cell as usize].standing as usize].volumes
     }
 
     /// Node selector and required node affinity.

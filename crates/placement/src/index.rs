@@ -129,6 +129,9 @@ impl Class {
         let Static::Stands(standing) = self.judge_shape(fleet, shape) else {
             return;
         };
+        if self.standings[standing as usize].volumes != 0 {
+            return;
+        }
         let Some(score) = self.judge_state(fleet, state) else {
             return;
         };

@@ -9,8 +9,8 @@
 //! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
-//! NodeResourcesBalancedAllocation (as of 1.36), ImageLocality, PodTopologySpread, InterPodAffinity,
-//! DefaultPreemption, as a [`Profile`] sets them. Not there: the volume plugins and DynamicResources;
+//! NodeResourcesBalancedAllocation (as of 1.36), VolumeBinding and VolumeZone as [`Volumes`] say, ImageLocality, PodTopologySpread, InterPodAffinity,
+//! DefaultPreemption, as a [`Profile`] sets them. Not there: the other volume plugins and DynamicResources;
 //! [`PodInfo::not_considered`] names what a pod uses of those.
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
@@ -45,7 +45,7 @@ pub use key::PodKey;
 pub use objects::{
     DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodInfo, PodRequest, PodSpec,
     Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration, TolerationOperator,
-    pairs, preferred_terms, required_terms,
+    VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
 };
 pub use pick::{Explanation, PickError, Scores};
 pub use preempt::{Budget, Preemption};

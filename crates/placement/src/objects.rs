@@ -139,6 +139,66 @@ pub struct Term {
     pub broken: bool,
 }
 
+/// Why a volume keeps a pod from a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum VolumeReason {
+    /// The volume cannot be reached from there.
+    NodeAffinity,
+    /// The volume cannot be made there.
+    NoMatch,
+    /// The claim's volume does not exist.
+    NoVolume,
+    /// The volume is in another zone.
+    Zone,
+}
+
+impl VolumeReason {
+    /// All of them, in the order they are told.
+    pub(crate) const ALL: [VolumeReason; 4] = [
+        VolumeReason::NodeAffinity,
+        VolumeReason::NoMatch,
+        VolumeReason::NoVolume,
+        VolumeReason::Zone,
+    ];
+
+    pub(crate) fn plugin(self) -> crate::verdict::Plugin {
+        match self {
+            VolumeReason::Zone => crate::verdict::Plugin::VolumeZone,
+            _ => crate::verdict::Plugin::VolumeBinding,
+        }
+    }
+
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            VolumeReason::NodeAffinity => "node(s) didn't match PersistentVolume's node affinity",
+            VolumeReason::NoMatch => "node(s) didn't find available persistent volumes to bind",
+            VolumeReason::NoVolume => {
+                "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+            }
+            VolumeReason::Zone => "node(s) had no available volume zone",
+        }
+    }
+}
+
+/// What one volume asks of nodes: one of the terms matches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VolumeRule {
+    /// What is said of the others.
+    pub reason: VolumeReason,
+    /// The terms.
+    pub terms: Vec<Term>,
+}
+
+/// What a pod's volumes ask; found out by who knows claims and volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Volumes {
+    /// Why the pod cannot go anywhere yet.
+    pub obstacle: Option<Box<str>>,
+    /// Where it can go.
+    pub rules: Vec<VolumeRule>,
+}
+
 /// The scheduling signature of a pod: pods with equal specs are one class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PodSpec {
@@ -172,6 +232,8 @@ pub struct PodSpec {
     pub affinity: PodAffinity,
     /// Who made it.
     pub maker: Option<Maker>,
+    /// What its volumes ask; empty as read from a pod.
+    pub volumes: Volumes,
     /// Number of the profile whose rules place it.
     pub profile: u16,
 }
@@ -233,6 +295,8 @@ pub struct PodInfo {
     pub spec: PodSpec,
     /// Fields the pod uses that ask for rules this crate does not have yet: they are not considered.
     pub not_considered: Vec<&'static str>,
+    /// Names of the claims it uses, in its namespace; true for those made for it alone.
+    pub claims: Vec<(Box<str>, bool)>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
     /// all pods of a DaemonSet are one class.
     pub pin: Option<Box<str>>,
@@ -313,26 +377,31 @@ impl PodInfo {
                 namespace: namespace.into(),
                 labels,
                 spread,
+                volumes: Volumes::default(),
                 profile: 0,
             },
             not_considered: not_considered(spec),
+            claims: claims(metadata, spec),
             pin,
         })
     }
 }
 
 fn not_considered(spec: &Value) -> Vec<&'static str> {
-    let claims = |v: &Value| !v["persistentVolumeClaim"].is_null() || !v["ephemeral"].is_null();
-    [
-        (items(&spec["volumes"]).any(claims), "volumes"),
-        (
-            items(&spec["resourceClaims"]).next().is_some(),
-            "resourceClaims",
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(used, field)| used.then_some(field))
-    .collect()
+    let used = items(&spec["resourceClaims"]).next().is_some();
+    used.then_some("resourceClaims").into_iter().collect()
+}
+
+fn claims(metadata: &Value, spec: &Value) -> Vec<(Box<str>, bool)> {
+    let of = |volume: &Value| {
+        let named = text(&volume["persistentVolumeClaim"]["claimName"]);
+        if !named.is_empty() {
+            return Some((named.into(), false));
+        }
+        let name = format!("{}-{}", text(&metadata["name"]), text(&volume["name"]));
+        volume["ephemeral"].is_object().then(|| (name.into(), true))
+    };
+    items(&spec["volumes"]).filter_map(of).collect()
 }
 
 /// Of a name given twice the first counts.

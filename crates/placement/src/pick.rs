@@ -8,6 +8,7 @@ use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId};
 use crate::company::{Look, Refusal};
 use crate::fleet::{ABSENT, Fleet, Load};
 use crate::key::PodKey;
+use crate::objects::VolumeReason;
 use crate::verdict::{
     ENFORCED_AFFINITY, OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT,
     TOO_MANY_PODS, Unschedulable, static_reason,
@@ -73,6 +74,9 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         let result = match (current.pinned(pin), &current.names) {
             (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
+            _ if current.waits_for_volumes() => {
+                Err(Arc::new(self.no_volumes(&current.spec.volumes.obstacle)))
+            }
             (Some(name), _) => self.pick_named(&mut current, &[name], random),
             (None, Names::Only(names)) => {
                 let names = names.clone();
@@ -132,8 +136,11 @@ impl Cluster {
         self.fleet.node_name(node.0)?;
         let mut current = self.take_class(class)?;
         let shape = self.fleet.shape_of(self.fleet.state_of(node.0));
-        let suits = matches!(current.judge_shape(&self.fleet, shape), Static::Stands(_))
-            && current.fits(&self.fleet, shape, &Load::default());
+        let stands = match current.judge_shape(&self.fleet, shape) {
+            Static::Stands(standing) => current.standings[standing as usize].volumes == 0,
+            _ => false,
+        };
+        let suits = stands && current.fits(&self.fleet, shape, &Load::default());
         self.put_back(class, current);
         Some(suits)
     }
@@ -295,10 +302,19 @@ impl Cluster {
         Err(Arc::new(counting.finish(&self.fleet)))
     }
 
+    fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+        Unschedulable {
+            nodes: self.fleet.present(),
+            contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
+            rejected_by: PluginSet::of(&[Plugin::VolumeBinding]),
+            ..Unschedulable::default()
+        }
+    }
+
     fn contradiction(&self) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
-            contradiction: Some(TERMS_CONFLICT),
+            contradiction: Some(TERMS_CONFLICT.into()),
             rejected_by: PluginSet::of(&[Plugin::NodeAffinity]),
             ..Unschedulable::default()
         }
@@ -328,6 +344,8 @@ pub(crate) enum WhyNot {
     Static(Plugin),
     NotEnforced,
     NoRoom,
+    /// Reasons, a bit each.
+    Volumes(u8),
     Company(Refusal),
 }
 
@@ -341,6 +359,10 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
                 return Some(WhyNot::NoRoom);
             }
             let cell = class.cell(fleet, standing, state);
+            let against = class.volumes_of_cell(cell);
+            if against != 0 {
+                return Some(WhyNot::Volumes(against));
+            }
             class.refusal(fleet, look, cell, &[]).map(WhyNot::Company)
         }
         Static::Unknown => None,
@@ -360,6 +382,10 @@ pub(crate) fn why_not_with(
     let with = class.with_claims(fleet, load);
     if !class.fits(fleet, shape, with.as_ref().unwrap_or(load)) {
         return Some(WhyNot::NoRoom);
+    }
+    let against = class.volumes_of_cell(cell);
+    if against != 0 {
+        return Some(WhyNot::Volumes(against));
     }
     class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
 }
@@ -433,6 +459,14 @@ impl Counting {
             Some(WhyNot::NotEnforced) => {
                 self.add(Reason::Text(ENFORCED_AFFINITY), nodes);
                 self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
+            }
+            Some(WhyNot::Volumes(against)) => {
+                for reason in VolumeReason::ALL {
+                    if against & 1 << reason as u8 != 0 {
+                        self.add(Reason::Text(reason.text()), nodes);
+                        self.rejected_by = self.rejected_by.with(reason.plugin());
+                    }
+                }
             }
             Some(WhyNot::Company(refusal)) => {
                 self.add(Reason::Company(refusal), nodes);

@@ -315,7 +315,7 @@ impl Cluster {
     fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32) -> bool {
         match why_not(&self.fleet, class, look, state) {
             None => true,
-            Some(WhyNot::Static(_) | WhyNot::NotEnforced) => false,
+            Some(WhyNot::Static(_) | WhyNot::NotEnforced | WhyNot::Volumes(_)) => false,
             Some(WhyNot::Company(refusal)) => refusal.is_resolvable(),
             Some(WhyNot::NoRoom) => {
                 let load = self.fleet.load(state);
@@ -346,6 +346,9 @@ impl Cluster {
             }
             (None, crate::asks::Names::Any) => None,
         };
+        if class.waits_for_volumes() {
+            return Vec::new();
+        }
         let mut helps = |state: u32| {
             why_not(&self.fleet, class, look, state).is_some()
                 && self.is_resolvable(class, look, state)

@@ -97,7 +97,12 @@ impl Event {
         match self {
             Event::NodeAdd => PluginSet::ALL,
             Event::NodeAllocatable => PluginSet::of(&[Plugin::NodeResourcesFit]),
-            Event::NodeLabels => PluginSet::of(&[Plugin::NodeAffinity]).union(&COMPANY),
+            Event::NodeLabels => PluginSet::of(&[
+                Plugin::NodeAffinity,
+                Plugin::VolumeBinding,
+                Plugin::VolumeZone,
+            ])
+            .union(&COMPANY),
             Event::NodeTaints => PluginSet::of(&[
                 Plugin::NodeUnschedulable,
                 Plugin::TaintToleration,
@@ -354,11 +359,6 @@ impl Queue {
     /// Is nobody waiting or being tried?
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-
-    /// How often a pod was tried.
-    pub fn attempts(&self, pod: PodKey) -> u32 {
-        self.entries.get(&pod).map_or(0, |entry| entry.attempts)
     }
 
     /// How many pods wait for what.

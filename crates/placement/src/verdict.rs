@@ -2,6 +2,8 @@
 //!
 //! Does not know how the counts were found.
 
+use std::borrow::Cow;
+
 /// The plugins of this release of the core that may reject a node; a set of them is a bit mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -18,6 +20,10 @@ pub enum Plugin {
     NodePorts,
     /// Resources.
     NodeResourcesFit,
+    /// Where the pod's volumes are, or can be made.
+    VolumeBinding,
+    /// Zones of volumes.
+    VolumeZone,
     /// Topology spread constraints.
     PodTopologySpread,
     /// Affinity between pods.
@@ -25,13 +31,15 @@ pub enum Plugin {
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 8] = [
+pub const PLUGINS: [Plugin; 10] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
     Plugin::NodeAffinity,
     Plugin::NodePorts,
     Plugin::NodeResourcesFit,
+    Plugin::VolumeBinding,
+    Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
 ];
@@ -112,7 +120,7 @@ pub struct Unschedulable {
     /// All nodes of the cluster.
     pub nodes: usize,
     /// Set when the pod contradicts itself before any node is asked.
-    pub contradiction: Option<&'static str>,
+    pub contradiction: Option<Cow<'static, str>>,
     /// Nodes per reason, sorted by reason. A node with several reasons counts in each.
     pub reasons: Vec<(String, usize)>,
     /// Plugins that rejected at least one node: only what concerns these can help.
@@ -128,7 +136,7 @@ impl Unschedulable {
             return "no nodes available to schedule pods".into();
         }
         let mut message = format!("0/{} nodes are available:", self.nodes);
-        if let Some(why) = self.contradiction {
+        if let Some(why) = &self.contradiction {
             message.push_str(&format!(" {why}."));
             return message;
         }

@@ -265,3 +265,60 @@ fn default_spreading_can_be_hard_or_off() {
     );
     assert!(cluster.has_pod(PodKey::of("d")));
 }
+
+#[test]
+fn volumes_say_where_a_pod_can_go() {
+    use placement::{VolumeReason, VolumeRule};
+    let mut cluster = cluster(vec![
+        Profile::default(),
+        Profile {
+            filters: PluginSet::ALL.without(Plugin::VolumeZone),
+            ..Profile::default()
+        },
+    ]);
+    let names = ["a", "b", "full"];
+    for name in names {
+        let cpu = if name == "full" { "50m" } else { "1" };
+        let amounts = json!({"cpu": cpu, "memory": "1Gi", "pods": "10"});
+        let labels = json!({"metadata": {"name": name, "labels": {"zone": name}}});
+        node(&mut cluster, name, amounts, labels);
+    }
+    let rule = |reason, zones: Value| {
+        let affinity = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+            [{"matchExpressions": [{"key": "zone", "operator": "In", "values": zones}]}]}});
+        VolumeRule {
+            reason,
+            terms: required_terms(&affinity).unwrap(),
+        }
+    };
+    let mut asks = pod(json!({"cpu": "100m"}), 0);
+    asks.spec.volumes.rules = vec![rule(VolumeReason::NodeAffinity, json!(["b", "full"]))];
+    assert_eq!(goes(&mut cluster, &asks, &names).as_deref(), Ok("b"));
+    // Room is asked before volumes, zones after everything else about volumes.
+    asks.spec.volumes.rules = vec![
+        rule(VolumeReason::NodeAffinity, json!(["b"])),
+        rule(VolumeReason::NoMatch, json!(["nowhere"])),
+        rule(VolumeReason::Zone, json!(["nowhere"])),
+    ];
+    assert_eq!(
+        goes(&mut cluster, &asks, &names).unwrap_err(),
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match PersistentVolume's node affinity, \
+         2 node(s) didn't find available persistent volumes to bind."
+    );
+    asks.spec.volumes.rules = vec![rule(VolumeReason::Zone, json!(["full"]))];
+    assert_eq!(
+        goes(&mut cluster, &asks, &names).unwrap_err(),
+        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had no available volume zone."
+    );
+    asks.spec.profile = 1;
+    assert!(goes(&mut cluster, &asks, &names).is_ok());
+    asks.spec.volumes.obstacle = Some("pod has unbound immediate PersistentVolumeClaims".into());
+    let class = cluster.class_of(&asks.spec);
+    let Err(PickError::Unschedulable(why)) = cluster.pick(class, None, &mut || 7) else {
+        panic!("picked")
+    };
+    assert_eq!(
+        why.message(),
+        "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    );
+}

@@ -14,6 +14,7 @@ mod pending;
 mod placing;
 mod roster;
 mod settings;
+mod storage;
 mod surroundings;
 mod work;
 
@@ -28,12 +29,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeId, NodeInfo, PodInfo, PodKey};
+use placement::{Cluster, Config, NodeId, NodeInfo, Plugin, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
 use crate::roster::Roster;
-use crate::surroundings::{Surroundings, Told};
+use crate::storage::Concerned;
+use crate::surroundings::{Heard, Surroundings, Told};
 use crate::work::Worker;
 
 /// Changes taken in before pods are placed again, so that neither starves the other.
@@ -55,6 +57,8 @@ pub struct ProfileConfig {
     /// Claims that nobody needs are given back before that (plugin DynamicResources). There are none yet; it is
     /// said that there are none.
     pub gives_back_claims: bool,
+    /// Longest wait for a pod's volumes to be made.
+    pub volumes_wait: Duration,
 }
 
 impl Default for ProfileConfig {
@@ -65,6 +69,7 @@ impl Default for ProfileConfig {
             gates: true,
             preempts: true,
             gives_back_claims: true,
+            volumes_wait: Duration::from_secs(600),
         }
     }
 }
@@ -90,6 +95,21 @@ impl Default for SchedulerConfig {
             max_backoff: Duration::from_secs(10),
             seed: 0x9e37_79b9_7f4a_7c15,
         }
+    }
+}
+
+impl SchedulerConfig {
+    /// The same where nobody binds claims or makes volumes: pods do not wait for theirs, and are told that these
+    /// were not considered.
+    #[must_use]
+    pub fn without_volumes(mut self) -> SchedulerConfig {
+        for profile in &mut self.profiles {
+            let filters = &mut profile.rules.filters;
+            *filters = filters
+                .without(Plugin::VolumeBinding)
+                .without(Plugin::VolumeZone);
+        }
+        self
     }
 }
 
@@ -237,8 +257,27 @@ impl Scheduler {
     }
 
     fn told(&mut self, fact: Told) {
-        if self.surroundings.take(fact, &mut self.cluster) {
-            self.happened(Event::NamespaceLabels);
+        for heard in self.surroundings.take(fact, &mut self.cluster) {
+            match heard {
+                Heard::Namespaces => self.happened(Event::NamespaceLabels),
+                Heard::Storage(concerned) => self.look_again(&concerned),
+            }
+        }
+    }
+
+    /// Pods with claims wait for other nodes now, or for none any more.
+    fn look_again(&mut self, concerned: &Concerned) {
+        let pods = match concerned {
+            Concerned::Claim(claim) => self.pending.with_claim(claim),
+            Concerned::Everybody => self.pending.with_claims(),
+        };
+        let now = now_micros();
+        for pod in pods {
+            let Some(info) = self.pending.info(pod) else {
+                continue;
+            };
+            let ours = self.names.iter().position(|n| **n == *info.scheduler_name);
+            self.see(pod, (*info).clone(), ours, now);
         }
     }
 
@@ -291,7 +330,7 @@ impl Scheduler {
                 let ours = self.names.iter().position(|n| **n == *info.scheduler_name);
                 // A limit of profiles is far below what 16 bits hold: each stands in a file of 4 MiB.
                 info.spec.profile = ours.and_then(|at| u16::try_from(at).ok()).unwrap_or(0);
-                self.see(pod, &info, ours, now);
+                self.see(pod, info, ours, now);
                 Change::Apply(key, pod)
             }
             Change::Apply(key, Err(why)) => {
@@ -308,9 +347,9 @@ impl Scheduler {
         }
     }
 
-    fn see(&mut self, pod: PodKey, info: &PodInfo, ours: Option<usize>, now: i64) {
+    fn see(&mut self, pod: PodKey, mut info: PodInfo, ours: Option<usize>, now: i64) {
         let was_there = self.cluster.has_pod(pod);
-        if self.cluster.observe_pod(info) {
+        if self.cluster.observe_pod(&info) {
             // A pod that changes where it is may ask for less, and other terms may mean it.
             if was_there {
                 self.happened(Event::AssignedPodDelete);
@@ -328,10 +367,23 @@ impl Scheduler {
         if self.cluster.is_assumed(pod) {
             return;
         }
+        let mut to_make = Vec::new();
+        let rules = &self.config.profiles[profile].rules;
+        if info.claims.is_empty() {
+            // Nothing to find out.
+        } else if !rules.filters.contains(Plugin::VolumeBinding) {
+            info.not_considered.push("volumes");
+        } else {
+            let outcome = self.surroundings.storage.outcome(&info);
+            info.spec.volumes = outcome.volumes;
+            to_make = outcome.to_make;
+        }
         let class = self.cluster.class_of(&info.spec);
         self.cluster.retain_class(class);
-        let before = self.pending.insert(pod, info, class, &self.names[profile]);
-        self.see_nomination(pod, info, class, before.as_ref());
+        let before = self
+            .pending
+            .insert(pod, &info, class, &self.names[profile], to_make);
+        self.see_nomination(pod, &info, class, before.as_ref());
         if let Some(old) = before {
             self.cluster.release_class(old.class);
         }

@@ -49,6 +49,8 @@ pub(crate) struct Waiting {
     /// Fields it uses that placement does not know.
     pub(crate) not_considered: Vec<&'static str>,
     class: ClassId,
+    /// Claims whose volumes are made where it goes.
+    pub(crate) to_make: Vec<Box<str>>,
     /// The node its status had in view when it was last seen, or was told to.
     nominated: Option<Box<str>>,
     /// Hash of the last message in its status, so that the same is not written twice.
@@ -81,6 +83,45 @@ pub(crate) struct Pending {
     pods: HashMap<PodKey, Waiting>,
     /// Pods with something untold, in order; some may have nothing left to tell, or be gone.
     untold: VecDeque<PodKey>,
+    claimants: Claimants,
+}
+
+/// Pods with claims, found by claim, and what is known of them.
+#[derive(Debug, Default)]
+struct Claimants {
+    infos: HashMap<PodKey, Arc<PodInfo>>,
+    /// By `namespace/name` of the claim.
+    by_claim: HashMap<Box<str>, Vec<PodKey>>,
+}
+
+impl Claimants {
+    fn note(&mut self, pod: PodKey, info: &PodInfo) {
+        if info.claims.is_empty() {
+            return;
+        }
+        if self.infos.insert(pod, Arc::new(info.clone())).is_none() {
+            // The claims of a pod do not change.
+            for (claim, _) in &info.claims {
+                let claim = format!("{}/{claim}", info.namespace).into();
+                self.by_claim.entry(claim).or_default().push(pod);
+            }
+        }
+    }
+
+    fn forget(&mut self, pod: PodKey) {
+        let Some(info) = self.infos.remove(&pod) else {
+            return;
+        };
+        for (claim, _) in &info.claims {
+            let claim: Box<str> = format!("{}/{claim}", info.namespace).into();
+            if let Some(pods) = self.by_claim.get_mut(&claim) {
+                pods.retain(|other| *other != pod);
+                if pods.is_empty() {
+                    self.by_claim.remove(&claim);
+                }
+            }
+        }
+    }
 }
 
 impl Pending {
@@ -91,7 +132,9 @@ impl Pending {
         info: &PodInfo,
         class: ClassId,
         scheduler: &Arc<str>,
+        to_make: Vec<Box<str>>,
     ) -> Option<Before> {
+        self.claimants.note(pod, info);
         let old = self.pods.get_mut(&pod);
         // What is still to be told is newer than what its status shows.
         let ours = old
@@ -114,6 +157,7 @@ impl Pending {
             pin: info.pin.clone(),
             not_considered: info.not_considered.clone(),
             class,
+            to_make,
             nominated: if ours { known } else { info.nominated.clone() },
             message,
             untold,
@@ -128,8 +172,28 @@ impl Pending {
         self.pods.get(&pod)
     }
 
+    /// Pods with that claim.
+    pub(crate) fn with_claim(&self, claim: &str) -> Vec<PodKey> {
+        self.claimants
+            .by_claim
+            .get(claim)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Pods with claims.
+    pub(crate) fn with_claims(&self) -> Vec<PodKey> {
+        self.claimants.infos.keys().copied().collect()
+    }
+
+    /// What is known of a pod with claims.
+    pub(crate) fn info(&self, pod: PodKey) -> Option<Arc<PodInfo>> {
+        self.claimants.infos.get(&pod).cloned()
+    }
+
     /// Forgets a pod; gives the class it had.
     pub(crate) fn remove(&mut self, pod: PodKey) -> Option<ClassId> {
+        self.claimants.forget(pod);
         self.pods.remove(&pod).map(|old| old.class)
     }
 
@@ -210,7 +274,10 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        assert_eq!(pending.insert(pod, &info(None), class, &"s".into()), None);
+        assert_eq!(
+            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
+            None
+        );
         pending.note_nomination(pod, Some("n1"));
         assert!(pending.note_message(pod, "no room"));
         assert!(!pending.note_message(pod, "no room"));
@@ -222,7 +289,7 @@ mod tests {
             })
         };
         assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into()),
+            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
             seen(false)
         );
         let mut told = Vec::new();
@@ -238,11 +305,11 @@ mod tests {
         assert!(!pending.has_untold());
         // Our own write comes back; then somebody else's.
         assert_eq!(
-            pending.insert(pod, &info(Some("n1")), class, &"s".into()),
+            pending.insert(pod, &info(Some("n1")), class, &"s".into(), Vec::new()),
             seen(false)
         );
         assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into()),
+            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
             seen(true)
         );
     }
@@ -252,7 +319,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        pending.insert(pod, &info(Some("n1")), class, &"s".into());
+        pending.insert(pod, &info(Some("n1")), class, &"s".into(), Vec::new());
         pending.note_nomination(pod, Some("n1"));
         assert!(!pending.has_untold());
         pending.note_nomination(pod, None);

@@ -16,9 +16,8 @@ use placement::{
     ClassId, NodeId, PickError, Plugin, PluginSet, PodInfo, PodKey, Preemption, Unschedulable,
 };
 
-use crate::metrics::ProfileProgress;
 use crate::pending::Before;
-use crate::work::{Done, Eviction, Worker};
+use crate::work::{Done, Eviction, ToMake, Try, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
@@ -106,12 +105,22 @@ impl Scheduler {
                     return;
                 };
                 let address = waiting.address();
+                let profile = &self.config.profiles[usize::from(waiting.profile)];
+                let this = Try {
+                    begun,
+                    profile: waiting.profile,
+                    attempt: turn.attempt,
+                };
+                let volumes = ToMake {
+                    claims: waiting.to_make.clone(),
+                    wait: profile.volumes_wait,
+                };
                 if !waiting.not_considered.is_empty() {
                     worker.tell_not_considered(&address, &waiting.not_considered);
                 }
                 if !self.cluster.assume(turn.pod, turn.class, node) {
                     self.queue.error(turn.pod, now);
-                } else if !worker.bind(turn.pod, address, name, begun) {
+                } else if !worker.bind(turn.pod, address, name, volumes, this) {
                     self.cluster.forget(turn.pod);
                     self.queue.error(turn.pod, now);
                 }
@@ -286,25 +295,19 @@ impl Scheduler {
         }
     }
 
-    fn profile_of(&self, pod: PodKey) -> Option<&ProfileProgress> {
-        let waiting = self.pending.get(pod)?;
-        self.progress.profile(waiting.profile)
-    }
-
     pub(crate) fn done(&mut self, done: Done) {
         let now = now_micros();
         match done {
             Done::Bound {
                 pod,
-                begun,
+                this,
                 result: Ok(()),
             } => {
                 self.progress.bound.fetch_add(1, Ordering::Relaxed);
-                if let Some(profile) = self.profile_of(pod) {
-                    profile.scheduled.observe_duration(begun.elapsed());
+                if let Some(profile) = self.progress.profile(this.profile) {
+                    profile.scheduled.observe_duration(this.begun.elapsed());
                 }
-                let attempts = self.queue.attempts(pod).into();
-                self.progress.attempts_each.observe(attempts);
+                self.progress.attempts_each.observe(this.attempt.into());
                 self.queue.placed(pod, now);
                 self.happened(Event::AssignedPodAdd);
                 if let Some(class) = self.pending.remove(pod) {
@@ -313,12 +316,12 @@ impl Scheduler {
             }
             Done::Bound {
                 pod,
-                begun,
+                this,
                 result: Err(error),
             } => {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
-                if let Some(profile) = self.profile_of(pod) {
-                    profile.error.observe_duration(begun.elapsed());
+                if let Some(profile) = self.progress.profile(this.profile) {
+                    profile.error.observe_duration(this.begun.elapsed());
                 }
                 tracing::debug!(%error, "binding failed");
                 if self.cluster.forget(pod) {

@@ -1,4 +1,5 @@
-//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets.
+//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, and what
+//! volumes are made of.
 //!
 //! One reflector a resource; what they tell comes over one channel and goes on to the cluster. Does not know
 //! nodes or pods, nor what the cluster makes of it.
@@ -7,6 +8,8 @@ use client::{Change, Client, Delta, Mirror, Reflector};
 use meta::Value;
 use placement::{Budget, Cluster, MakerKind, Pairs};
 use tokio::sync::mpsc;
+
+use crate::storage::{Concerned, Kind, Storage, Thing};
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
 const FACTS_WAITING_MAX: usize = 1_024;
@@ -17,9 +20,10 @@ enum Source {
     Namespaces,
     Makers(MakerKind),
     Budgets,
+    Storage(Kind),
 }
 
-const SOURCES: [(Source, &str, &str); 6] = [
+const SOURCES: [(Source, &str, &str); 9] = [
     (Source::Namespaces, "", "namespaces"),
     (Source::Makers(MakerKind::Service), "", "services"),
     (
@@ -34,6 +38,13 @@ const SOURCES: [(Source, &str, &str); 6] = [
         "statefulsets",
     ),
     (Source::Budgets, "policy", "poddisruptionbudgets"),
+    (Source::Storage(Kind::Claims), "", "persistentvolumeclaims"),
+    (Source::Storage(Kind::Volumes), "", "persistentvolumes"),
+    (
+        Source::Storage(Kind::Classes),
+        "storage.k8s.io",
+        "storageclasses",
+    ),
 ];
 
 /// What is kept of an object.
@@ -42,6 +53,16 @@ pub(crate) enum Fact {
     Labels(Pairs),
     Selector(MakerKind, Value),
     Budget(Budget),
+    Thing(Thing),
+}
+
+/// What a fact means for pods that wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Labels of a namespace are others now.
+    Namespaces,
+    /// Pods with claims may go elsewhere now.
+    Storage(Concerned),
 }
 
 /// One change, with the place of its source.
@@ -51,6 +72,7 @@ pub(crate) type Told = (usize, Change<Fact>);
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     mirrors: [Mirror<()>; SOURCES.len()],
+    pub(crate) storage: Storage,
 }
 
 /// Starts the reflectors on the current runtime. They end when the receiver is dropped.
@@ -82,6 +104,7 @@ fn fact(source: Source, object: &Value) -> Fact {
         Source::Namespaces => Fact::Labels(placement::pairs(&object["metadata"]["labels"])),
         Source::Makers(kind) => Fact::Selector(kind, object["spec"]["selector"].clone()),
         Source::Budgets => Fact::Budget(Budget::from_object(object)),
+        Source::Storage(kind) => Fact::Thing(Thing::read(kind, object)),
     }
 }
 
@@ -91,16 +114,17 @@ impl Surroundings {
         self.mirrors.iter().all(Mirror::is_synced)
     }
 
-    /// Takes in a change. True when labels of a namespace are others now.
-    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Cluster) -> bool {
+    /// Takes in a change; says what it means.
+    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Cluster) -> Vec<Heard> {
         let (Some((source, ..)), Some(mirror)) = (SOURCES.get(place), self.mirrors.get_mut(place))
         else {
-            return false;
+            return Vec::new();
         };
-        let mut relabelled = false;
+        let storage = &mut self.storage;
+        let mut heard = Vec::new();
         let change = match change {
             Change::Apply(key, fact) => {
-                relabelled = note(&key, fact, cluster);
+                heard.extend(note(&key, fact, cluster, storage));
                 Change::Apply(key, ())
             }
             Change::Delete(key) => Change::Delete(key),
@@ -108,32 +132,43 @@ impl Surroundings {
             Change::Synced => Change::Synced,
         };
         match mirror.take(change) {
-            Some(Delta::Removed(key, ())) => forget(*source, &key, cluster),
+            Some(Delta::Removed(key, ())) => {
+                heard.extend(forget(*source, &key, cluster, storage));
+            }
             Some(Delta::Synced(gone)) => {
                 for (key, ()) in gone {
-                    forget(*source, &key, cluster);
+                    heard.extend(forget(*source, &key, cluster, storage));
                 }
             }
             _ => {}
         }
-        relabelled
+        heard
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Cluster) -> bool {
+fn note(key: &str, fact: Fact, cluster: &mut Cluster, storage: &mut Storage) -> Option<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
-        Fact::Labels(labels) => return cluster.upsert_namespace(name, labels),
+        Fact::Labels(labels) => {
+            let changed = cluster.upsert_namespace(name, labels);
+            return changed.then_some(Heard::Namespaces);
+        }
+        Fact::Thing(thing) => return Some(Heard::Storage(storage.note(key, thing))),
         Fact::Selector(kind, selector) => {
             // Default constraints are soft: a pod that fits nowhere is not helped by others.
             cluster.note_maker(kind, namespace, name, &selector);
         }
         Fact::Budget(budget) => cluster.upsert_budget(budget),
     }
-    false
+    None
 }
 
-fn forget(source: Source, key: &str, cluster: &mut Cluster) {
+fn forget(
+    source: Source,
+    key: &str,
+    cluster: &mut Cluster,
+    storage: &mut Storage,
+) -> Option<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
         Source::Namespaces => cluster.remove_namespace(name),
@@ -141,5 +176,7 @@ fn forget(source: Source, key: &str, cluster: &mut Cluster) {
             cluster.note_maker(kind, namespace, name, &Value::Null);
         }
         Source::Budgets => cluster.remove_budget(namespace, name),
+        Source::Storage(kind) => return Some(Heard::Storage(storage.forget(kind, key))),
     }
+    None
 }

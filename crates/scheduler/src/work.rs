@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::now_micros;
 use crate::pending::{Address, Telling};
+use crate::storage::SELECTED_NODE;
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
 const BINDINGS_MAX: usize = 1_024;
@@ -25,6 +26,10 @@ const STATUSES_MAX: usize = 128;
 const PREEMPTIONS_MAX: usize = 256;
 /// Victims of one pod that are evicted at a time (k8s: parallelism 16).
 const VICTIMS_AT_ONCE: usize = 16;
+/// Pods that wait for their volumes to be made at a time; more are tried again later.
+const VOLUME_WAITS_MAX: usize = 1_024;
+/// Pause between two looks at a volume that is being made.
+const VOLUMES_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a request that fails in passing, and the pause after the first; it grows fivefold (client-go:
 /// `retry.DefaultBackoff`).
 const TRIES_MAX: u32 = 4;
@@ -35,8 +40,7 @@ pub(crate) enum Done {
     /// A binding.
     Bound {
         pod: PodKey,
-        /// When the pod's turn began.
-        begun: Instant,
+        this: Try,
         result: Result<(), ClientError>,
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
@@ -53,10 +57,31 @@ pub(crate) struct Eviction {
     pub(crate) victims: Vec<(PodKey, Box<str>)>,
 }
 
+/// One try of a pod. Its end may come after the pod is known to be bound, or gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Try {
+    /// When the pod's turn began.
+    pub(crate) begun: Instant,
+    /// Number of the profile.
+    pub(crate) profile: u16,
+    /// The so-manyeth, from 1.
+    pub(crate) attempt: u32,
+}
+
+/// Volumes to be made before a pod is bound.
+#[derive(Debug)]
+pub(crate) struct ToMake {
+    /// Names of their claims.
+    pub(crate) claims: Vec<Box<str>>,
+    /// The longest wait for all of them.
+    pub(crate) wait: Duration,
+}
+
 /// Sends requests.
 pub(crate) struct Worker {
     client: Client,
     bindings: Arc<Semaphore>,
+    making: Arc<Semaphore>,
     statuses: Arc<Semaphore>,
     preemptions: Arc<Semaphore>,
     done: mpsc::Sender<Done>,
@@ -65,10 +90,11 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
-        let (done, receiver) = mpsc::channel(BINDINGS_MAX + PREEMPTIONS_MAX);
+        let (done, receiver) = mpsc::channel(BINDINGS_MAX + VOLUME_WAITS_MAX + PREEMPTIONS_MAX);
         let worker = Worker {
             client,
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
+            making: Arc::new(Semaphore::new(VOLUME_WAITS_MAX)),
             statuses: Arc::new(Semaphore::new(STATUSES_MAX)),
             preemptions: Arc::new(Semaphore::new(PREEMPTIONS_MAX)),
             done,
@@ -83,16 +109,45 @@ impl Worker {
     }
 
     /// Binds a pod; the result comes over the channel. False if there is no room.
-    pub(crate) fn bind(&self, pod: PodKey, address: Address, node: String, begun: Instant) -> bool {
-        let Ok(slot) = self.bindings.clone().try_acquire_owned() else {
+    pub(crate) fn bind(
+        &self,
+        pod: PodKey,
+        address: Address,
+        node: String,
+        to_make: ToMake,
+        this: Try,
+    ) -> bool {
+        // Who waits for volumes may wait long, and does not keep others waiting.
+        let slots = if to_make.claims.is_empty() {
+            &self.bindings
+        } else {
+            &self.making
+        };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
             return false;
         };
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            let result = client
-                .bind(&address.namespace, &address.name, &address.uid, &node)
-                .await;
+            let made = make_volumes(&client, &address.namespace, &to_make, &node).await;
+            if let Err(error) = &made {
+                let message =
+                    format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}");
+                events.record(note(
+                    &address,
+                    EventType::Warning,
+                    ("FailedScheduling", "Scheduling"),
+                    message,
+                ));
+            }
+            let result = match made {
+                Ok(()) => {
+                    client
+                        .bind(&address.namespace, &address.name, &address.uid, &node)
+                        .await
+                }
+                Err(error) => Err(error),
+            };
             if result.is_ok() {
                 let message = format!(
                     "Successfully assigned {}/{} to {node}",
@@ -105,7 +160,7 @@ impl Worker {
                     message,
                 ));
             }
-            let _ = done.send(Done::Bound { pod, begun, result }).await;
+            let _ = done.send(Done::Bound { pod, this, result }).await;
         });
         true
     }
@@ -113,7 +168,7 @@ impl Worker {
     /// Says that a pod asks for rules that are not there yet, and is placed without them.
     pub(crate) fn tell_not_considered(&self, address: &Address, fields: &[&str]) {
         let message = format!(
-            "placed without regard to {}: this release does not have these rules yet",
+            "placed without regard to {}: no rule of this scheduler looks at that",
             fields.join(", ")
         );
         self.events.record(note(
@@ -217,6 +272,54 @@ impl Worker {
         });
         true
     }
+}
+
+/// Has the volumes of claims made for a node, and waits until they are there.
+async fn make_volumes(
+    client: &Client,
+    namespace: &str,
+    ToMake { claims, wait }: &ToMake,
+    node: &str,
+) -> Result<(), ClientError> {
+    let resource = resource("", "persistentvolumeclaims");
+    let selected = |claim: &Value| {
+        let node = &claim["metadata"]["annotations"][SELECTED_NODE];
+        node.as_str().unwrap_or_default().to_owned()
+    };
+    for name in claims {
+        let claim = with_tries(|| client.get(resource, namespace, name)).await?;
+        if selected(&claim) == node {
+            continue;
+        }
+        // The version that was read guards it: somebody else may choose at the same time.
+        let version = &claim["metadata"]["resourceVersion"];
+        let patch =
+            json!({"metadata": {"resourceVersion": version, "annotations": {SELECTED_NODE: node}}});
+        let merge = PatchType::Merge;
+        client
+            .patch(resource, namespace, name, "", merge, &patch)
+            .await?;
+    }
+    let deadline = Instant::now() + *wait;
+    for name in claims {
+        loop {
+            let claim = with_tries(|| client.get(resource, namespace, name)).await?;
+            if claim["status"]["phase"] == "Bound" {
+                break;
+            }
+            if selected(&claim) != node {
+                // Its maker gave it back: it cannot be made there.
+                return Err(ClientError::Transport(format!(
+                    "provisioning failed for PVC \"{name}\""
+                )));
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::Transport("context deadline exceeded".into()));
+            }
+            tokio::time::sleep(VOLUMES_PAUSE).await;
+        }
+    }
+    Ok(())
 }
 
 /// Marks a pod as disrupted and deletes it. `None` when it is gone, or another pod has its name.

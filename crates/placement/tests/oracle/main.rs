@@ -308,7 +308,10 @@ impl Rig {
     fn compare_failure(&self, finding: &Finding, why: &Unschedulable) {
         assert_eq!(why.nodes, self.model.nodes.len());
         if finding.conflict {
-            assert_eq!(why.contradiction, Some("pod affinity terms conflict"));
+            assert_eq!(
+                why.contradiction.as_deref(),
+                Some("pod affinity terms conflict")
+            );
             return;
         }
         assert_eq!(why.reasons, self.model.reasons(finding));

@@ -2,6 +2,8 @@
 //!
 //! Does not know which plugins run.
 
+use std::time::Duration;
+
 use meta::Value;
 use meta::{FieldError, FieldPath};
 use placement::{SCORED_RESOURCES_MAX, SpreadDefaults, Strategy};
@@ -54,7 +56,7 @@ pub(super) fn read(
             "NodeResourcesBalancedAllocation" => balanced(section, &path, profile, errors),
             "NodeResourcesFit" => fit(section, &path, profile, errors),
             "PodTopologySpread" => spread(section, &path, profile, errors),
-            "VolumeBinding" => volume_binding(section, &path, errors),
+            "VolumeBinding" => volume_binding(section, &path, profile, errors),
             _ => {
                 for field in ["filterTimeout", "bindingTimeout"] {
                     if section.take(field).is_some() {
@@ -377,16 +379,19 @@ fn check_constraint(
     }
 }
 
-fn volume_binding(section: &mut Section<'_>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn volume_binding(
+    section: &mut Section<'_>,
+    path: &FieldPath,
+    profile: &mut ProfileConfig,
+    errors: &mut Vec<FieldError>,
+) {
     let timeout = section.integer("bindTimeoutSeconds", BIND_TIMEOUT_SECONDS);
     let timeout_path = path.child("bindTimeoutSeconds");
     if timeout < 0 {
         let detail = "invalid BindTimeoutSeconds, should not be a negative value";
         errors.push(FieldError::invalid(&timeout_path, timeout, detail));
-    } else if timeout != BIND_TIMEOUT_SECONDS {
-        let detail = "volumes are not bound by this scheduler yet: remove it";
-        errors.push(FieldError::forbidden(&timeout_path, detail));
     }
+    profile.volumes_wait = Duration::from_secs(timeout.unsigned_abs());
     if let Some(shape) = section.take("shape") {
         let detail = "unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring";
         errors.push(FieldError::invalid(

@@ -110,13 +110,15 @@ const GONE: [&str; 4] = [
 ];
 
 /// The filters there are, as the core names them.
-const FILTERS: [(&str, Plugin); 8] = [
+const FILTERS: [(&str, Plugin); 10] = [
     ("NodeUnschedulable", Plugin::NodeUnschedulable),
     ("NodeName", Plugin::NodeName),
     ("TaintToleration", Plugin::TaintToleration),
     ("NodeAffinity", Plugin::NodeAffinity),
     ("NodePorts", Plugin::NodePorts),
     ("NodeResourcesFit", Plugin::NodeResourcesFit),
+    ("VolumeBinding", Plugin::VolumeBinding),
+    ("VolumeZone", Plugin::VolumeZone),
     ("PodTopologySpread", Plugin::PodTopologySpread),
     ("InterPodAffinity", Plugin::InterPodAffinity),
 ];

@@ -6,6 +6,7 @@ mod company;
 mod leading;
 mod plane;
 mod preempting;
+mod volumes;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -85,7 +85,7 @@ async fn says(plane: &Plane, name: &str, message: &str) {
         .await;
 }
 
-async fn event(plane: &Plane, about: &str, reason: &str) -> Value {
+pub async fn event(plane: &Plane, about: &str, reason: &str) -> Value {
     let selector = format!("involvedObject.name={about},reason={reason}");
     let options = ListOptions {
         field_selector: selector,
