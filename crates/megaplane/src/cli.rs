@@ -54,7 +54,7 @@ Examples:
 As a second scheduler, name a profile of its own in the configuration (profiles[].schedulerName), a Lease of its own
 (leaderElection.resourceName), and let pods ask for it (spec.schedulerName).")]
     Scheduler(crate::scheduler_command::SchedulerOptions),
-    /// Run a store that speaks etcd's v3 API (first slice; what is not there yet is in docs/limits.md)
+    /// Run a store that speaks etcd's v3 API in etcd's place (what is not there is in docs/limits.md)
     #[command(after_help = "\
 Examples:
   megaplane store --data-dir /var/lib/megaplane-store
