@@ -164,7 +164,10 @@ impl Restoring<'_> {
     pub fn finish(self, base: Revision, clean: bool) {
         let base = base.0.max(self.newest).max(1);
         self.store.shared.start_at(base);
-        self.store.set_floor(base);
+        // At 1 no revision has been given out yet: nothing can have been lost.
+        if base > 1 {
+            self.store.set_floor(base);
+        }
         for collection in self.store.collections() {
             let id = collection.identity.id;
             let keeps_history = match self.weakest.get(&id) {
