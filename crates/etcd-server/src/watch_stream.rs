@@ -452,6 +452,7 @@ impl Watch {
             ..Default::default()
         };
         let (mut bytes, mut last) = (0, Revision(0));
+        let compacted = node.store.compacted();
         for item in items {
             let is_unwanted = if item.value.is_some() {
                 self.no_put
@@ -472,7 +473,7 @@ impl Watch {
                 bytes = 0;
             }
             last = item.revision;
-            let event = self.event(item);
+            let event = self.event(item, compacted);
             bytes += event.encoded_len();
             answer.events.push(event);
         }
@@ -514,8 +515,11 @@ impl Watch {
         });
     }
 
-    fn event(&self, item: WatchItem) -> mvccpb::Event {
-        let prev = item.prev.filter(|_| self.prev_kv).map(|value| KeyValue {
+    /// The value before is left out where a read of the revision before would be refused, as etcd does: it looks
+    /// the value up there. kube-apiserver takes that for the sign that it has fallen behind.
+    fn event(&self, item: WatchItem, compacted: Revision) -> mvccpb::Event {
+        let tells_prev = self.prev_kv && item.revision > compacted;
+        let prev = item.prev.filter(|_| tells_prev).map(|value| KeyValue {
             key: item.key.clone(),
             value,
             create_revision: item.create_revision,

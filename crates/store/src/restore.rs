@@ -164,7 +164,10 @@ impl Restoring<'_> {
     pub fn finish(self, base: Revision, clean: bool) {
         let base = base.0.max(self.newest).max(1);
         self.store.shared.start_at(base);
-        self.store.set_floor(base);
+        // After a clean end every collection there was is known; at 1 no revision has been given out yet.
+        if base > 1 && !clean {
+            self.store.set_floor(base);
+        }
         for collection in self.store.collections() {
             let id = collection.identity.id;
             let keeps_history = match self.weakest.get(&id) {
