@@ -175,8 +175,13 @@ async fn stream(client: &mut Client, is_known: bool) {
     let mut kv_client = client.kv_client();
     let opened = kv_client.get_stream("r/", options).await;
     if !is_known {
-        let Err(Error::GRpcStatus(status)) = opened else {
-            panic!("a stream of an etcd that knows none: {opened:?}")
+        // Whether the refusal comes with the first answer or before it is chance.
+        let refusal = match opened {
+            Ok(mut parts) => parts.message().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        let Err(Error::GRpcStatus(status)) = refusal else {
+            panic!("a stream of an etcd that knows none: {refusal:?}")
         };
         assert_eq!(status.code() as i32, code::UNIMPLEMENTED);
         return;
