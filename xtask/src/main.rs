@@ -1,4 +1,4 @@
-//! Workshop commands: `cargo xtask codegen | etcd-api | oracle | graph | ci`.
+//! Workshop commands: `cargo xtask codegen | etcd-api | oracle | graph | protoc | ci`.
 //!
 //! What this deliberately does not know: how the server runs. It only prepares and checks the sources.
 
@@ -6,6 +6,7 @@ mod codegen;
 mod etcd_api;
 mod graph;
 mod oracle;
+mod protoc;
 mod protos;
 mod sources;
 mod supplement;
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   etcd-api                 regenerate the etcd messages and services from crates/etcd-wire/proto
   oracle  [--schema DIR]   check every published sample object in JSON, YAML and protobuf, byte for byte
   graph                    print which room opens a door to which, and fail if one opens the wrong way
+  protoc ARGUMENTS         descriptors from .proto files, as build scripts ask protoc for them (scripts/protoc)
   ci                       run .ci/run
 
 DIR defaults to $MEGAPLANE_KUBE_SCHEMA, else ../shared/kube-schema beside the repository.";
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         "oracle" => schema_directory(&arguments[1..]).and_then(|dir| oracle::run(&dir)),
         "etcd-api" => etcd_api::run(&repository()),
         "graph" => graph::run(&repository()),
+        "protoc" => protoc::run(&arguments[1..]),
         "ci" => ci(),
         _ => Err(USAGE.to_owned()),
     };

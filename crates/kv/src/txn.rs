@@ -325,13 +325,14 @@ fn check_branch(ops: &[Op]) -> Result<Writes<'_>, TxnError> {
         if let Op::Txn(inner) = op {
             let then = check_branch(&inner.then)?;
             let otherwise = check_branch(&inner.otherwise)?;
-            all.deletes.extend(then.deletes);
-            all.deletes.extend(otherwise.deletes);
-            // The two branches exclude each other, so they may write the same keys.
+            // The two branches exclude each other, so they may write the same keys, and one may put what the other
+            // deletes; each has been checked in itself.
             let either: BTreeSet<&[u8]> = then.puts.union(&otherwise.puts).copied().collect();
             for key in either {
                 add_put(&mut all, key)?;
             }
+            all.deletes.extend(then.deletes);
+            all.deletes.extend(otherwise.deletes);
         }
     }
     for op in ops {
@@ -398,6 +399,24 @@ mod tests {
         assert_eq!(
             validate(vec![nested(vec![put("a")], vec![put("a")])]),
             Ok(())
+        );
+        let delete = || {
+            Op::Delete(DeleteOp {
+                range: KeyRange::one("a"),
+                prev_kv: false,
+            })
+        };
+        assert_eq!(
+            validate(vec![nested(vec![put("a")], vec![delete()])]),
+            Ok(())
+        );
+        assert_eq!(
+            validate(vec![nested(vec![delete()], vec![put("a")])]),
+            Ok(())
+        );
+        assert_eq!(
+            validate(vec![nested(vec![put("b")], vec![delete()]), put("a")]),
+            Err(TxnError::DuplicateKey)
         );
         assert_eq!(
             validate(vec![nested(vec![put("a")], vec![]), put("a")]),

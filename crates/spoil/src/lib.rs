@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A promise is a function of bytes that panics when it is broken: [`http2`], [`wire`], [`log`], [`bbolt`]. The tests of
-//! this crate call them with bytes from seeds; `fuzz/` calls the same functions with bytes that a fuzzer finds. Knows no
-//! server: the tests of `etcd-server` send spoilt bytes to a living one.
+//! this crate call them with bytes from seeds; a fuzzer could call the same functions with bytes that it finds, but there
+//! are no targets for one here. Knows no server: the tests of `etcd-server` send spoilt bytes to a living one.
 
 pub mod bbolt;
 mod chance;
