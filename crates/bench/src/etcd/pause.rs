@@ -24,10 +24,10 @@ const LEASED_END: &str = "/registry/leased0";
 /// Clients that write, and how often each does.
 const CLIENTS: usize = 10;
 const INTERVAL: Duration = Duration::from_millis(5);
-/// How long leases live from the moment that the last could have been granted.
+/// How long leases live beyond the time that granting them is expected to take.
 const MARGIN: Duration = Duration::from_secs(10);
-/// Grants a second that even a slow server makes.
-const GRANTS_PER_SECOND_MIN: usize = 4_000;
+/// A lease is a put and a grant, which takes several times as long as a put.
+const PUTS_PER_LEASE: f64 = 6.0;
 /// Expiry that takes longer than this is given up on, and said so.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -87,8 +87,11 @@ fn measured(options: &Options, kind: &Kind) -> Result<Figures, String> {
             Ok(())
         };
         let port = server.port;
+        let begun = Instant::now();
         fill(port, "revisions", PUT, options.operations, put, newest).await?;
-        leases(port, options.nodes).await?;
+        let a_put = begun.elapsed().as_secs_f64() / options.operations as f64;
+        let expected = Duration::from_secs_f64(a_put * PUTS_PER_LEASE * options.nodes as f64);
+        leases(port, options.nodes, MARGIN + expected).await?;
 
         let mut wire = Wire::connect(port).await?;
         let (stop, stopped) = watch::channel(false);
@@ -129,16 +132,12 @@ fn measured(options: &Options, kind: &Kind) -> Result<Figures, String> {
     })
 }
 
-/// Grants the leases and gives each its key. All end between now and a little later.
-async fn leases(port: u16, count: usize) -> Result<(), String> {
-    let ttl = MARGIN.as_secs() as usize + 2 * count / GRANTS_PER_SECOND_MIN;
-    let begun = Instant::now();
+/// Grants the leases, to end about together after `ttl`, and gives each its key.
+async fn leases(port: u16, count: usize, ttl: Duration) -> Result<(), String> {
+    let end = Instant::now() + ttl;
     let grant = |number: usize| pb::LeaseGrantRequest {
         id: number as i64 + 1,
-        // Those that are granted later live shorter: all end together.
-        ttl: (ttl as i64)
-            .saturating_sub(begun.elapsed().as_secs() as i64)
-            .max(5),
+        ttl: (end.saturating_duration_since(Instant::now()).as_secs() as i64).max(5),
     };
     fill(port, "leases", LEASE_GRANT, count, grant, |_| Ok(())).await?;
     let put = |number: usize| pb::PutRequest {
