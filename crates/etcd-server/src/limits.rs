@@ -75,25 +75,6 @@ pub const STEP_INTERVAL: Duration = Duration::from_millis(100);
 /// History entries a collection gives up in one step: well below 1 ms.
 pub const STEP_ENTRIES: usize = 256;
 
-/// Bytes read at a time: 64 requests of 1 KiB. One buffer a thread.
-pub const READ_BYTES: usize = 64 << 10;
-
-/// Bytes that may wait for the socket of a connection of ours before nothing more is made for it: what two cores send
-/// in 0.1 ms. One answer may go beyond it.
-pub const OUTPUT_BYTES_MAX: usize = 256 << 10;
-
-/// A buffer for writing that grew beyond this is not kept for others. One a thread.
-pub const WRITE_BUFFER_BYTES: usize = 2 * OUTPUT_BYTES_MAX;
-
-/// Pieces handed to the kernel at a time.
-pub const PIECES_PER_WRITE: usize = 16;
-
-/// How often a connection of ours reads before those of others get their turn: 512 KiB.
-pub const TURNS_BEFORE_OTHERS: usize = 8;
-
-/// Silence after which a connection of ours gives back what only a busy one needs.
-pub const IDLE_AFTER: Duration = Duration::from_secs(10);
-
 /// Bytes of answers a connection of ours holds for a peer that gives no room for them; past it, no other
 /// answer is made. One answer may go beyond it.
 pub const HELD_BYTES_MAX: usize = 64 << 20;

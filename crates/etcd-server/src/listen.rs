@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http2_shell::{Protocol, Replayed, sniff};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use socket2::{Domain, Socket, Type};
@@ -106,11 +107,12 @@ pub async fn stopped(mut stop: watch::Receiver<bool>) {
 
 /// Serves a connection to its end, `is_http2` if that was agreed on.
 async fn connection(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     is_http2: bool,
     api: Api,
     stop: watch::Receiver<bool>,
 ) {
+    let mut stream = Metered::new(stream, api.node.clone());
     if api.node.options.listener == Listener::Hyper {
         return by_hyper(stream, api, stop).await;
     }
@@ -118,13 +120,13 @@ async fn connection(
         return h2::serve(stream, Bytes::new(), api, stop).await;
     }
     let seen = tokio::select! {
-        seen = tokio::time::timeout(HEADER_TIMEOUT, h2::sniff(&mut stream)) => seen,
+        seen = tokio::time::timeout(HEADER_TIMEOUT, sniff(&mut stream)) => seen,
         () = stopped(stop.clone()) => return,
     };
     match seen {
-        Ok(Ok((h2::Protocol::Http2, first))) => h2::serve(stream, first, api, stop).await,
-        Ok(Ok((h2::Protocol::Http1, first))) => {
-            by_hyper(h2::Replayed::new(first, stream), api, stop).await;
+        Ok(Ok((Protocol::Http2, first))) => h2::serve(stream, first, api, stop).await,
+        Ok(Ok((Protocol::Http1, first))) => {
+            by_hyper(Replayed::new(first, stream), api, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
         Err(_) => tracing::debug!("a connection said nothing"),
@@ -136,7 +138,6 @@ async fn by_hyper(
     api: Api,
     stop: watch::Receiver<bool>,
 ) {
-    let stream = Metered::new(stream, api.node.clone());
     let handler = hyper::service::service_fn(move |request| answer(api.clone(), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -9,13 +9,12 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http2::{Connection, Fields, Reason, Sent, StreamId};
+use http2_shell::{Signal, StreamWaker, has_room};
 use hyper::body::Body as _;
 use tonic::body::Body;
 
 use crate::api::Api;
 use crate::h2::body::{BodyFiller, RequestBody, request_body};
-use crate::h2::wake::{Signal, StreamWaker};
-use crate::limits::OUTPUT_BYTES_MAX;
 use crate::route::answer;
 
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -146,7 +145,7 @@ impl Exchange {
                     Sent::Gone => return Progress::Done,
                 }
             }
-            if http2.output().len() >= OUTPUT_BYTES_MAX {
+            if !has_room(http2) {
                 return Progress::HeldBack;
             }
             match Pin::new(&mut *body).poll_frame(cx) {

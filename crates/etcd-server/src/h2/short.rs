@@ -13,6 +13,7 @@ use bytes::{BufMut as _, Bytes};
 use etcd_wire::etcdserverpb as pb;
 use foldhash::fast::RandomState;
 use http2::{Connection, Reason, Sent, StreamId};
+use http2_shell::has_room;
 use kv::Revision;
 use prost::Message;
 use store::Touched;
@@ -24,7 +25,7 @@ use crate::h2::exchange::pairs;
 use crate::h2::unary::{Asking, Call, Came};
 use crate::kv_calls::Answer;
 use crate::limits::{
-    ANSWER_TIMEOUT, OUTPUT_BYTES_MAX, PARTIAL_BYTES_MAX, REQUEST_OVERHEAD_BYTES, RESPONSE_BYTES_MAX,
+    ANSWER_TIMEOUT, PARTIAL_BYTES_MAX, REQUEST_OVERHEAD_BYTES, RESPONSE_BYTES_MAX,
 };
 use crate::metrics::Method;
 
@@ -201,7 +202,7 @@ impl Short {
         http2: &mut Connection,
         may_run: impl Fn(&Short) -> bool,
     ) {
-        while may_run(self) && http2.output().len() < OUTPUT_BYTES_MAX {
+        while may_run(self) && has_room(http2) {
             let Some(ready) = self.deferred.pop_front() else {
                 return;
             };
@@ -213,9 +214,7 @@ impl Short {
     /// leaves a waker.
     pub fn poll_tell(&mut self, api: &Api, http2: &mut Connection, cx: &mut Context<'_>) {
         while let Some(first) = self.waiting.front() {
-            if http2.output().len() >= OUTPUT_BYTES_MAX
-                || first.rests_on.poll_visible(first.revision, cx).is_pending()
-            {
+            if !has_room(http2) || first.rests_on.poll_visible(first.revision, cx).is_pending() {
                 break;
             }
             if let Some(first) = self.waiting.pop_front() {

@@ -1,6 +1,6 @@
-//! A connection whose bytes are counted: for the library's listener, which does not count them itself.
+//! A connection whose bytes are counted, whoever reads and writes it.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +21,13 @@ impl<S> Metered<S> {
     /// Counts what comes and goes from here on.
     pub fn new(stream: S, node: Arc<Node>) -> Self {
         Metered { stream, node }
+    }
+
+    fn count_sent(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(written)) = written {
+            let counter = &self.node.metrics.sent_bytes;
+            counter.fetch_add(*written as u64, Relaxed);
+        }
     }
 }
 
@@ -46,11 +53,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = &written {
-            let counter = &self.node.metrics.sent_bytes;
-            counter.fetch_add(*written as u64, Relaxed);
-        }
+        self.count_sent(&written);
         written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.count_sent(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
