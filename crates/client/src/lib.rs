@@ -9,14 +9,17 @@
 pub mod events;
 pub mod https;
 mod kubeconfig;
+mod only;
 mod options;
+mod prints;
 mod reflector;
 mod verbs;
 mod watch;
 
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
+pub use only::Only;
 pub use options::{DeleteOptions, ListOptions, PatchType, Propagation, WatchOptions};
-pub use reflector::{Change, Delta, Mirror, Reflector, Told, object_key};
+pub use reflector::{Change, Delta, Mirror, Reflector, object_key};
 pub use verbs::{Client, List};
 pub use watch::{WatchEvent, WatchStream};
 

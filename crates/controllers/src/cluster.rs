@@ -144,6 +144,7 @@ impl Cluster {
         let change = match change {
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Apply(key, seen) => {
                 let (kept, view) =

@@ -19,7 +19,6 @@ mod feed;
 mod plane;
 mod pods;
 mod queue;
-mod renewal;
 mod wake;
 
 use std::sync::Arc;

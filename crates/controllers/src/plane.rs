@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use client::Client;
+use client::{Change, Client};
 use meta::{Value, object};
 use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
@@ -186,6 +186,10 @@ impl Plane {
     fn take(&mut self, batch: Batch, events: &mut Vec<Event>) {
         let now = Instant::now();
         for change in batch.changes {
+            if let Change::Same(key) = &change {
+                self.heartbeat(batch.feed, key);
+                continue;
+            }
             self.cluster.apply(batch.feed, change, events);
             for event in events.drain(..) {
                 self.wake(event, now);

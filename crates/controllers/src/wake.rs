@@ -13,7 +13,7 @@ use reconcile::{Pod, ResourceRef, action};
 use crate::clock::now_micros;
 use crate::cluster::{Body, Event, Kept, controller_uid, service_of};
 use crate::controller::Controller;
-use crate::feed::LEASES;
+use crate::feed::{LEASES, Shape, feeds};
 use crate::plane::Plane;
 
 /// Where kubelets keep their Leases.
@@ -334,7 +334,20 @@ impl Plane {
         self.add(Controller::VanishedNode, node, now);
     }
 
-    /// The hot path: every node's Lease is renewed every ten seconds.
+    /// The hot path, of which there is one a node every ten seconds: a Lease or a node told that it is alive, and
+    /// nothing else.
+    pub(crate) fn heartbeat(&mut self, feed: usize, key: &str) {
+        let node = match feeds()[feed].shape {
+            Shape::Node => Some(key),
+            Shape::Lease => key.strip_prefix(NODE_LEASES),
+            _ => None,
+        };
+        if let Some(node) = node {
+            self.lifecycle.heartbeat(node, now_micros());
+        }
+    }
+
+    /// A Lease was added, or changed otherwise than by a mere renewal.
     fn wake_by_lease(&mut self, event: &Event) {
         let Some(node) = event.key.strip_prefix(NODE_LEASES) else {
             return;
@@ -345,7 +358,7 @@ impl Plane {
         };
         let new = self.cluster.get(LEASES, &event.key).map(renewed);
         if new.is_some() && new != event.old.as_ref().map(renewed) {
-            self.lifecycle.lease_renewed(node, now_micros());
+            self.lifecycle.heartbeat(node, now_micros());
         }
     }
 

@@ -187,7 +187,9 @@ impl Scheduler {
 
     async fn run(mut self) {
         let (nodes, pods) = (work::resource("", "nodes"), work::resource("", "pods"));
+        // Kubelets send their status every five minutes, as a rule with nothing but new times.
         let mut node_changes = Reflector::new(self.client.clone(), nodes)
+            .ignoring(&["status.conditions.lastHeartbeatTime"])
             .spawn(|object| NodeInfo::from_object(&object));
         let mut pod_changes =
             Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
@@ -301,6 +303,7 @@ impl Scheduler {
                 tracing::warn!(node = key, why, "a node cannot be read and gets no pods");
                 Change::Delete(key)
             }
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
@@ -337,6 +340,7 @@ impl Scheduler {
                 tracing::warn!(pod = key, why, "a pod cannot be read and is not scheduled");
                 Change::Delete(key)
             }
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,

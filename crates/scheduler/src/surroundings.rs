@@ -127,6 +127,7 @@ impl Surroundings {
                 heard.extend(note(&key, fact, cluster, storage));
                 Change::Apply(key, ())
             }
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
