@@ -82,7 +82,7 @@ pub(crate) async fn run(client: &Client, config: &FleetConfig, progress: &Arc<Fl
             change = changes.recv() => match change {
                 Some(Change::Apply(key, Some(pod))) => queue.observe(key, pod, config, Instant::now()),
                 Some(Change::Apply(key, None) | Change::Delete(key)) => queue.forget(&key),
-                Some(Change::Restart | Change::Synced) => {}
+                Some(Change::Restart | Change::Synced | Change::Same(_)) => {}
                 None => return,
             },
             Some((key, step)) = retries.recv() => queue.schedule(key, step, Instant::now() + RETRY_PAUSE),
