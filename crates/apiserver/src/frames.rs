@@ -3,6 +3,7 @@
 //! A small ring by revision. A watcher that reads what everybody reads finds its frame here; one far behind encodes
 //! for itself. Knows nothing of what a frame contains.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -33,9 +34,25 @@ struct Slot {
 #[derive(Default)]
 pub struct FrameCache {
     slots: Mutex<Vec<Option<Slot>>>,
+    readers: AtomicUsize,
 }
 
 impl FrameCache {
+    /// One more watcher that may look for frames.
+    pub fn enter(&self) {
+        self.readers.fetch_add(1, Relaxed);
+    }
+
+    /// One less.
+    pub fn leave(&self) {
+        self.readers.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether anybody else may want a frame that is encoded now.
+    pub fn is_shared(&self) -> bool {
+        self.readers.load(Relaxed) > 1
+    }
+
     /// The frame of this event, encoded now if nobody did before. The key belongs to it: a lease that ends takes all
     /// its objects at one revision.
     pub fn get_or_encode<E>(
@@ -97,5 +114,16 @@ mod tests {
         assert_eq!(get(5, "b", FrameMedia::Json, "DELETED"), "5bDELETED");
         assert_eq!(get(5 + 512, "b", FrameMedia::Json, "ADDED"), "517bADDED");
         assert_eq!(encoded, 5);
+    }
+
+    #[test]
+    fn frames_are_shared_from_the_second_reader_on() {
+        let cache = FrameCache::default();
+        cache.enter();
+        assert!(!cache.is_shared());
+        cache.enter();
+        assert!(cache.is_shared());
+        cache.leave();
+        assert!(!cache.is_shared());
     }
 }

@@ -86,6 +86,7 @@ pub async fn watch_reply(
     let now = Instant::now();
     let deadline = now + Duration::from_secs(seconds);
     state.metrics.watches_open.fetch_add(1, Relaxed);
+    served.frames.enter();
     let initial_end = query.wants_initial_events_end();
     let source = WatchSource {
         state: state.clone(),
@@ -159,6 +160,7 @@ impl Drop for WatchSource {
     fn drop(&mut self) {
         self.state.stopping.leave(self.stopping);
         self.state.metrics.watches_open.fetch_sub(1, Relaxed);
+        self.served.frames.leave();
     }
 }
 
@@ -360,6 +362,10 @@ impl WatchSource {
         self.state.metrics.watch_events.fetch_add(1, Relaxed);
         if self.output.transform != Transform::None || !self.served.is_direct() {
             return self.transformed(event, message, revision, out);
+        }
+        if !self.served.frames.is_shared() {
+            let version = revision.to_string();
+            return self.writer().object(event, message, &version, out);
         }
         let media = match self.output.media {
             MediaType::Protobuf => FrameMedia::Protobuf,
