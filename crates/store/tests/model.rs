@@ -28,6 +28,21 @@ const SECOND: i64 = 1_000_000;
 
 type State = BTreeMap<Bytes, KeyValue>;
 
+/// Values that differ little, as versions of an object do: so history keeps most of them by their differences.
+fn value_of(byte: u8) -> Bytes {
+    let changed = vec![byte; usize::from(byte) % 9];
+    match byte % 5 {
+        0 => changed.into(),
+        _ => [
+            &b"the same in front of every value: "[..],
+            &changed,
+            b" and the same behind",
+        ]
+        .concat()
+        .into(),
+    }
+}
+
 /// Every state there ever was, by the revision that made it.
 struct Model {
     states: BTreeMap<i64, State>,
@@ -368,7 +383,7 @@ impl Run {
                 } else {
                     Precondition::Any
                 };
-                let value = Bytes::from(vec![*value; usize::from(*value) % 9]);
+                let value = value_of(*value);
                 self.expect_write(&Self::key(*key), precondition, Some(value), 0)?;
             }
             Step::WriteAt { key, offset } => {
@@ -503,7 +518,7 @@ impl Run {
         let (guard, put) = (Self::key(guard), Self::key(put));
         let (del, inner) = (Self::key(del), Self::key(inner));
         let expected = if holds { at(&guard) } else { at(&guard) + 1 };
-        let value = Bytes::from(vec![value]);
+        let value = value_of(value);
         let read = || Op::Range(RangeOp::new(KeyRange::all()));
         let nested = Txn {
             compares: vec![Compare::mod_revision(inner.clone(), Revision(at(&inner)))],

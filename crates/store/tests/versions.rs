@@ -17,6 +17,21 @@ const KEYS: [&str; 6] = [
     "zeta",
 ];
 
+/// Values that differ little, as versions of an object do: so history keeps most of them by their differences.
+fn value_of(byte: u8) -> Bytes {
+    let changed = vec![byte; usize::from(byte) % 9];
+    match byte % 5 {
+        0 => changed.into(),
+        _ => [
+            &b"the same in front of every value: "[..],
+            &changed,
+            b" and the same behind",
+        ]
+        .concat()
+        .into(),
+    }
+}
+
 /// What a version is compared by: revision, place, key, and value, creation, counter of a put.
 type Plain = (i64, u32, Bytes, Option<(Bytes, i64, i64)>);
 
@@ -120,7 +135,7 @@ fn write(store: &Store, model: &mut Model, puts: u8, deletes: u8, value: u8) {
         }));
     }
     for key in chosen(puts) {
-        let value = Bytes::from(vec![value; 1 + usize::from(value % 7)]);
+        let value = value_of(value);
         model.put(revision, sub, key.clone(), value.clone());
         sub += 1;
         then.push(Op::Put(PutOp::new(key, value)));
