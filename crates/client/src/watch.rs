@@ -53,7 +53,7 @@ impl WatchStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<WatchEvent>, ClientError>> {
-        let frame = match self.poll_next_frame(cx) {
+        let frame = match self.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => return Poll::Pending,
         };
@@ -66,13 +66,12 @@ impl WatchStream {
 
     /// The next event as it came: its type and its object, not decoded.
     pub(crate) async fn next_frame(&mut self) -> Result<Option<Bytes>, ClientError> {
-        poll_fn(|cx| self.poll_next_frame(cx)).await
+        poll_fn(|cx| self.poll_frame(cx)).await
     }
 
-    fn poll_next_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, ClientError>> {
+    /// The next event as it came, for callers that look at it themselves ([`schema::envelope::watch_event`]): one of type
+    /// `ERROR` is the last.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Poll::Ready(Ok(Some(frame)));
