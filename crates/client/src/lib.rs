@@ -10,6 +10,7 @@ pub mod events;
 pub mod https;
 mod kubeconfig;
 mod options;
+pub mod pool;
 mod reflector;
 mod verbs;
 mod watch;

@@ -41,24 +41,24 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let step = script.steps.get(next);
-        let due = step.map_or(Duration::MAX, |step| step.at);
-        tokio::select! {
-            () = until(begun, due) => {
-                if let Some(step) = script.steps.get(next) {
-                    strike(fleet, step, &mut returns, &mut coming);
+        if let Some(step) = script.steps.get(next)
+            && step.at <= begun.elapsed()
+        {
+            strike(fleet, step, &mut returns, &mut coming);
+            next += 1;
+        } else {
+            let due = script.steps.get(next).map_or(Duration::MAX, |step| step.at);
+            tokio::select! {
+                () = until(begun, due) => {}
+                () = changed(&mut scripts) => {
+                    script = scripts.borrow_and_update().clone();
+                    (begun, next) = (Instant::now(), 0);
+                    tracing::info!(steps = script.len(), "a new fault script begins");
                 }
-                next += 1;
+                _ = ticks.tick(), if !returns.is_empty() => {
+                    returns.advance(Instant::now(), &mut coming);
+                }
             }
-            () = changed(&mut scripts) => {
-                script = scripts.borrow_and_update().clone();
-                (begun, next) = (Instant::now(), 0);
-                tracing::info!(steps = script.len(), "a new fault script begins");
-            }
-            _ = ticks.tick(), if !returns.is_empty() => returns.advance(Instant::now(), &mut coming),
-        }
-        if coming.is_empty() {
-            continue;
         }
         for Return { index, is_restart } in coming.drain(..) {
             let Ok(slot) = slots.clone().acquire_owned().await else {

@@ -179,14 +179,15 @@ pub async fn run(
         );
     };
     let work = async {
-        // Nodes that are up renew while others still register.
+        // Faults first: who is silent from the beginning does not register. Nodes that are up renew while others still
+        // register.
         tokio::join!(
+            faulting::run(&fleet),
             register::run(&fleet),
             heartbeat::run(&fleet),
             heartbeat::post_statuses(&fleet),
             pods,
             life::follow(&fleet, Kind::Node),
-            faulting::run(&fleet),
         );
     };
     tokio::select! {
