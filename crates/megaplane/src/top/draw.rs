@@ -16,16 +16,18 @@ pub fn lines(figures: &Figures, columns: usize, rows: usize) -> Vec<String> {
     // What is left, shared out: three headings, and an empty line before each.
     let room = rows.saturating_sub(lines.len() + 6) / 3;
     let room = room.clamp(ROWS_MIN, ROWS_MAX);
-    for section in [
-        requests(figures, room),
-        latencies(figures, room),
-        kinds(figures, room),
-    ] {
+    let mut add = |section: Vec<String>| {
         if section.len() > 1 {
             lines.push(String::new());
             lines.extend(section);
         }
-    }
+        lines.len()
+    };
+    add(requests(figures, room));
+    let used = add(latencies(figures, room));
+    // The last takes what the others did not need.
+    let left = rows.saturating_sub(used + 2);
+    add(kinds(figures, left.clamp(ROWS_MIN, ROWS_MAX)));
     lines.truncate(rows);
     lines.iter().map(|line| cut(line, columns)).collect()
 }
