@@ -16,6 +16,7 @@ use bytes::Bytes;
 use clap::Args;
 use client::https::HttpsTransport;
 use client::pool::Pool;
+use client::wire::WireTransport;
 use client::{Client, Kubeconfig};
 use fleet::FleetProgress;
 use rest::http::{Body, Method, Request, Service};
@@ -77,7 +78,7 @@ pub fn run(options: &FleetOptions) -> Result<(), Box<dyn std::error::Error>> {
     let kubeconfig = Kubeconfig::read(&options.kubeconfig)?;
     let mut services: Vec<Arc<dyn Service>> = Vec::with_capacity(connections);
     for _ in 0..connections {
-        services.push(Arc::new(HttpsTransport::new(&kubeconfig)?));
+        services.push(Arc::new(WireTransport::new(&kubeconfig)?));
     }
     let pool = Arc::new(Pool::new(services).ok_or("no connections")?);
     let version = served_version(&kubeconfig)?;

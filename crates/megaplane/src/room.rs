@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_does() {
-        assert_eq!(check(100_000, 0, 1 << 30), Ok(()));
+        assert_eq!(check(100_000, 0, 2 << 30), Ok(()));
         assert_eq!(check(0, 0, 0), Ok(()));
         let text = check(1_000_000, 0, 4 << 30).unwrap_err();
         assert_eq!(
