@@ -1,8 +1,9 @@
 //! The API client of our own components: scheduler, controllers, fleet, tests.
 //!
 //! A [`Client`] speaks verbs on resources with object trees. Under it lies [`rest::http::Service`], which has
-//! two implementations that a component cannot tell apart: the API server itself, in process, and
-//! [`https::HttpsTransport`], over HTTP/2 and TLS to any Kubernetes API server.
+//! implementations that a component cannot tell apart: the API server itself, in process, and
+//! [`https::HttpsTransport`], over HTTP/2 and TLS to any Kubernetes API server; [`wire::WireTransport`] is the same on our
+//! own codec, for those who ask very much, and [`pool::Pool`] makes several connections one.
 //!
 //! Knows nothing of the store, of admission, or of what any kind means.
 
@@ -11,10 +12,12 @@ pub mod https;
 mod kubeconfig;
 mod only;
 mod options;
+pub mod pool;
 mod prints;
 mod reflector;
 mod verbs;
 mod watch;
+pub mod wire;
 
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
 pub use only::Only;
