@@ -435,9 +435,10 @@ impl Class {
     fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> u8 {
         let mut against = 0;
         let zone = 1 << VolumeReason::Zone as u8;
+        let bound = 1 << VolumeReason::NodeAffinity as u8 | 1 << VolumeReason::NoVolume as u8;
         for (reason, terms) in &self.volumes {
             // Of bound volumes the first is told that cannot be reached.
-            let told = *reason != VolumeReason::Zone && against & !zone != 0;
+            let told = bound & 1 << *reason as u8 != 0 && against & bound != 0;
             if !told && !terms.iter().any(|t| t.matches(fleet, shape)) {
                 against |= 1 << *reason as u8;
             }

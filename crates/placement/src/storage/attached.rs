@@ -99,18 +99,19 @@ impl Attached {
         }
     }
 
-    /// Who uses volumes on a node, those thought away left out and those that come before a pod of the priority
-    /// counted in.
+    /// Who uses volumes on a node, those thought away left out, and those on their way counted in that come before
+    /// a pod of the priority.
     fn on<'a>(
         &'a self,
         node: u32,
-        priority: i32,
+        priority: Option<i32>,
         away: &'a [PodKey],
     ) -> impl Iterator<Item = &'a Arc<Uses>> {
         let there = self.by_node.get(&node).into_iter().flatten();
         let there = there.filter(|pod| !away.contains(pod));
         let there = there.filter_map(|pod| self.pods.get(pod).map(|(_, uses)| uses));
-        there.chain(self.coming_to(node, priority))
+        let coming = priority.map(|priority| self.coming_to(node, priority));
+        there.chain(coming.into_iter().flatten())
     }
 
     fn coming_to(&self, node: u32, priority: i32) -> impl Iterator<Item = &Arc<Uses>> {
@@ -138,7 +139,7 @@ impl Attached {
         let disturbed = |disk: &Disk| disks.iter().any(|own| own.disturbs(disk));
         !disks.is_empty()
             && self
-                .on(node, priority, away)
+                .on(node, Some(priority), away)
                 .any(|uses| uses.disks.iter().any(disturbed))
     }
 
@@ -199,7 +200,7 @@ impl Attached {
             };
             let limits = storage.csi_nodes.get(name).map(|node| &node.limits);
             if let Some(limits) = limits.filter(|limits| !limits.is_empty()) {
-                let volumes = self.volumes_on(storage, node, name, i32::MAX, &[]);
+                let volumes = self.volumes_on(storage, node, name, None, &[]);
                 self.count(node, volumes, limits);
             }
         }
@@ -244,10 +245,9 @@ impl Attached {
         storage: &Storage,
         node: u32,
         name: &str,
-        priority: i32,
+        priority: Option<i32>,
         away: &[PodKey],
     ) -> HashSet<Attach> {
-        // Nobody is counted that comes before the highest of priorities.
         let of_pods = self.on(node, priority, away);
         let of_pods = of_pods.flat_map(|uses| storage.attached_by(uses));
         of_pods.chain(storage.attached_to(name)).collect()
@@ -268,7 +268,7 @@ impl Attached {
         nodes
     }
 
-    /// Would a node have more volumes than it takes?
+    /// Would a node have more volumes than it takes, whether those on their way come or not?
     pub(crate) fn exceeds(
         &self,
         storage: &Storage,
@@ -280,19 +280,27 @@ impl Attached {
         let Some(count) = self.counts.get(&node).filter(|_| !wanted.is_empty()) else {
             return false;
         };
-        let as_counted = away.is_empty() && self.coming_to(node, priority).next().is_none();
-        let other = (!as_counted).then(|| self.volumes_on(storage, node, name, priority, away));
-        let volumes = other.as_ref().unwrap_or(&count.volumes);
-        count.drivers.iter().any(|(driver, used, limit)| {
-            let of_driver = |attach: &&Attach| attach.driver == *driver;
-            let mine = wanted.iter().filter(of_driver);
-            let new = mine.filter(|attach| !volumes.contains(*attach)).count() as i64;
-            let used = match &other {
-                Some(volumes) => volumes.iter().filter(of_driver).count() as i64,
-                None => *used,
-            };
-            new > 0 && used + new > *limit
-        })
+        let too_many = |volumes: &HashSet<Attach>| {
+            count.drivers.iter().any(|(driver, used, limit)| {
+                let of_driver = |attach: &&Attach| attach.driver == *driver;
+                let mine = wanted.iter().filter(of_driver);
+                let new = mine.filter(|attach| !volumes.contains(*attach)).count() as i64;
+                let used = if std::ptr::eq(volumes, &count.volumes) {
+                    *used
+                } else {
+                    volumes.iter().filter(of_driver).count() as i64
+                };
+                new > 0 && used + new > *limit
+            })
+        };
+        let at = |priority| self.volumes_on(storage, node, name, priority, away);
+        let alone = if away.is_empty() {
+            too_many(&count.volumes)
+        } else {
+            too_many(&at(None))
+        };
+        // Who comes may bring a volume that both use.
+        alone || (self.coming_to(node, priority).next().is_some() && too_many(&at(Some(priority))))
     }
 }
 
