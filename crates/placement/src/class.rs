@@ -434,12 +434,15 @@ impl Class {
     /// Which reasons of volumes speak against nodes of a shape. Zones are asked after everything else.
     fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> u8 {
         let mut against = 0;
+        let zone = 1 << VolumeReason::Zone as u8;
+        let bound = 1 << VolumeReason::NodeAffinity as u8 | 1 << VolumeReason::NoVolume as u8;
         for (reason, terms) in &self.volumes {
-            if !terms.iter().any(|t| t.matches(fleet, shape)) {
+            // Of bound volumes the first is told that cannot be reached.
+            let told = bound & 1 << *reason as u8 != 0 && against & bound != 0;
+            if !told && !terms.iter().any(|t| t.matches(fleet, shape)) {
                 against |= 1 << *reason as u8;
             }
         }
-        let zone = 1 << VolumeReason::Zone as u8;
         if against & !zone != 0 {
             against & !zone
         } else {

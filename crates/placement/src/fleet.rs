@@ -412,6 +412,32 @@ impl Fleet {
             .map(|n| &*n.name)
     }
 
+    /// A label of an existing node, asked about by classes or not.
+    pub(crate) fn label_of(&self, node: u32, key: &str) -> Option<&str> {
+        let Node { body, ref name, .. } = *self.nodes.get(node as usize)?;
+        if body == NOBODY {
+            return None;
+        }
+        let body = self.bodies.get(body);
+        if body.host_is_name && key == HOSTNAME_KEY {
+            return Some(name);
+        }
+        let key = self.words.lookup(key)?;
+        let at = body.labels.binary_search_by_key(&key, |&(k, _)| k).ok()?;
+        Some(self.words.text(body.labels[at].1))
+    }
+
+    /// What all that is static about an existing node has in common with others, but for its name.
+    pub(crate) fn body_of(&self, node: u32) -> u32 {
+        self.nodes[node as usize].body
+    }
+
+    /// Nodes that exist.
+    pub(crate) fn existing(&self) -> impl Iterator<Item = u32> + '_ {
+        let nodes = (0..).zip(&self.nodes);
+        nodes.filter(|(_, n)| n.body != NOBODY).map(|(at, _)| at)
+    }
+
     /// The name of a node that need not exist (any more).
     pub(crate) fn known_name(&self, node: u32) -> &str {
         self.nodes.get(node as usize).map_or("", |node| &*node.name)

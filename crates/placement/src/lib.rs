@@ -6,11 +6,12 @@
 //!
 //! - [`Cluster`]: nodes, pods, classes, [`Cluster::pick`], and [`Cluster::preempt`] for who found no node.
 //! - [`queue`]: pending pods: who is next, who waits, and what wakes them.
-//! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
+//! - [`NodeInfo`], [`PodInfo`], [`Thing`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
-//! NodeResourcesBalancedAllocation (as of 1.36), VolumeBinding and VolumeZone as [`Volumes`] say, ImageLocality, PodTopologySpread, InterPodAffinity,
-//! DefaultPreemption, as a [`Profile`] sets them. Not there: the other volume plugins and DynamicResources;
+//! NodeResourcesBalancedAllocation (as of 1.36), VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone,
+//! ImageLocality, PodTopologySpread, InterPodAffinity, DefaultPreemption, as a [`Profile`] sets them. Not there:
+//! DynamicResources;
 //! [`PodInfo::not_considered`] names what a pod uses of those.
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
@@ -35,9 +36,11 @@ mod preempt;
 mod profile;
 pub mod queue;
 mod rules;
+mod storage;
 mod tally;
 mod terms;
 mod verdict;
+mod volumes;
 
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
 pub use fleet::NodeChange;
@@ -53,6 +56,10 @@ pub use profile::{
     Profile, ROOM_WEIGHT_MAX, SCORED_RESOURCES_MAX, SpreadDefaults, Strategy, Weights,
 };
 pub use rules::MAX_SCORE;
+pub use storage::{
+    Attach, BIND_COMPLETED, Bindings, Concerned, Disk, Fabric, SELECTED_NODE, Thing, ThingKind,
+    Uses, Wanted,
+};
 pub use terms::{
     HOSTNAME_KEY, HostPort, Identity, Maker, MakerKind, Pairs, PodAffinity, PodTerm,
     SpreadConstraint, ZONE_KEY, spread_constraint,

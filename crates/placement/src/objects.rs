@@ -3,11 +3,13 @@
 //! Knows the fields the filters and scores look at, and the arithmetic of a pod's request. Does not
 //! know any cluster: everything here is a plain value with its own strings.
 
+use crate::storage::{Attach, Uses, Wanted};
 use crate::terms::{
     HostPort, Maker, Pairs, PodAffinity, SpreadConstraint, host_ports, images, maker,
     spread_constraints,
 };
 use meta::{Quantity, Value};
+use std::sync::Arc;
 
 /// CPU a container counts with in scores when it asks for none.
 pub const DEFAULT_CPU_MILLI: i64 = 100;
@@ -151,20 +153,36 @@ pub enum VolumeReason {
     NoVolume,
     /// The volume is in another zone.
     Zone,
+    /// A disk of the pod is in use there.
+    Disk,
+    /// A claim that one pod alone may use is used by another.
+    OncePod,
+    /// The node takes no more volumes of a driver.
+    Limit,
+    /// There is no room for a volume where the node could reach it.
+    NoSpace,
 }
 
 impl VolumeReason {
-    /// All of them, in the order they are told.
-    pub(crate) const ALL: [VolumeReason; 4] = [
+    /// All of them.
+    pub(crate) const ALL: [VolumeReason; 8] = [
         VolumeReason::NodeAffinity,
         VolumeReason::NoMatch,
         VolumeReason::NoVolume,
         VolumeReason::Zone,
+        VolumeReason::Disk,
+        VolumeReason::OncePod,
+        VolumeReason::Limit,
+        VolumeReason::NoSpace,
     ];
 
     pub(crate) fn plugin(self) -> crate::verdict::Plugin {
         match self {
             VolumeReason::Zone => crate::verdict::Plugin::VolumeZone,
+            VolumeReason::Disk | VolumeReason::OncePod => {
+                crate::verdict::Plugin::VolumeRestrictions
+            }
+            VolumeReason::Limit => crate::verdict::Plugin::NodeVolumeLimits,
             _ => crate::verdict::Plugin::VolumeBinding,
         }
     }
@@ -177,6 +195,12 @@ impl VolumeReason {
                 "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
             }
             VolumeReason::Zone => "node(s) had no available volume zone",
+            VolumeReason::Disk => "node(s) had no available disk",
+            VolumeReason::OncePod => {
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            }
+            VolumeReason::Limit => "node(s) exceed max volume count",
+            VolumeReason::NoSpace => "node(s) did not have enough free storage",
         }
     }
 }
@@ -190,13 +214,21 @@ pub struct VolumeRule {
     pub terms: Vec<Term>,
 }
 
-/// What a pod's volumes ask; found out by who knows claims and volumes.
+/// What a pod's volumes ask, as [`crate::Cluster::volumes_of`] finds out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Volumes {
     /// Why the pod cannot go anywhere yet.
     pub obstacle: Option<Box<str>>,
     /// Where it can go.
     pub rules: Vec<VolumeRule>,
+    /// What it says of its volumes itself; `None` when it has none.
+    pub uses: Option<Arc<Uses>>,
+    /// Claims, by `namespace/name`, that no other pod may use.
+    pub exclusive: Vec<Box<str>>,
+    /// Volumes that are attached to its node, sorted.
+    pub attach: Vec<Attach>,
+    /// Claims that get their volumes with its node, the smallest first.
+    pub to_bind: Vec<Wanted>,
 }
 
 /// The scheduling signature of a pod: pods with equal specs are one class.
@@ -297,6 +329,8 @@ pub struct PodInfo {
     pub not_considered: Vec<&'static str>,
     /// Names of the claims it uses, in its namespace; true for those made for it alone.
     pub claims: Vec<(Box<str>, bool)>,
+    /// What it says of its volumes; `None` when it has none that matter.
+    pub uses: Option<Arc<Uses>>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
     /// all pods of a DaemonSet are one class.
     pub pin: Option<Box<str>>,
@@ -382,6 +416,7 @@ impl PodInfo {
             },
             not_considered: not_considered(spec),
             claims: claims(metadata, spec),
+            uses: Uses::read(metadata, spec).map(Arc::new),
             pin,
         })
     }
@@ -633,6 +668,11 @@ fn ceil_div(milli: i128) -> i128 {
 
 fn clamp(amount: i128) -> i64 {
     amount.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+/// An amount in thousandths.
+pub(crate) fn thousandths(name: &str, quantity: &Value) -> Result<i128, String> {
+    milli(name, quantity)
 }
 
 fn milli(name: &str, quantity: &Value) -> Result<i128, String> {

@@ -13,6 +13,7 @@ use crate::verdict::{
     ENFORCED_AFFINITY, OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT,
     TOO_MANY_PODS, Unschedulable, static_reason,
 };
+use crate::volumes::{first_said, may_pass};
 use std::sync::Arc;
 
 /// Why [`Cluster::pick`] named no node.
@@ -83,6 +84,9 @@ impl Cluster {
                 let names: Vec<&str> = names.iter().map(|n| &**n).collect();
                 self.pick_named(&mut current, &names, random)
             }
+            (None, Names::Any) if current.minds_volumes() => self
+                .pick_with_volumes(&mut current, None, random)
+                .map_err(|counting| Arc::new(counting.finish(&self.fleet))),
             (None, Names::Any) => self.pick_any(class, &mut current, random),
         };
         self.put_back(class, current);
@@ -99,7 +103,11 @@ impl Cluster {
             return false;
         };
         self.kinds.hold(kind);
+        let uses = self.class(class).and_then(|c| c.spec.volumes.uses.clone());
         self.account(key, node.0, kind, ASSUMED);
+        if let Some(uses) = uses {
+            self.attached.note(key, node.0, &uses);
+        }
         self.withdraw_nomination(key);
         true
     }
@@ -113,6 +121,11 @@ impl Cluster {
     /// How many nodes pass the filters for a class without named nodes, by its index.
     pub fn feasible(&mut self, class: ClassId) -> Option<usize> {
         let mut current = self.take_class(class)?;
+        if current.minds_volumes() {
+            let feasible = self.feasible_with_volumes(&mut current);
+            self.put_back(class, current);
+            return Some(feasible);
+        }
         let before = current.entries();
         let feasible = current.feasible(&mut self.fleet);
         self.index_entries = self.index_entries + current.entries() - before;
@@ -126,7 +139,8 @@ impl Cluster {
         let mut current = self.take_class(class)?;
         let look = current.look(&self.fleet);
         let state = self.fleet.state_of(node.0);
-        let fits = why_not(&self.fleet, &mut current, &look, state).is_none();
+        let fits = why_not(&self.fleet, &mut current, &look, state).is_none()
+            && self.bits_of(&current, node.0) == 0;
         self.put_back(class, current);
         Some(fits)
     }
@@ -149,6 +163,11 @@ impl Cluster {
     pub fn explain(&mut self, class: ClassId, node: NodeId) -> Option<Explanation> {
         self.fleet.node_name(node.0)?;
         let mut current = self.take_class(class)?;
+        if current.minds_volumes() {
+            let explanation = self.explain_with_volumes(&mut current, node.0);
+            self.put_back(class, current);
+            return Some(explanation);
+        }
         let before = current.entries();
         let candidates = current.candidates(&mut self.fleet);
         self.index_entries = self.index_entries + current.entries() - before;
@@ -177,9 +196,13 @@ impl Cluster {
     }
 
     /// Is the node among the best for a pod of the class without named nodes, by a look at every state? Goes
-    /// past everything that is remembered about which nodes are good.
+    /// past everything that is remembered about which nodes are good. `None` for pods with volumes: of them nothing
+    /// is remembered.
     pub fn audit(&mut self, class: ClassId, node: NodeId) -> Option<bool> {
         self.fleet.node_name(node.0)?;
+        if self.class(class)?.minds_volumes() {
+            return None;
+        }
         let mut current = self.take_class(class)?;
         let look = current.look(&self.fleet);
         let chosen = self.fleet.state_of(node.0);
@@ -259,6 +282,12 @@ impl Cluster {
         names: &[&str],
         random: &mut dyn FnMut() -> u64,
     ) -> Result<u32, Arc<Unschedulable>> {
+        if class.minds_volumes() {
+            let known = names.iter().filter_map(|name| self.fleet.node(name));
+            let nodes: Vec<u32> = known.collect();
+            let picked = self.pick_with_volumes(class, Some(&nodes), random);
+            return picked.map_err(|counting| self.only_named(counting, nodes.len()));
+        }
         let mut counting = Counting::default();
         let look = class.look(&self.fleet);
         let mut looked_at = 0;
@@ -296,10 +325,14 @@ impl Cluster {
                 return Ok(node);
             }
         }
+        Err(self.only_named(counting, looked_at))
+    }
+
+    fn only_named(&self, mut counting: Counting, looked_at: usize) -> Arc<Unschedulable> {
         let elsewhere = self.fleet.present() - looked_at;
         counting.add(Reason::OutsideNamedNodes, elsewhere);
         counting.rejected_by = counting.rejected_by.with(Plugin::NodeAffinity);
-        Err(Arc::new(counting.finish(&self.fleet)))
+        Arc::new(counting.finish(&self.fleet))
     }
 
     fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
@@ -321,7 +354,7 @@ impl Cluster {
     }
 }
 
-fn scores(shares: &Shares, room: &Dynamic) -> Scores {
+pub(crate) fn scores(shares: &Shares, room: &Dynamic) -> Scores {
     Scores {
         taint_raw: shares.taint_raw,
         taint: shares.taint,
@@ -369,7 +402,9 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
     }
 }
 
-/// The same for a node of that shape and cell, with another load and pods thought away.
+/// The same for a node of that shape and cell, with another load and pods thought away, and with what is said of
+/// it for volumes.
+#[expect(clippy::too_many_arguments)]
 pub(crate) fn why_not_with(
     fleet: &Fleet,
     class: &Class,
@@ -378,14 +413,15 @@ pub(crate) fn why_not_with(
     shape: u32,
     load: &Load,
     gone: &[(u32, i64)],
+    bits: u8,
 ) -> Option<WhyNot> {
     let with = class.with_claims(fleet, load);
     if !class.fits(fleet, shape, with.as_ref().unwrap_or(load)) {
         return Some(WhyNot::NoRoom);
     }
-    let against = class.volumes_of_cell(cell);
+    let against = class.volumes_of_cell(cell) | bits;
     if against != 0 {
-        return Some(WhyNot::Volumes(against));
+        return Some(WhyNot::Volumes(first_said(against)));
     }
     class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
 }
@@ -425,6 +461,19 @@ impl Counting {
         self.count_one(fleet, class, why, shape, load, nodes);
     }
 
+    /// Counts nodes of a state about which something is said.
+    pub(crate) fn count_group(
+        &mut self,
+        fleet: &Fleet,
+        class: &Class,
+        why: Option<WhyNot>,
+        state: u32,
+        nodes: usize,
+    ) {
+        let (shape, load) = (fleet.shape_of(state), fleet.load(state));
+        self.count_one(fleet, class, why, shape, load, nodes);
+    }
+
     /// Counts a node with another load and pods thought away.
     #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_with(
@@ -436,8 +485,9 @@ impl Counting {
         shape: u32,
         load: &Load,
         gone: &[(u32, i64)],
+        bits: u8,
     ) {
-        let why = why_not_with(fleet, class, look, cell, shape, load, gone);
+        let why = why_not_with(fleet, class, look, cell, shape, load, gone, bits);
         self.count_one(fleet, class, why, shape, load, 1);
     }
 
@@ -466,6 +516,9 @@ impl Counting {
                         self.add(Reason::Text(reason.text()), nodes);
                         self.rejected_by = self.rejected_by.with(reason.plugin());
                     }
+                }
+                if may_pass(against) {
+                    self.preemptible += nodes;
                 }
             }
             Some(WhyNot::Company(refusal)) => {

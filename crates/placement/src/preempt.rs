@@ -17,6 +17,7 @@ use crate::key::PodKey;
 use crate::pick::{Counting, PickError, WhyNot, below, why_not, why_not_with};
 use crate::terms::selects;
 use crate::verdict::Unschedulable;
+use crate::volumes::{Against, may_pass, with_bits};
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
@@ -127,6 +128,7 @@ impl Cluster {
                 priority,
             },
         );
+        self.expect_uses(pod, class, node, priority);
         true
     }
 
@@ -144,7 +146,15 @@ impl Cluster {
                 priority,
             },
         );
+        self.expect_uses(pod, class, node, priority);
         true
+    }
+
+    fn expect_uses(&mut self, pod: PodKey, class: ClassId, node: u32, priority: i32) {
+        let uses = self.class(class).and_then(|c| c.spec.volumes.uses.clone());
+        if let Some(uses) = uses {
+            self.attached.note_coming(pod, node, priority, uses);
+        }
     }
 
     fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
@@ -161,6 +171,7 @@ impl Cluster {
             return false;
         };
         self.claim(nomination, false);
+        self.attached.forget_coming(pod);
         self.release_kind(nomination.kind);
         true
     }
@@ -196,6 +207,7 @@ impl Cluster {
         };
         // Its own claim is no obstacle to itself.
         self.claim(nomination, false);
+        self.attached.left_out = Some(pod);
         let node = NodeId(nomination.node);
         let pin_asked = self.class(class).and_then(|class| class.pinned(pin));
         let allowed = pin_asked.is_none_or(|pin| self.fleet.node_name(node.0) == Some(pin));
@@ -205,6 +217,7 @@ impl Cluster {
             self.pick(class, pin, random)
         };
         self.claim(nomination, true);
+        self.attached.left_out = None;
         picked
     }
 
@@ -234,11 +247,14 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         if let Some(nomination) = nomination {
             self.claim(nomination, false);
+            self.attached.left_out = Some(pod);
         }
         let preemption = self.try_to_preempt(&mut current, nomination, pin, now_micros, random);
         if let Some(nomination) = nomination {
             self.claim(nomination, true);
+            self.attached.left_out = None;
         }
+        let asks_for_all = asks_for_all && !current.minds_volumes();
         self.put_back(class, current);
         if asks_for_all && let Preemption::Hopeless(why) = &preemption {
             self.classes[class.slot as usize].hopeless = Some((version, why.as_str().into()));
@@ -258,14 +274,15 @@ impl Cluster {
             return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
         }
         let look = class.look(&self.fleet);
+        let against = self.against(class);
         if let Some(nomination) = nomination
-            && self.waits_for_victims(class, &look, nomination)
+            && self.waits_for_victims(class, &look, &against, nomination)
         {
             return Preemption::NotEligible(
                 "not eligible due to terminating pod on the nominated node.",
             );
         }
-        let potential = self.potential_nodes(class, &look, pin);
+        let potential = self.potential_nodes(class, &look, &against, pin);
         let total: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
         if !self.kinds.some_below(class.spec.priority) {
             let mut counting = Counting::default();
@@ -282,9 +299,9 @@ impl Cluster {
             .flat_map(|(_, nodes)| nodes.iter().copied());
         let skipped: Vec<u32> = in_order.by_ref().take(offset).collect();
         for node in in_order.chain(skipped) {
-            match self.try_out(class, &look, node, now_micros) {
+            match self.try_out(class, &look, &against, node, now_micros) {
                 Ok(sacrifice) => found.push(sacrifice),
-                Err(why) => self.count_failure(class, &look, why, &mut counting),
+                Err(why) => self.count_failure(class, &look, &against, why, &mut counting),
             }
             if found.len() >= wanted && found.iter().any(|s| s.violations == 0) {
                 break;
@@ -300,10 +317,17 @@ impl Cluster {
     }
 
     /// Are pods still going, that were evicted for the pod from the node it waits for?
-    fn waits_for_victims(&self, class: &mut Class, look: &Look, nomination: Nomination) -> bool {
+    fn waits_for_victims(
+        &self,
+        class: &mut Class,
+        look: &Look,
+        against: &Against,
+        nomination: Nomination,
+    ) -> bool {
         let state = self.fleet.state_of(nomination.node);
+        let bits = against.node(nomination.node);
         if self.fleet.node_name(nomination.node).is_none()
-            || !self.is_resolvable(class, look, state)
+            || !self.is_resolvable(class, look, state, bits)
         {
             return false;
         }
@@ -312,10 +336,11 @@ impl Cluster {
         })
     }
 
-    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32) -> bool {
-        match why_not(&self.fleet, class, look, state) {
+    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32, bits: u8) -> bool {
+        match with_bits(why_not(&self.fleet, class, look, state), bits) {
             None => true,
-            Some(WhyNot::Static(_) | WhyNot::NotEnforced | WhyNot::Volumes(_)) => false,
+            Some(WhyNot::Static(_) | WhyNot::NotEnforced) => false,
+            Some(WhyNot::Volumes(bits)) => may_pass(bits),
             Some(WhyNot::Company(refusal)) => refusal.is_resolvable(),
             Some(WhyNot::NoRoom) => {
                 let load = self.fleet.load(state);
@@ -336,6 +361,7 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         pin: Option<&str>,
     ) -> Vec<(u32, Vec<u32>)> {
         let named: Option<Vec<u32>> = match (class.pinned(pin), &class.names) {
@@ -349,20 +375,29 @@ impl Cluster {
         if class.waits_for_volumes() {
             return Vec::new();
         }
-        let mut helps = |state: u32| {
-            why_not(&self.fleet, class, look, state).is_some()
-                && self.is_resolvable(class, look, state)
+        let mut helps = |state: u32, bits: u8| {
+            with_bits(why_not(&self.fleet, class, look, state), bits).is_some()
+                && self.is_resolvable(class, look, state, bits)
         };
         match named {
             Some(nodes) => nodes
                 .into_iter()
                 .map(|node| (self.fleet.state_of(node), vec![node]))
-                .filter(|(state, _)| helps(*state))
+                .filter(|(state, nodes)| helps(*state, against.node(nodes[0])))
                 .collect(),
+            None if !against.is_empty() => {
+                let live: Vec<u32> = self.fleet.live().collect();
+                let members = live.into_iter().map(|state| {
+                    let nodes = self.fleet.members(state).iter().copied();
+                    let nodes = nodes.filter(|node| helps(state, against.node(*node)));
+                    (state, nodes.collect::<Vec<u32>>())
+                });
+                members.filter(|(_, nodes)| !nodes.is_empty()).collect()
+            }
             None => {
                 let live: Vec<u32> = self.fleet.live().collect();
                 live.into_iter()
-                    .filter(|&state| helps(state))
+                    .filter(|&state| helps(state, 0))
                     .map(|state| (state, self.fleet.members(state).to_vec()))
                     .collect()
             }
@@ -386,6 +421,7 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         node: u32,
         now_micros: i64,
     ) -> Result<Sacrifice, Option<Box<Attempt>>> {
@@ -400,7 +436,7 @@ impl Cluster {
         for &slot in &lower {
             attempt.remove(self, slot);
         }
-        if attempt.why_not(self, class, look).is_some() {
+        if attempt.why_not(self, class, look, against).is_some() {
             return Err(Some(Box::new(attempt)));
         }
         lower.sort_by_key(|&slot| self.importance(slot, now_micros));
@@ -410,7 +446,7 @@ impl Cluster {
         for (slots, violates) in [(violating, true), (others, false)] {
             for slot in slots {
                 attempt.put_back(self, slot);
-                if attempt.why_not(self, class, look).is_some() {
+                if attempt.why_not(self, class, look, against).is_some() {
                     attempt.remove(self, slot);
                     victims.push(slot);
                     violations += usize::from(violates);
@@ -521,6 +557,7 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         why: Option<Box<Attempt>>,
         counting: &mut Counting,
     ) {
@@ -534,6 +571,7 @@ impl Cluster {
                 attempt.shape,
                 &attempt.load,
                 &attempt.gone,
+                self.against_without(class, against, attempt.node, &attempt.away),
             ),
         }
     }
@@ -549,11 +587,14 @@ impl Cluster {
 /// A node with pods thought away.
 #[derive(Debug)]
 struct Attempt {
+    node: u32,
     shape: u32,
     cell: u32,
     load: Load,
     /// Pods thought away, by tally: negative numbers.
     gone: Vec<(u32, i64)>,
+    /// Who they are.
+    away: Vec<PodKey>,
 }
 
 impl Attempt {
@@ -565,10 +606,12 @@ impl Attempt {
             return None;
         };
         Some(Attempt {
+            node,
             shape,
             cell: class.cell(fleet, standing, state),
             load: fleet.load(state).clone(),
             gone: Vec::new(),
+            away: Vec::new(),
         })
     }
 
@@ -581,6 +624,12 @@ impl Attempt {
     }
 
     fn shift(&mut self, cluster: &Cluster, slot: u32, add: bool) {
+        let key = cluster.records[slot as usize].key;
+        if add {
+            self.away.retain(|other| *other != key);
+        } else {
+            self.away.push(key);
+        }
         let kind = cluster.records[slot as usize].kind & !ASSUMED;
         let Some(kind) = cluster.kinds.get(kind) else {
             return;
@@ -596,7 +645,13 @@ impl Attempt {
         }
     }
 
-    fn why_not(&self, cluster: &Cluster, class: &Class, look: &Look) -> Option<WhyNot> {
+    fn why_not(
+        &self,
+        cluster: &Cluster,
+        class: &Class,
+        look: &Look,
+        against: &Against,
+    ) -> Option<WhyNot> {
         why_not_with(
             &cluster.fleet,
             class,
@@ -605,6 +660,7 @@ impl Attempt {
             self.shape,
             &self.load,
             &self.gone,
+            cluster.against_without(class, against, self.node, &self.away),
         )
     }
 }

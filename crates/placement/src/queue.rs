@@ -77,9 +77,25 @@ pub enum Event {
     AssignedPodDelete,
     /// A namespace's labels changed.
     NamespaceLabels,
+    /// A PersistentVolume came.
+    VolumeAdd,
+    /// One changed.
+    VolumeUpdate,
+    /// What a node takes of volumes is known now.
+    CsiNodeAdd,
+    /// It takes others now.
+    CsiNodeUpdate,
+    /// A driver no longer tells what it has room for.
+    CsiDriverUpdate,
+    /// A driver has room for volumes somewhere,
+    StorageCapacityAdd,
+    /// or more than it had.
+    StorageCapacityUpdate,
+    /// A volume was detached.
+    VolumeAttachmentDelete,
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 16] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
@@ -88,6 +104,14 @@ const EVENTS: [Event; 8] = [
     Event::AssignedPodAdd,
     Event::AssignedPodDelete,
     Event::NamespaceLabels,
+    Event::VolumeAdd,
+    Event::VolumeUpdate,
+    Event::CsiNodeAdd,
+    Event::CsiNodeUpdate,
+    Event::CsiDriverUpdate,
+    Event::StorageCapacityAdd,
+    Event::StorageCapacityUpdate,
+    Event::VolumeAttachmentDelete,
 ];
 
 impl Event {
@@ -110,9 +134,21 @@ impl Event {
             ]),
             Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
             Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
-            Event::AssignedPodDelete => {
-                PluginSet::of(&[Plugin::NodePorts, Plugin::NodeResourcesFit]).union(&COMPANY)
+            Event::AssignedPodDelete => PluginSet::of(&[
+                Plugin::NodePorts,
+                Plugin::NodeResourcesFit,
+                Plugin::VolumeRestrictions,
+                Plugin::NodeVolumeLimits,
+            ])
+            .union(&COMPANY),
+            Event::VolumeAdd | Event::VolumeUpdate => {
+                PluginSet::of(&[Plugin::VolumeBinding, Plugin::VolumeZone])
             }
+            Event::CsiNodeAdd | Event::CsiNodeUpdate => PluginSet::of(&[Plugin::NodeVolumeLimits]),
+            Event::CsiDriverUpdate | Event::StorageCapacityAdd | Event::StorageCapacityUpdate => {
+                PluginSet::of(&[Plugin::VolumeBinding])
+            }
+            Event::VolumeAttachmentDelete => PluginSet::of(&[Plugin::NodeVolumeLimits]),
         }
     }
 
@@ -143,7 +179,7 @@ enum Cause {
 }
 
 /// Names of causes, as upstream's metrics have them; events first.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 23] = [
     "NodeAdd",
     "NodeUpdateNodeAllocatable",
     "NodeUpdateNodeLabel",
@@ -152,6 +188,14 @@ const CAUSES: [&str; 15] = [
     "AssignedPodAdd",
     "AssignedPodDelete",
     "NamespaceUpdate",
+    "PersistentVolumeAdd",
+    "PersistentVolumeUpdate",
+    "CSINodeAdd",
+    "CSINodeUpdate",
+    "CSIDriverUpdate",
+    "CSIStorageCapacityAdd",
+    "CSIStorageCapacityUpdate",
+    "VolumeAttachmentDelete",
     "UnscheduledPodAdd",
     "UnscheduledPodUpdate",
     "ScheduleAttemptFailure",

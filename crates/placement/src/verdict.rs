@@ -20,6 +20,10 @@ pub enum Plugin {
     NodePorts,
     /// Resources.
     NodeResourcesFit,
+    /// Disks and claims that pods may not share.
+    VolumeRestrictions,
+    /// How many volumes a node takes.
+    NodeVolumeLimits,
     /// Where the pod's volumes are, or can be made.
     VolumeBinding,
     /// Zones of volumes.
@@ -31,13 +35,15 @@ pub enum Plugin {
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 10] = [
+pub const PLUGINS: [Plugin; 12] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
     Plugin::NodeAffinity,
     Plugin::NodePorts,
     Plugin::NodeResourcesFit,
+    Plugin::VolumeRestrictions,
+    Plugin::NodeVolumeLimits,
     Plugin::VolumeBinding,
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,

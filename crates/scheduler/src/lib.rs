@@ -14,8 +14,8 @@ mod pending;
 mod placing;
 mod roster;
 mod settings;
-mod storage;
 mod surroundings;
+mod volumes;
 mod work;
 
 pub use leading::Elector;
@@ -29,12 +29,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeId, NodeInfo, Plugin, PodInfo, PodKey};
+use placement::{Cluster, Concerned, Config, NodeId, NodeInfo, Plugin, PluginSet, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
 use crate::roster::Roster;
-use crate::storage::Concerned;
 use crate::surroundings::{Heard, Surroundings, Told};
 use crate::work::Worker;
 
@@ -42,6 +41,14 @@ use crate::work::Worker;
 const CHANGES_AT_ONCE: usize = 2_000;
 /// How often parked pods are looked through for those that waited too long (k8s: 30 s).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What is asked about volumes.
+const OF_VOLUMES: [Plugin; 4] = [
+    Plugin::VolumeRestrictions,
+    Plugin::NodeVolumeLimits,
+    Plugin::VolumeBinding,
+    Plugin::VolumeZone,
+];
 
 /// One set of rules and the pods it is for.
 #[derive(Debug, Clone)]
@@ -105,9 +112,9 @@ impl SchedulerConfig {
     pub fn without_volumes(mut self) -> SchedulerConfig {
         for profile in &mut self.profiles {
             let filters = &mut profile.rules.filters;
-            *filters = filters
-                .without(Plugin::VolumeBinding)
-                .without(Plugin::VolumeZone);
+            for plugin in OF_VOLUMES {
+                *filters = filters.without(plugin);
+            }
         }
         self
     }
@@ -272,6 +279,10 @@ impl Scheduler {
         let pods = match concerned {
             Concerned::Claim(claim) => self.pending.with_claim(claim),
             Concerned::Everybody => self.pending.with_claims(),
+            Concerned::Waiting(event) => {
+                self.happened(*event);
+                return;
+            }
         };
         let now = now_micros();
         for pod in pods {
@@ -371,22 +382,16 @@ impl Scheduler {
         if self.cluster.is_assumed(pod) {
             return;
         }
-        let mut to_make = Vec::new();
-        let rules = &self.config.profiles[profile].rules;
-        if info.claims.is_empty() {
-            // Nothing to find out.
-        } else if !rules.filters.contains(Plugin::VolumeBinding) {
+        let filters = self.config.profiles[profile].rules.filters;
+        if filters.intersects(PluginSet::of(&OF_VOLUMES)) {
+            info.spec.volumes = self.cluster.volumes_of(&info);
+        }
+        if !info.claims.is_empty() && !filters.contains(Plugin::VolumeBinding) {
             info.not_considered.push("volumes");
-        } else {
-            let outcome = self.surroundings.storage.outcome(&info);
-            info.spec.volumes = outcome.volumes;
-            to_make = outcome.to_make;
         }
         let class = self.cluster.class_of(&info.spec);
         self.cluster.retain_class(class);
-        let before = self
-            .pending
-            .insert(pod, &info, class, &self.names[profile], to_make);
+        let before = self.pending.insert(pod, &info, class, &self.names[profile]);
         self.see_nomination(pod, &info, class, before.as_ref());
         if let Some(old) = before {
             self.cluster.release_class(old.class);
@@ -407,7 +412,15 @@ impl Scheduler {
         if self.cluster.remove_pod(pod) {
             self.happened(Event::AssignedPodDelete);
         }
+        self.give_back_volumes(pod);
         self.drop_pending(pod, now);
+    }
+
+    /// Others may have the volumes a pod was given.
+    fn give_back_volumes(&mut self, pod: PodKey) {
+        if self.cluster.give_back_volumes(pod) {
+            self.happened(Event::VolumeUpdate);
+        }
     }
 
     fn drop_pending(&mut self, pod: PodKey, now: i64) {

@@ -49,8 +49,6 @@ pub(crate) struct Waiting {
     /// Fields it uses that placement does not know.
     pub(crate) not_considered: Vec<&'static str>,
     class: ClassId,
-    /// Claims whose volumes are made where it goes.
-    pub(crate) to_make: Vec<Box<str>>,
     /// The node its status had in view when it was last seen, or was told to.
     nominated: Option<Box<str>>,
     /// Hash of the last message in its status, so that the same is not written twice.
@@ -132,7 +130,6 @@ impl Pending {
         info: &PodInfo,
         class: ClassId,
         scheduler: &Arc<str>,
-        to_make: Vec<Box<str>>,
     ) -> Option<Before> {
         self.claimants.note(pod, info);
         let old = self.pods.get_mut(&pod);
@@ -157,7 +154,6 @@ impl Pending {
             pin: info.pin.clone(),
             not_considered: info.not_considered.clone(),
             class,
-            to_make,
             nominated: if ours { known } else { info.nominated.clone() },
             message,
             untold,
@@ -274,10 +270,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
-            None
-        );
+        assert_eq!(pending.insert(pod, &info(None), class, &"s".into()), None);
         pending.note_nomination(pod, Some("n1"));
         assert!(pending.note_message(pod, "no room"));
         assert!(!pending.note_message(pod, "no room"));
@@ -289,7 +282,7 @@ mod tests {
             })
         };
         assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
+            pending.insert(pod, &info(None), class, &"s".into()),
             seen(false)
         );
         let mut told = Vec::new();
@@ -305,11 +298,11 @@ mod tests {
         assert!(!pending.has_untold());
         // Our own write comes back; then somebody else's.
         assert_eq!(
-            pending.insert(pod, &info(Some("n1")), class, &"s".into(), Vec::new()),
+            pending.insert(pod, &info(Some("n1")), class, &"s".into()),
             seen(false)
         );
         assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
+            pending.insert(pod, &info(None), class, &"s".into()),
             seen(true)
         );
     }
@@ -319,7 +312,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        pending.insert(pod, &info(Some("n1")), class, &"s".into(), Vec::new());
+        pending.insert(pod, &info(Some("n1")), class, &"s".into());
         pending.note_nomination(pod, Some("n1"));
         assert!(!pending.has_untold());
         pending.note_nomination(pod, None);

@@ -17,7 +17,7 @@ use placement::{
 };
 
 use crate::pending::Before;
-use crate::work::{Done, Eviction, ToMake, Try, Worker};
+use crate::work::{Done, Eviction, Try, VolumesFirst, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
@@ -111,17 +111,21 @@ impl Scheduler {
                     profile: waiting.profile,
                     attempt: turn.attempt,
                 };
-                let volumes = ToMake {
-                    claims: waiting.to_make.clone(),
-                    wait: profile.volumes_wait,
-                };
+                let wait = profile.volumes_wait;
                 if !waiting.not_considered.is_empty() {
                     worker.tell_not_considered(&address, &waiting.not_considered);
                 }
-                if !self.cluster.assume(turn.pod, turn.class, node) {
-                    self.queue.error(turn.pod, now);
-                } else if !worker.bind(turn.pod, address, name, volumes, this) {
+                let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
+                let bound = match bindings {
+                    Some(bindings) if self.cluster.assume(turn.pod, turn.class, node) => {
+                        let volumes = VolumesFirst { bindings, wait };
+                        worker.bind(turn.pod, address, name, volumes, this)
+                    }
+                    _ => false,
+                };
+                if !bound {
                     self.cluster.forget(turn.pod);
+                    self.cluster.give_back_volumes(turn.pod);
                     self.queue.error(turn.pod, now);
                 }
             }
@@ -327,6 +331,7 @@ impl Scheduler {
                 if self.cluster.forget(pod) {
                     self.happened(Event::AssignedPodDelete);
                 }
+                self.give_back_volumes(pod);
                 self.pending.note_nomination(pod, None);
                 if error.is_not_found() {
                     self.drop_pending(pod, now);

@@ -6,13 +6,13 @@
 
 use client::{Change, Client, Delta, Mirror, Reflector};
 use meta::Value;
-use placement::{Budget, Cluster, MakerKind, Pairs};
+use placement::{Budget, Cluster, Concerned, MakerKind, Pairs, Thing, ThingKind};
 use tokio::sync::mpsc;
-
-use crate::storage::{Concerned, Kind, Storage, Thing};
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
 const FACTS_WAITING_MAX: usize = 1_024;
+
+const STORAGE: &str = "storage.k8s.io";
 
 /// Where a fact comes from.
 #[derive(Debug, Clone, Copy)]
@@ -20,10 +20,10 @@ enum Source {
     Namespaces,
     Makers(MakerKind),
     Budgets,
-    Storage(Kind),
+    Storage(ThingKind),
 }
 
-const SOURCES: [(Source, &str, &str); 9] = [
+const SOURCES: [(Source, &str, &str); 13] = [
     (Source::Namespaces, "", "namespaces"),
     (Source::Makers(MakerKind::Service), "", "services"),
     (
@@ -38,12 +38,28 @@ const SOURCES: [(Source, &str, &str); 9] = [
         "statefulsets",
     ),
     (Source::Budgets, "policy", "poddisruptionbudgets"),
-    (Source::Storage(Kind::Claims), "", "persistentvolumeclaims"),
-    (Source::Storage(Kind::Volumes), "", "persistentvolumes"),
     (
-        Source::Storage(Kind::Classes),
-        "storage.k8s.io",
+        Source::Storage(ThingKind::Claims),
+        "",
+        "persistentvolumeclaims",
+    ),
+    (Source::Storage(ThingKind::Volumes), "", "persistentvolumes"),
+    (
+        Source::Storage(ThingKind::Classes),
+        STORAGE,
         "storageclasses",
+    ),
+    (Source::Storage(ThingKind::CsiNodes), STORAGE, "csinodes"),
+    (Source::Storage(ThingKind::Drivers), STORAGE, "csidrivers"),
+    (
+        Source::Storage(ThingKind::Capacities),
+        STORAGE,
+        "csistoragecapacities",
+    ),
+    (
+        Source::Storage(ThingKind::Attachments),
+        STORAGE,
+        "volumeattachments",
     ),
 ];
 
@@ -61,7 +77,7 @@ pub(crate) enum Fact {
 pub(crate) enum Heard {
     /// Labels of a namespace are others now.
     Namespaces,
-    /// Pods with claims may go elsewhere now.
+    /// Pods with volumes may go elsewhere now.
     Storage(Concerned),
 }
 
@@ -72,7 +88,6 @@ pub(crate) type Told = (usize, Change<Fact>);
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     mirrors: [Mirror<()>; SOURCES.len()],
-    pub(crate) storage: Storage,
 }
 
 /// Starts the reflectors on the current runtime. They end when the receiver is dropped.
@@ -82,8 +97,8 @@ pub(crate) fn follow(client: &Client) -> mpsc::Receiver<Told> {
         let resource = crate::work::resource(group, resource);
         let reflector = Reflector::new(client.clone(), resource);
         let reflector = match source {
-            // Servers older than 1.21 do not know this version of them.
-            Source::Budgets => reflector.optional(),
+            // Servers older than 1.21, or 1.24, do not know this version of them.
+            Source::Budgets | Source::Storage(ThingKind::Capacities) => reflector.optional(),
             _ => reflector,
         };
         let mut changes = reflector.spawn(move |object| fact(source, &object));
@@ -120,11 +135,10 @@ impl Surroundings {
         else {
             return Vec::new();
         };
-        let storage = &mut self.storage;
         let mut heard = Vec::new();
         let change = match change {
             Change::Apply(key, fact) => {
-                heard.extend(note(&key, fact, cluster, storage));
+                heard.extend(note(&key, fact, cluster));
                 Change::Apply(key, ())
             }
             Change::Same(key) => Change::Same(key),
@@ -134,11 +148,11 @@ impl Surroundings {
         };
         match mirror.take(change) {
             Some(Delta::Removed(key, ())) => {
-                heard.extend(forget(*source, &key, cluster, storage));
+                heard.extend(forget(*source, &key, cluster));
             }
             Some(Delta::Synced(gone)) => {
                 for (key, ()) in gone {
-                    heard.extend(forget(*source, &key, cluster, storage));
+                    heard.extend(forget(*source, &key, cluster));
                 }
             }
             _ => {}
@@ -147,29 +161,28 @@ impl Surroundings {
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Cluster, storage: &mut Storage) -> Option<Heard> {
+fn note(key: &str, fact: Fact, cluster: &mut Cluster) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
         Fact::Labels(labels) => {
             let changed = cluster.upsert_namespace(name, labels);
-            return changed.then_some(Heard::Namespaces);
+            return changed.then_some(Heard::Namespaces).into_iter().collect();
         }
-        Fact::Thing(thing) => return Some(Heard::Storage(storage.note(key, thing))),
+        Fact::Thing(thing) => return heard(cluster.note_thing(key, thing)),
         Fact::Selector(kind, selector) => {
             // Default constraints are soft: a pod that fits nowhere is not helped by others.
             cluster.note_maker(kind, namespace, name, &selector);
         }
         Fact::Budget(budget) => cluster.upsert_budget(budget),
     }
-    None
+    Vec::new()
 }
 
-fn forget(
-    source: Source,
-    key: &str,
-    cluster: &mut Cluster,
-    storage: &mut Storage,
-) -> Option<Heard> {
+fn heard(concerned: Vec<Concerned>) -> Vec<Heard> {
+    concerned.into_iter().map(Heard::Storage).collect()
+}
+
+fn forget(source: Source, key: &str, cluster: &mut Cluster) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
         Source::Namespaces => cluster.remove_namespace(name),
@@ -177,7 +190,7 @@ fn forget(
             cluster.note_maker(kind, namespace, name, &Value::Null);
         }
         Source::Budgets => cluster.remove_budget(namespace, name),
-        Source::Storage(kind) => return Some(Heard::Storage(storage.forget(kind, key))),
+        Source::Storage(kind) => return heard(cluster.forget_thing(kind, key)),
     }
-    None
+    Vec::new()
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use client::events::{Note, Recorder};
 use client::{Client, ClientError, DeleteOptions, PatchType};
 use meta::{EventType, Involved, Value};
-use placement::PodKey;
+use placement::{Bindings, PodKey};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::now_micros;
 use crate::pending::{Address, Telling};
-use crate::storage::SELECTED_NODE;
+use crate::volumes;
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
 const BINDINGS_MAX: usize = 1_024;
@@ -28,8 +28,6 @@ const PREEMPTIONS_MAX: usize = 256;
 const VICTIMS_AT_ONCE: usize = 16;
 /// Pods that wait for their volumes to be made at a time; more are tried again later.
 const VOLUME_WAITS_MAX: usize = 1_024;
-/// Pause between two looks at a volume that is being made.
-const VOLUMES_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a request that fails in passing, and the pause after the first; it grows fivefold (client-go:
 /// `retry.DefaultBackoff`).
 const TRIES_MAX: u32 = 4;
@@ -68,11 +66,11 @@ pub(crate) struct Try {
     pub(crate) attempt: u32,
 }
 
-/// Volumes to be made before a pod is bound.
+/// Volumes to be bound or made before a pod is bound.
 #[derive(Debug)]
-pub(crate) struct ToMake {
-    /// Names of their claims.
-    pub(crate) claims: Vec<Box<str>>,
+pub(crate) struct VolumesFirst {
+    /// Which.
+    pub(crate) bindings: Bindings,
     /// The longest wait for all of them.
     pub(crate) wait: Duration,
 }
@@ -114,11 +112,11 @@ impl Worker {
         pod: PodKey,
         address: Address,
         node: String,
-        to_make: ToMake,
+        volumes: VolumesFirst,
         this: Try,
     ) -> bool {
         // Who waits for volumes may wait long, and does not keep others waiting.
-        let slots = if to_make.claims.is_empty() {
+        let slots = if volumes.bindings.is_empty() {
             &self.bindings
         } else {
             &self.making
@@ -129,7 +127,7 @@ impl Worker {
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            let made = make_volumes(&client, &address.namespace, &to_make, &node).await;
+            let made = volumes::prepare(&client, &address, &volumes, &node).await;
             if let Err(error) = &made {
                 let message =
                     format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}");
@@ -274,54 +272,6 @@ impl Worker {
     }
 }
 
-/// Has the volumes of claims made for a node, and waits until they are there.
-async fn make_volumes(
-    client: &Client,
-    namespace: &str,
-    ToMake { claims, wait }: &ToMake,
-    node: &str,
-) -> Result<(), ClientError> {
-    let resource = resource("", "persistentvolumeclaims");
-    let selected = |claim: &Value| {
-        let node = &claim["metadata"]["annotations"][SELECTED_NODE];
-        node.as_str().unwrap_or_default().to_owned()
-    };
-    for name in claims {
-        let claim = with_tries(|| client.get(resource, namespace, name)).await?;
-        if selected(&claim) == node {
-            continue;
-        }
-        // The version that was read guards it: somebody else may choose at the same time.
-        let version = &claim["metadata"]["resourceVersion"];
-        let patch =
-            json!({"metadata": {"resourceVersion": version, "annotations": {SELECTED_NODE: node}}});
-        let merge = PatchType::Merge;
-        client
-            .patch(resource, namespace, name, "", merge, &patch)
-            .await?;
-    }
-    let deadline = Instant::now() + *wait;
-    for name in claims {
-        loop {
-            let claim = with_tries(|| client.get(resource, namespace, name)).await?;
-            if claim["status"]["phase"] == "Bound" {
-                break;
-            }
-            if selected(&claim) != node {
-                // Its maker gave it back: it cannot be made there.
-                return Err(ClientError::Transport(format!(
-                    "provisioning failed for PVC \"{name}\""
-                )));
-            }
-            if Instant::now() >= deadline {
-                return Err(ClientError::Transport("context deadline exceeded".into()));
-            }
-            tokio::time::sleep(VOLUMES_PAUSE).await;
-        }
-    }
-    Ok(())
-}
-
 /// Marks a pod as disrupted and deletes it. `None` when it is gone, or another pod has its name.
 async fn evict_one(
     client: &Client,
@@ -407,7 +357,7 @@ async fn patch_status(
 }
 
 /// Makes a call again while it fails in a way that may pass.
-async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
+pub(crate) async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, ClientError> {
     let mut pause = TRY_PAUSE;

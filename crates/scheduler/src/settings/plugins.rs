@@ -110,13 +110,15 @@ const GONE: [&str; 4] = [
 ];
 
 /// The filters there are, as the core names them.
-const FILTERS: [(&str, Plugin); 10] = [
+const FILTERS: [(&str, Plugin); 12] = [
     ("NodeUnschedulable", Plugin::NodeUnschedulable),
     ("NodeName", Plugin::NodeName),
     ("TaintToleration", Plugin::TaintToleration),
     ("NodeAffinity", Plugin::NodeAffinity),
     ("NodePorts", Plugin::NodePorts),
     ("NodeResourcesFit", Plugin::NodeResourcesFit),
+    ("VolumeRestrictions", Plugin::VolumeRestrictions),
+    ("NodeVolumeLimits", Plugin::NodeVolumeLimits),
     ("VolumeBinding", Plugin::VolumeBinding),
     ("VolumeZone", Plugin::VolumeZone),
     ("PodTopologySpread", Plugin::PodTopologySpread),
