@@ -4,12 +4,15 @@
 //! two implementations that a component cannot tell apart: the API server itself, in process, and
 //! [`https::HttpsTransport`], over HTTP/2 and TLS to any Kubernetes API server.
 //!
+//! [`post`] is for services that are no API server.
+//!
 //! Knows nothing of the store, of admission, or of what any kind means.
 
 pub mod events;
 pub mod https;
 mod kubeconfig;
 mod options;
+pub mod post;
 mod reflector;
 mod verbs;
 mod watch;

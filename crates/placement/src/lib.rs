@@ -16,6 +16,7 @@
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
 mod asks;
+mod candidates;
 mod class;
 mod classes;
 mod cluster;
@@ -35,10 +36,12 @@ mod preempt;
 mod profile;
 pub mod queue;
 mod rules;
+mod sacrifices;
 mod tally;
 mod terms;
 mod verdict;
 
+pub use candidates::Candidates;
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
 pub use fleet::NodeChange;
 pub use key::PodKey;
@@ -53,6 +56,7 @@ pub use profile::{
     Profile, ROOM_WEIGHT_MAX, SCORED_RESOURCES_MAX, SpreadDefaults, Strategy, Weights,
 };
 pub use rules::MAX_SCORE;
+pub use sacrifices::Candidate;
 pub use terms::{
     HOSTNAME_KEY, HostPort, Identity, Maker, MakerKind, Pairs, PodAffinity, PodTerm,
     SpreadConstraint, ZONE_KEY, spread_constraint,

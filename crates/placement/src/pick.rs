@@ -302,7 +302,7 @@ impl Cluster {
         Err(Arc::new(counting.finish(&self.fleet)))
     }
 
-    fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+    pub(crate) fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
@@ -311,7 +311,7 @@ impl Cluster {
         }
     }
 
-    fn contradiction(&self) -> Unschedulable {
+    pub(crate) fn contradiction(&self) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: Some(TERMS_CONFLICT.into()),
@@ -391,7 +391,7 @@ pub(crate) fn why_not_with(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+pub(crate) enum Reason {
     Filter(Plugin),
     Short(Shortage),
     Company(Refusal),
@@ -408,7 +408,7 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    fn add(&mut self, reason: Reason, nodes: usize) {
+    pub(crate) fn add(&mut self, reason: Reason, nodes: usize) {
         match self.reasons.iter_mut().find(|(r, _)| *r == reason) {
             Some((_, n)) => *n += nodes,
             None => self.reasons.push((reason, nodes)),
@@ -419,7 +419,14 @@ impl Counting {
         self.add(Reason::Text(text), nodes);
     }
 
-    fn count(&mut self, fleet: &Fleet, class: &mut Class, look: &Look, state: u32, nodes: usize) {
+    pub(crate) fn count(
+        &mut self,
+        fleet: &Fleet,
+        class: &mut Class,
+        look: &Look,
+        state: u32,
+        nodes: usize,
+    ) {
         let why = why_not(fleet, class, look, state);
         let (shape, load) = (fleet.shape_of(state), fleet.load(state));
         self.count_one(fleet, class, why, shape, load, nodes);
