@@ -361,6 +361,11 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    /// The priority of a pod in the queue.
+    pub fn priority(&self, pod: PodKey) -> Option<i32> {
+        self.entries.get(&pod).map(|entry| entry.priority)
+    }
+
     /// How many pods wait for what.
     pub fn counts(&self) -> Counts {
         self.counts
