@@ -129,7 +129,8 @@ impl Class {
         let Static::Stands(standing) = self.judge_shape(fleet, shape) else {
             return;
         };
-        if self.standings[standing as usize].volumes != 0 {
+        let stands = &self.standings[standing as usize];
+        if stands.volumes != 0 || stands.lacks_features {
             return;
         }
         let Some(score) = self.judge_state(fleet, state) else {

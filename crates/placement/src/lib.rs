@@ -9,7 +9,7 @@
 //! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
-//! NodeResourcesBalancedAllocation (as of 1.36), VolumeBinding and VolumeZone as [`Volumes`] say, ImageLocality, PodTopologySpread, InterPodAffinity,
+//! NodeResourcesBalancedAllocation (as of 1.36), VolumeBinding and VolumeZone as [`Volumes`] say, ImageLocality, PodTopologySpread, InterPodAffinity, NodeDeclaredFeatures,
 //! DefaultPreemption, as a [`Profile`] sets them. Not there: the other volume plugins and DynamicResources;
 //! [`PodInfo::not_considered`] names what a pod uses of those.
 //!
@@ -22,6 +22,7 @@ mod classes;
 mod cluster;
 mod company;
 mod cons;
+mod features;
 mod fleet;
 mod hashing;
 mod index;

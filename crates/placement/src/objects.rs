@@ -234,6 +234,8 @@ pub struct PodSpec {
     pub maker: Option<Maker>,
     /// What its volumes ask; empty as read from a pod.
     pub volumes: Volumes,
+    /// Features that its node must declare, sorted.
+    pub features: Vec<Box<str>>,
     /// Number of the profile whose rules place it.
     pub profile: u16,
 }
@@ -264,6 +266,8 @@ pub struct NodeInfo {
     pub allocatable_pods: i64,
     /// Images it has, each name once, sorted.
     pub images: Vec<Image>,
+    /// `status.declaredFeatures`, each once, sorted.
+    pub features: Vec<Box<str>>,
 }
 
 /// A pod as the scheduler sees it.
@@ -319,6 +323,7 @@ impl NodeInfo {
             allocatable_pods: amounts.whole("pods"),
             allocatable: amounts.list(),
             images: node_images(&node["status"]["images"]),
+            features: crate::features::declared(&node["status"]),
         })
     }
 }
@@ -378,6 +383,7 @@ impl PodInfo {
                 labels,
                 spread,
                 volumes: Volumes::default(),
+                features: crate::features::needed(spec),
                 profile: 0,
             },
             not_considered: not_considered(spec),

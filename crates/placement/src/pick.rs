@@ -137,7 +137,10 @@ impl Cluster {
         let mut current = self.take_class(class)?;
         let shape = self.fleet.shape_of(self.fleet.state_of(node.0));
         let stands = match current.judge_shape(&self.fleet, shape) {
-            Static::Stands(standing) => current.standings[standing as usize].volumes == 0,
+            Static::Stands(standing) => {
+                let standing = &current.standings[standing as usize];
+                standing.volumes == 0 && !standing.lacks_features
+            }
             _ => false,
         };
         let suits = stands && current.fits(&self.fleet, shape, &Load::default());
@@ -363,7 +366,7 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
             if against != 0 {
                 return Some(WhyNot::Volumes(against));
             }
-            class.refusal(fleet, look, cell, &[]).map(WhyNot::Company)
+            refused(class, fleet, look, cell, &[])
         }
         Static::Unknown => None,
     }
@@ -387,7 +390,20 @@ pub(crate) fn why_not_with(
     if against != 0 {
         return Some(WhyNot::Volumes(against));
     }
-    class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
+    refused(class, fleet, look, cell, gone)
+}
+
+/// What is asked last: company, then declared features.
+fn refused(
+    class: &Class,
+    fleet: &Fleet,
+    look: &Look,
+    cell: u32,
+    gone: &[(u32, i64)],
+) -> Option<WhyNot> {
+    let company = class.refusal(fleet, look, cell, gone).map(WhyNot::Company);
+    let lacks = || class.cell_lacks_features(cell);
+    company.or_else(|| lacks().then_some(WhyNot::Static(Plugin::NodeDeclaredFeatures)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

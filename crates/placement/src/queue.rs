@@ -77,9 +77,11 @@ pub enum Event {
     AssignedPodDelete,
     /// A namespace's labels changed.
     NamespaceLabels,
+    /// A node declares other features.
+    NodeFeatures,
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
@@ -88,6 +90,7 @@ const EVENTS: [Event; 8] = [
     Event::AssignedPodAdd,
     Event::AssignedPodDelete,
     Event::NamespaceLabels,
+    Event::NodeFeatures,
 ];
 
 impl Event {
@@ -109,6 +112,7 @@ impl Event {
                 Plugin::PodTopologySpread,
             ]),
             Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
+            Event::NodeFeatures => PluginSet::of(&[Plugin::NodeDeclaredFeatures]),
             Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
             Event::AssignedPodDelete => {
                 PluginSet::of(&[Plugin::NodePorts, Plugin::NodeResourcesFit]).union(&COMPANY)
@@ -123,6 +127,7 @@ impl Event {
             (change.allocatable, Event::NodeAllocatable),
             (change.labels, Event::NodeLabels),
             (change.taints, Event::NodeTaints),
+            (change.features, Event::NodeFeatures),
         ]
         .into_iter()
         .filter_map(|(happened, event)| happened.then_some(event))
@@ -143,7 +148,7 @@ enum Cause {
 }
 
 /// Names of causes, as upstream's metrics have them; events first.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 16] = [
     "NodeAdd",
     "NodeUpdateNodeAllocatable",
     "NodeUpdateNodeLabel",
@@ -152,6 +157,7 @@ const CAUSES: [&str; 15] = [
     "AssignedPodAdd",
     "AssignedPodDelete",
     "NamespaceUpdate",
+    "NodeUpdateNodeDeclaredFeature",
     "UnscheduledPodAdd",
     "UnscheduledPodUpdate",
     "ScheduleAttemptFailure",

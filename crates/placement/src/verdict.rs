@@ -28,10 +28,12 @@ pub enum Plugin {
     PodTopologySpread,
     /// Affinity between pods.
     InterPodAffinity,
+    /// Features that nodes declare.
+    NodeDeclaredFeatures,
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 10] = [
+pub const PLUGINS: [Plugin; 11] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
@@ -42,6 +44,7 @@ pub const PLUGINS: [Plugin; 10] = [
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::NodeDeclaredFeatures,
 ];
 
 /// A set of plugins.
@@ -103,6 +106,7 @@ pub(crate) fn static_reason(plugin: Plugin) -> &'static str {
         Plugin::NodeName => "node(s) didn't match the requested node name",
         Plugin::TaintToleration => "node(s) had untolerated taint(s)",
         Plugin::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
+        Plugin::NodeDeclaredFeatures => "node(s) didn't match Pod's required features",
         _ => "node(s) were rejected",
     }
 }

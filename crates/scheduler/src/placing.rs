@@ -69,7 +69,11 @@ impl Scheduler {
         for event in std::mem::take(&mut self.happened) {
             let about_nodes = matches!(
                 event,
-                Event::NodeAdd | Event::NodeAllocatable | Event::NodeLabels | Event::NodeTaints
+                Event::NodeAdd
+                    | Event::NodeAllocatable
+                    | Event::NodeLabels
+                    | Event::NodeTaints
+                    | Event::NodeFeatures
             );
             let hint = about_nodes && changed.len() <= CHANGED_NODES_MAX;
             self.queue.event(event, now_micros(), |class, rejected_by| {

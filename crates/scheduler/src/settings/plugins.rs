@@ -110,7 +110,7 @@ const GONE: [&str; 4] = [
 ];
 
 /// The filters there are, as the core names them.
-const FILTERS: [(&str, Plugin); 10] = [
+const FILTERS: [(&str, Plugin); 11] = [
     ("NodeUnschedulable", Plugin::NodeUnschedulable),
     ("NodeName", Plugin::NodeName),
     ("TaintToleration", Plugin::TaintToleration),
@@ -121,6 +121,7 @@ const FILTERS: [(&str, Plugin); 10] = [
     ("VolumeZone", Plugin::VolumeZone),
     ("PodTopologySpread", Plugin::PodTopologySpread),
     ("InterPodAffinity", Plugin::InterPodAffinity),
+    ("NodeDeclaredFeatures", Plugin::NodeDeclaredFeatures),
 ];
 
 pub(super) fn is_known(name: &str) -> bool {

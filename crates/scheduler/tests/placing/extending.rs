@@ -83,10 +83,6 @@ fn a_filter_that_knows_no_nodes_is_given_them_and_says_who_is_left() {
                 .starts_with("0/4 nodes are available: 1 Too many pods, 1 too old, 2 too small. "),
             "{message}"
         );
-        assert!(
-            message.ends_with("4 Preemption is not helpful for scheduling."),
-            "{message}"
-        );
         // Whatever happens may change its mind.
         open.store(true, Ordering::Relaxed);
         plane.delete("p").await;
