@@ -6,6 +6,7 @@
 //!
 //! - [`Cluster`]: nodes, pods, classes, [`Cluster::pick`], and [`Cluster::preempt`] for who found no node.
 //! - [`queue`]: pending pods: who is next, who waits, and what wakes them.
+//! - [`gangs`]: pods that start together or not at all.
 //! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
@@ -24,6 +25,7 @@ mod company;
 mod cons;
 mod features;
 mod fleet;
+pub mod gangs;
 mod hashing;
 mod index;
 mod intern;

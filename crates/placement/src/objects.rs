@@ -299,6 +299,8 @@ pub struct PodInfo {
     pub spec: PodSpec,
     /// Fields the pod uses that ask for rules this crate does not have yet: they are not considered.
     pub not_considered: Vec<&'static str>,
+    /// `spec.schedulingGroup.podGroupName`: the group it belongs to, in its namespace.
+    pub group: Option<Box<str>>,
     /// Names of the claims it uses, in its namespace; true for those made for it alone.
     pub claims: Vec<(Box<str>, bool)>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
@@ -387,6 +389,9 @@ impl PodInfo {
                 profile: 0,
             },
             not_considered: not_considered(spec),
+            group: Some(text(&spec["schedulingGroup"]["podGroupName"]))
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
             claims: claims(metadata, spec),
             pin,
         })

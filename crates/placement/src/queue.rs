@@ -499,6 +499,27 @@ impl Queue {
         self.remove(pod, now_micros);
     }
 
+    /// The pod found a node and waits for others of its gang: it is still being tried, but no longer for its class.
+    pub fn on_its_way(&mut self, pod: PodKey, now_micros: i64) {
+        if self.in_flight(pod).is_some() {
+            self.end_probe(pod, now_micros, true);
+        }
+    }
+
+    /// Somebody else's luck may be this pod's: if it waits for time or for an event it is tried now.
+    pub fn activate(&mut self, pod: PodKey, now_micros: i64) {
+        let Some(entry) = self.entries.get_mut(&pod).filter(|entry| !entry.held) else {
+            return;
+        };
+        if !matches!(entry.stage, Stage::Parked | Stage::Backoff) {
+            return;
+        }
+        entry.backoff_until_micros = now_micros;
+        entry.errors = 0;
+        self.leave_stage(pod);
+        self.send(pod, now_micros, Cause::Activate);
+    }
+
     /// The pod found no node. It waits for an event that may help; if one came while it was tried, only
     /// for its backoff.
     pub fn unschedulable(&mut self, pod: PodKey, rejected_by: PluginSet, now_micros: i64) {
