@@ -5,6 +5,8 @@
 //! [`https::HttpsTransport`], over HTTP/2 and TLS to any Kubernetes API server; [`wire::WireTransport`] is the same on our
 //! own codec, for those who ask very much, and [`pool::Pool`] makes several connections one.
 //!
+//! [`post`] is for services that are no API server.
+//!
 //! Knows nothing of the store, of admission, or of what any kind means.
 
 pub mod events;
@@ -13,6 +15,7 @@ mod kubeconfig;
 mod only;
 mod options;
 pub mod pool;
+pub mod post;
 mod prints;
 mod reflector;
 mod verbs;

@@ -72,7 +72,9 @@ pub fn read_settings(path: &Path) -> Result<Settings, String> {
         return Err(fail(&"the file is larger than 4 MiB"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
-    Settings::parse(&text).map_err(|error| fail(&error))
+    let mut settings = Settings::parse(&text).map_err(|error| fail(&error))?;
+    settings.load().map_err(|error| fail(&error))?;
+    Ok(settings)
 }
 
 /// Runs until a signal comes or the lead is lost.

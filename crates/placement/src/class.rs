@@ -44,6 +44,8 @@ pub(crate) struct Standing {
     counted: u64,
     /// Which reasons of volumes speak against the node: a bit each.
     pub(crate) volumes: u8,
+    /// The node does not declare a feature that the pod needs.
+    pub(crate) lacks_features: bool,
 }
 
 /// What states can have in common for a class, room apart.
@@ -134,6 +136,8 @@ pub(crate) struct Class {
     pub(crate) names: Names,
     tolerates_cordon: bool,
     images: Box<[Word]>,
+    /// Features that nodes must declare.
+    features: Box<[Word]>,
     /// Some shape has one of the images.
     image_matters: bool,
     /// The rules about other pods that it brings itself; kept by [`crate::Cluster`].
@@ -226,6 +230,8 @@ impl Class {
             .collect();
         let node_name = spec.node_name.as_ref().map(|n| fleet.words.acquire(n));
         let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
+        let features = spec.features.iter();
+        let features = features.map(|name| fleet.feature_word(name)).collect();
         let class = Class {
             kind,
             best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
@@ -244,6 +250,7 @@ impl Class {
             names,
             tolerates_cordon: rules::tolerates_unschedulable(&spec.tolerations),
             images,
+            features,
             image_matters: false,
             rules: Rules::default(),
             company: Company::default(),
@@ -263,8 +270,8 @@ impl Class {
         for ask in class.asks() {
             fleet.want(ask.key, &ask.values, ask.by_size(), &mut due);
         }
-        for &image in &class.images {
-            fleet.want(image, &[], false, &mut due);
+        for &word in class.images.iter().chain(&class.features) {
+            fleet.want(word, &[], false, &mut due);
         }
         if let Some(name) = class.node_name {
             fleet.want(fleet.name_key(), &[name], false, &mut due);
@@ -283,9 +290,9 @@ impl Class {
             fleet.unwant(fleet.name_key(), &[name], false);
             fleet.words.release(name);
         }
-        for &image in &self.images {
-            fleet.unwant(image, &[], false);
-            fleet.words.release(image);
+        for &word in self.images.iter().chain(&self.features) {
+            fleet.unwant(word, &[], false);
+            fleet.words.release(word);
         }
         for ask in self.asks() {
             fleet.unwant(ask.key, &ask.values, ask.by_size());
@@ -427,6 +434,8 @@ impl Class {
                 .map(|(_, at)| at)
                 .collect(),
             volumes: self.volumes_against(fleet, shape),
+            lacks_features: asked(Plugin::NodeDeclaredFeatures)
+                && !self.features.iter().all(|&f| shape.label(f).is_some()),
             ..Standing::default()
         })
     }
@@ -453,6 +462,11 @@ impl Class {
     /// Do volumes speak against nodes of a cell?
     pub(crate) fn volumes_of_cell(&self, cell: u32) -> u8 {
         self.standings[self.cells[cell as usize].standing as usize].volumes
+    }
+
+    /// Do nodes of a cell lack a feature?
+    pub(crate) fn cell_lacks_features(&self, cell: u32) -> bool {
+        self.standings[self.cells[cell as usize].standing as usize].lacks_features
     }
 
     /// Node selector and required node affinity.

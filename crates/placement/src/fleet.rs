@@ -24,6 +24,8 @@ pub(crate) const OTHER: Word = Word::MAX;
 const NAME_KEY: &str = "\0metadata.name";
 /// What the word of an image a node has begins with; no label can be spelled so.
 const IMAGE_PREFIX: &str = "\0image/";
+/// The same for a feature that a node declares.
+const FEATURE_PREFIX: &str = "\0feature/";
 /// The address that stands for all.
 const ANY_IP: &str = "0.0.0.0";
 const NOBODY: u32 = u32::MAX;
@@ -127,6 +129,8 @@ struct Body {
     host_is_name: bool,
     /// Sorted.
     images: Box<[Word]>,
+    /// Declared features, sorted.
+    features: Box<[Word]>,
     taints: Box<[Taint]>,
     unschedulable: bool,
     capacity: Capacity,
@@ -217,6 +221,8 @@ pub struct NodeChange {
     pub labels: bool,
     /// Taints changed, or the cordon.
     pub taints: bool,
+    /// Declared features changed.
+    pub features: bool,
 }
 
 impl NodeChange {
@@ -357,6 +363,11 @@ impl Fleet {
     /// The word of an image, held once more.
     pub(crate) fn image_word(&mut self, name: &str) -> Word {
         self.words.acquire(&format!("{IMAGE_PREFIX}{name}"))
+    }
+
+    /// The word of a declared feature, held once more.
+    pub(crate) fn feature_word(&mut self, name: &str) -> Word {
+        self.words.acquire(&format!("{FEATURE_PREFIX}{name}"))
     }
 
     pub(crate) fn image(&self, word: Word) -> ImageState {
@@ -541,6 +552,7 @@ impl Fleet {
                 labels: before.labels != after.labels || before.host_is_name != after.host_is_name,
                 taints: before.taints != after.taints
                     || before.unschedulable != after.unschedulable,
+                features: before.features != after.features,
             }
         };
         self.nodes[node as usize].body = body;
@@ -701,10 +713,14 @@ impl Fleet {
             .map(|image| self.image_word(&image.name))
             .collect();
         images.sort_unstable();
+        let features = info.features.iter();
+        let mut features: Vec<Word> = features.map(|name| self.feature_word(name)).collect();
+        features.sort_unstable();
         let body = Body {
             labels: labels.into(),
             host_is_name,
             images: images.into(),
+            features: features.into(),
             taints: info.taints.clone().into(),
             unschedulable: info.unschedulable,
             capacity: self.capacity(&info.allocatable, info.allocatable_pods),
@@ -742,8 +758,8 @@ impl Fleet {
     }
 
     fn release_body_words(&mut self, body: &Body) {
-        for &image in &body.images {
-            self.words.release(image);
+        for &word in body.images.iter().chain(&body.features) {
+            self.words.release(word);
         }
         self.release_words(&body.labels, &body.capacity);
     }
@@ -973,8 +989,8 @@ impl Fleet {
         {
             labels.push((self.host_key, host));
         }
-        for &image in &body.images {
-            labels.extend(self.fold(image, OTHER).map(|seen| (image, seen)));
+        for &word in body.images.iter().chain(&body.features) {
+            labels.extend(self.fold(word, OTHER).map(|seen| (word, seen)));
         }
         // A name nobody asks about needs no entry: only In and NotIn ask about names.
         if let Some(word) = name
@@ -1059,6 +1075,7 @@ impl Fleet {
                     body.labels.iter().any(concerns)
                         || host && whole_key && body.host_is_name
                         || body.images.binary_search(&key).is_ok()
+                        || body.features.binary_search(&key).is_ok()
                 });
     }
 

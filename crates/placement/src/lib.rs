@@ -6,23 +6,27 @@
 //!
 //! - [`Cluster`]: nodes, pods, classes, [`Cluster::pick`], and [`Cluster::preempt`] for who found no node.
 //! - [`queue`]: pending pods: who is next, who waits, and what wakes them.
+//! - [`gangs`]: pods that start together or not at all.
 //! - [`NodeInfo`], [`PodInfo`], [`Thing`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
 //! NodeResourcesBalancedAllocation (as of 1.36), VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone,
-//! ImageLocality, PodTopologySpread, InterPodAffinity, DefaultPreemption, as a [`Profile`] sets them. Not there:
-//! DynamicResources;
+//! ImageLocality, PodTopologySpread, InterPodAffinity, NodeDeclaredFeatures, DefaultPreemption, as a [`Profile`] sets
+//! them. Not there: DynamicResources;
 //! [`PodInfo::not_considered`] names what a pod uses of those.
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
 mod asks;
+mod candidates;
 mod class;
 mod classes;
 mod cluster;
 mod company;
 mod cons;
+mod features;
 mod fleet;
+pub mod gangs;
 mod hashing;
 mod index;
 mod intern;
@@ -36,12 +40,14 @@ mod preempt;
 mod profile;
 pub mod queue;
 mod rules;
+mod sacrifices;
 mod storage;
 mod tally;
 mod terms;
 mod verdict;
 mod volumes;
 
+pub use candidates::Candidates;
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
 pub use fleet::NodeChange;
 pub use key::PodKey;
@@ -56,6 +62,7 @@ pub use profile::{
     Profile, ROOM_WEIGHT_MAX, SCORED_RESOURCES_MAX, SpreadDefaults, Strategy, Weights,
 };
 pub use rules::MAX_SCORE;
+pub use sacrifices::Candidate;
 pub use storage::{
     Attach, BIND_COMPLETED, Bindings, Concerned, Disk, Fabric, SELECTED_NODE, Thing, ThingKind,
     Uses, Wanted,

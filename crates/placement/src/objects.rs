@@ -266,6 +266,8 @@ pub struct PodSpec {
     pub maker: Option<Maker>,
     /// What its volumes ask; empty as read from a pod.
     pub volumes: Volumes,
+    /// Features that its node must declare, sorted.
+    pub features: Vec<Box<str>>,
     /// Number of the profile whose rules place it.
     pub profile: u16,
 }
@@ -296,6 +298,8 @@ pub struct NodeInfo {
     pub allocatable_pods: i64,
     /// Images it has, each name once, sorted.
     pub images: Vec<Image>,
+    /// `status.declaredFeatures`, each once, sorted.
+    pub features: Vec<Box<str>>,
 }
 
 /// A pod as the scheduler sees it.
@@ -327,6 +331,8 @@ pub struct PodInfo {
     pub spec: PodSpec,
     /// Fields the pod uses that ask for rules this crate does not have yet: they are not considered.
     pub not_considered: Vec<&'static str>,
+    /// `spec.schedulingGroup.podGroupName`: the group it belongs to, in its namespace.
+    pub group: Option<Box<str>>,
     /// Names of the claims it uses, in its namespace; true for those made for it alone.
     pub claims: Vec<(Box<str>, bool)>,
     /// What it says of its volumes; `None` when it has none that matter.
@@ -353,6 +359,7 @@ impl NodeInfo {
             allocatable_pods: amounts.whole("pods"),
             allocatable: amounts.list(),
             images: node_images(&node["status"]["images"]),
+            features: crate::features::declared(&node["status"]),
         })
     }
 }
@@ -412,9 +419,13 @@ impl PodInfo {
                 labels,
                 spread,
                 volumes: Volumes::default(),
+                features: crate::features::needed(spec),
                 profile: 0,
             },
             not_considered: not_considered(spec),
+            group: Some(text(&spec["schedulingGroup"]["podGroupName"]))
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
             claims: claims(metadata, spec),
             uses: Uses::read(metadata, spec).map(Arc::new),
             pin,

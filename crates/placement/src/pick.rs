@@ -151,7 +151,10 @@ impl Cluster {
         let mut current = self.take_class(class)?;
         let shape = self.fleet.shape_of(self.fleet.state_of(node.0));
         let stands = match current.judge_shape(&self.fleet, shape) {
-            Static::Stands(standing) => current.standings[standing as usize].volumes == 0,
+            Static::Stands(standing) => {
+                let standing = &current.standings[standing as usize];
+                standing.volumes == 0 && !standing.lacks_features
+            }
             _ => false,
         };
         let suits = stands && current.fits(&self.fleet, shape, &Load::default());
@@ -335,7 +338,7 @@ impl Cluster {
         Arc::new(counting.finish(&self.fleet))
     }
 
-    fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+    pub(crate) fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
@@ -344,7 +347,7 @@ impl Cluster {
         }
     }
 
-    fn contradiction(&self) -> Unschedulable {
+    pub(crate) fn contradiction(&self) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: Some(TERMS_CONFLICT.into()),
@@ -396,7 +399,7 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
             if against != 0 {
                 return Some(WhyNot::Volumes(against));
             }
-            class.refusal(fleet, look, cell, &[]).map(WhyNot::Company)
+            refused(class, fleet, look, cell, &[])
         }
         Static::Unknown => None,
     }
@@ -423,11 +426,24 @@ pub(crate) fn why_not_with(
     if against != 0 {
         return Some(WhyNot::Volumes(first_said(against)));
     }
-    class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
+    refused(class, fleet, look, cell, gone)
+}
+
+/// What is asked last: company, then declared features.
+fn refused(
+    class: &Class,
+    fleet: &Fleet,
+    look: &Look,
+    cell: u32,
+    gone: &[(u32, i64)],
+) -> Option<WhyNot> {
+    let company = class.refusal(fleet, look, cell, gone).map(WhyNot::Company);
+    let lacks = || class.cell_lacks_features(cell);
+    company.or_else(|| lacks().then_some(WhyNot::Static(Plugin::NodeDeclaredFeatures)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+pub(crate) enum Reason {
     Filter(Plugin),
     Short(Shortage),
     Company(Refusal),
@@ -444,7 +460,7 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    fn add(&mut self, reason: Reason, nodes: usize) {
+    pub(crate) fn add(&mut self, reason: Reason, nodes: usize) {
         match self.reasons.iter_mut().find(|(r, _)| *r == reason) {
             Some((_, n)) => *n += nodes,
             None => self.reasons.push((reason, nodes)),
@@ -455,7 +471,14 @@ impl Counting {
         self.add(Reason::Text(text), nodes);
     }
 
-    fn count(&mut self, fleet: &Fleet, class: &mut Class, look: &Look, state: u32, nodes: usize) {
+    pub(crate) fn count(
+        &mut self,
+        fleet: &Fleet,
+        class: &mut Class,
+        look: &Look,
+        state: u32,
+        nodes: usize,
+    ) {
         let why = why_not(fleet, class, look, state);
         let (shape, load) = (fleet.shape_of(state), fleet.load(state));
         self.count_one(fleet, class, why, shape, load, nodes);

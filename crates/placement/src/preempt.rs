@@ -22,6 +22,8 @@ use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
 const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+/// What is said when others had a say, and left no node.
+const NO_CANDIDATE: &str = "no candidate node for preemption";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// A PodDisruptionBudget.
@@ -79,11 +81,11 @@ pub enum Preemption {
 
 /// One node tried out.
 #[derive(Clone, Debug)]
-struct Sacrifice {
-    node: u32,
+pub(crate) struct Sacrifice {
+    pub(crate) node: u32,
     /// Records, the most important first.
-    victims: Vec<u32>,
-    violations: usize,
+    pub(crate) victims: Vec<u32>,
+    pub(crate) violations: usize,
 }
 
 impl Cluster {
@@ -187,7 +189,7 @@ impl Cluster {
         self.nominations.get(&pod).map(|n| NodeId(n.node))
     }
 
-    fn claim(&mut self, nomination: Nomination, add: bool) {
+    pub(crate) fn claim(&mut self, nomination: Nomination, add: bool) {
         if let Some(kind) = self.kinds.get(nomination.kind) {
             self.fleet
                 .claim(nomination.node, nomination.priority, kind.delta, add);
@@ -270,24 +272,41 @@ impl Cluster {
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
     ) -> Preemption {
+        match self.find_sacrifices(class, nomination, pin, now_micros, random) {
+            Ok(found) => self.best_of(class, &found, now_micros),
+            Err(none) => none,
+        }
+    }
+
+    /// Nodes tried out with success, at least one.
+    pub(crate) fn find_sacrifices(
+        &mut self,
+        class: &mut Class,
+        nomination: Option<Nomination>,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Vec<Sacrifice>, Preemption> {
         if class.spec.never_preempts {
-            return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
+            return Err(Preemption::NotEligible(
+                "not eligible due to preemptionPolicy=Never.",
+            ));
         }
         let look = class.look(&self.fleet);
         let against = self.against(class);
         if let Some(nomination) = nomination
             && self.waits_for_victims(class, &look, &against, nomination)
         {
-            return Preemption::NotEligible(
+            return Err(Preemption::NotEligible(
                 "not eligible due to terminating pod on the nominated node.",
-            );
+            ));
         }
         let potential = self.potential_nodes(class, &look, &against, pin);
         let total: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
         if !self.kinds.some_below(class.spec.priority) {
             let mut counting = Counting::default();
             counting.add_text(NO_VICTIMS, total);
-            return Preemption::Hopeless(self.hopeless(counting, total));
+            return Err(Preemption::Hopeless(self.hopeless(counting, total)));
         }
         let wanted =
             (total * class.profile.candidates_percent / 100).max(class.profile.candidates_min);
@@ -307,12 +326,25 @@ impl Cluster {
                 break;
             }
         }
+        if found.is_empty() {
+            return Err(Preemption::Hopeless(self.hopeless(counting, total)));
+        }
+        Ok(found)
+    }
+
+    /// What the least costly of several nodes comes to.
+    pub(crate) fn best_of(
+        &self,
+        class: &Class,
+        found: &[Sacrifice],
+        now_micros: i64,
+    ) -> Preemption {
         let best = found
-            .into_iter()
+            .iter()
             .min_by_key(|sacrifice| self.cost(sacrifice, now_micros));
         match best {
-            Some(best) => self.sacrificed(class, &best),
-            None => Preemption::Hopeless(self.hopeless(counting, total)),
+            Some(best) => self.sacrificed(class, best),
+            None => Preemption::Hopeless(NO_CANDIDATE.to_owned()),
         }
     }
 
@@ -466,7 +498,7 @@ impl Cluster {
     }
 
     /// Most important first: by priority, then who started earlier.
-    fn importance(&self, slot: u32, now_micros: i64) -> (Reverse<i32>, i64, PodKey) {
+    pub(crate) fn importance(&self, slot: u32, now_micros: i64) -> (Reverse<i32>, i64, PodKey) {
         (
             Reverse(self.priority_of(slot)),
             self.started(slot, now_micros),
@@ -508,7 +540,7 @@ impl Cluster {
     }
 
     /// Lower is better.
-    fn cost(
+    pub(crate) fn cost(
         &self,
         sacrifice: &Sacrifice,
         now_micros: i64,

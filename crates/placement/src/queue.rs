@@ -93,9 +93,11 @@ pub enum Event {
     StorageCapacityUpdate,
     /// A volume was detached.
     VolumeAttachmentDelete,
+    /// A node declares other features.
+    NodeFeatures,
 }
 
-const EVENTS: [Event; 16] = [
+const EVENTS: [Event; 17] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
@@ -112,6 +114,7 @@ const EVENTS: [Event; 16] = [
     Event::StorageCapacityAdd,
     Event::StorageCapacityUpdate,
     Event::VolumeAttachmentDelete,
+    Event::NodeFeatures,
 ];
 
 impl Event {
@@ -133,6 +136,7 @@ impl Event {
                 Plugin::PodTopologySpread,
             ]),
             Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
+            Event::NodeFeatures => PluginSet::of(&[Plugin::NodeDeclaredFeatures]),
             Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
             Event::AssignedPodDelete => PluginSet::of(&[
                 Plugin::NodePorts,
@@ -159,6 +163,7 @@ impl Event {
             (change.allocatable, Event::NodeAllocatable),
             (change.labels, Event::NodeLabels),
             (change.taints, Event::NodeTaints),
+            (change.features, Event::NodeFeatures),
         ]
         .into_iter()
         .filter_map(|(happened, event)| happened.then_some(event))
@@ -179,7 +184,7 @@ enum Cause {
 }
 
 /// Names of causes, as upstream's metrics have them; events first.
-const CAUSES: [&str; 23] = [
+const CAUSES: [&str; 24] = [
     "NodeAdd",
     "NodeUpdateNodeAllocatable",
     "NodeUpdateNodeLabel",
@@ -196,6 +201,7 @@ const CAUSES: [&str; 23] = [
     "CSIStorageCapacityAdd",
     "CSIStorageCapacityUpdate",
     "VolumeAttachmentDelete",
+    "NodeUpdateNodeDeclaredFeature",
     "UnscheduledPodAdd",
     "UnscheduledPodUpdate",
     "ScheduleAttemptFailure",
@@ -405,6 +411,11 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    /// The priority of a pod in the queue.
+    pub fn priority(&self, pod: PodKey) -> Option<i32> {
+        self.entries.get(&pod).map(|entry| entry.priority)
+    }
+
     /// How many pods wait for what.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -530,6 +541,27 @@ impl Queue {
     /// The pod found a node: it leaves the queue, and if it was tried for its class, the next one follows.
     pub fn placed(&mut self, pod: PodKey, now_micros: i64) {
         self.remove(pod, now_micros);
+    }
+
+    /// The pod found a node and waits for others of its gang: it is still being tried, but no longer for its class.
+    pub fn on_its_way(&mut self, pod: PodKey, now_micros: i64) {
+        if self.in_flight(pod).is_some() {
+            self.end_probe(pod, now_micros, true);
+        }
+    }
+
+    /// Somebody else's luck may be this pod's: if it waits for time or for an event it is tried now.
+    pub fn activate(&mut self, pod: PodKey, now_micros: i64) {
+        let Some(entry) = self.entries.get_mut(&pod).filter(|entry| !entry.held) else {
+            return;
+        };
+        if !matches!(entry.stage, Stage::Parked | Stage::Backoff) {
+            return;
+        }
+        entry.backoff_until_micros = now_micros;
+        entry.errors = 0;
+        self.leave_stage(pod);
+        self.send(pod, now_micros, Cause::Activate);
     }
 
     /// The pod found no node. It waits for an event that may help; if one came while it was tried, only

@@ -32,10 +32,12 @@ pub enum Plugin {
     PodTopologySpread,
     /// Affinity between pods.
     InterPodAffinity,
+    /// Features that nodes declare.
+    NodeDeclaredFeatures,
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 12] = [
+pub const PLUGINS: [Plugin; 13] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
@@ -48,6 +50,7 @@ pub const PLUGINS: [Plugin; 12] = [
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::NodeDeclaredFeatures,
 ];
 
 /// A set of plugins.
@@ -109,6 +112,7 @@ pub(crate) fn static_reason(plugin: Plugin) -> &'static str {
         Plugin::NodeName => "node(s) didn't match the requested node name",
         Plugin::TaintToleration => "node(s) had untolerated taint(s)",
         Plugin::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
+        Plugin::NodeDeclaredFeatures => "node(s) didn't match Pod's required features",
         _ => "node(s) were rejected",
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Which node a pod goes to is `placement`'s decision alone; what follows from it is in `placing.rs`.
 
+mod extenders;
+mod extending;
 mod leading;
 mod metrics;
 mod pending;
@@ -18,6 +20,7 @@ mod surroundings;
 mod volumes;
 mod work;
 
+pub use extenders::{EXTENDERS_MAX, ExtenderConfig, ExtenderTls};
 pub use leading::Elector;
 pub use metrics::{Histogram, SchedulerProgress};
 pub use settings::{LeaderElection, Settings, SettingsError};
@@ -29,9 +32,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Concerned, Config, NodeId, NodeInfo, Plugin, PluginSet, PodInfo, PodKey};
+use placement::{Cluster, Concerned, Config, NodeId, Plugin, PluginSet, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
+use crate::extending::{Extending, SeenNode, SeenPod};
 use crate::pending::Pending;
 use crate::roster::Roster;
 use crate::surroundings::{Heard, Surroundings, Told};
@@ -90,6 +94,8 @@ pub struct SchedulerConfig {
     pub initial_backoff: Duration,
     /// The longest wait.
     pub max_backoff: Duration,
+    /// Services of others that are asked about nodes.
+    pub extenders: Vec<ExtenderConfig>,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
 }
@@ -100,6 +106,7 @@ impl Default for SchedulerConfig {
             profiles: vec![ProfileConfig::default()],
             initial_backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(10),
+            extenders: Vec::new(),
             seed: 0x9e37_79b9_7f4a_7c15,
         }
     }
@@ -145,6 +152,7 @@ struct Scheduler {
     nodes: Mirror<()>,
     pods: Roster,
     surroundings: Surroundings,
+    extending: Extending,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
     /// Nodes that came or changed since then.
@@ -186,6 +194,7 @@ impl Scheduler {
             nodes: Mirror::default(),
             pods: Roster::default(),
             surroundings: Surroundings::default(),
+            extending: Extending::new(&config.extenders),
             happened: Vec::new(),
             random: seed | 1,
             config,
@@ -194,12 +203,13 @@ impl Scheduler {
 
     async fn run(mut self) {
         let (nodes, pods) = (work::resource("", "nodes"), work::resource("", "pods"));
+        let (of_nodes, of_pods) = (self.extending.lens(), self.extending.lens());
         // Kubelets send their status every five minutes, as a rule with nothing but new times.
         let mut node_changes = Reflector::new(self.client.clone(), nodes)
             .ignoring(&["status.conditions.lastHeartbeatTime"])
-            .spawn(|object| NodeInfo::from_object(&object));
+            .spawn(move |object| of_nodes.node(object));
         let mut pod_changes =
-            Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
+            Reflector::new(self.client.clone(), pods).spawn(move |object| of_pods.pod(&object));
         let mut told = surroundings::follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events);
@@ -294,9 +304,10 @@ impl Scheduler {
         }
     }
 
-    fn node(&mut self, change: Change<Result<NodeInfo, String>>) {
+    fn node(&mut self, change: Change<Result<SeenNode, String>>) {
         let change = match change {
-            Change::Apply(key, Ok(info)) => {
+            Change::Apply(key, Ok(SeenNode { info, object })) => {
+                self.extending.note_node(&info.name, object);
                 let changed = self.cluster.upsert_node(&info);
                 if let Some(node) = self.cluster.node(&info.name)
                     && !changed.is_empty()
@@ -331,16 +342,18 @@ impl Scheduler {
     }
 
     fn remove_node(&mut self, name: &str) {
+        self.extending.forget_node(name);
         if self.cluster.remove_node(name) {
             self.happened(Event::NodeDelete);
         }
     }
 
-    fn pod(&mut self, change: Change<Result<PodInfo, String>>) {
+    fn pod(&mut self, change: Change<Result<SeenPod, String>>) {
         let now = now_micros();
         let change = match change {
-            Change::Apply(key, Ok(mut info)) => {
+            Change::Apply(key, Ok(SeenPod { mut info, concerns })) => {
                 let pod = PodKey::of(&info.uid);
+                self.extending.note_pod(pod, concerns);
                 let ours = self.names.iter().position(|n| **n == *info.scheduler_name);
                 // A limit of profiles is far below what 16 bits hold: each stands in a file of 4 MiB.
                 info.spec.profile = ours.and_then(|at| u16::try_from(at).ok()).unwrap_or(0);
@@ -424,6 +437,7 @@ impl Scheduler {
     }
 
     fn drop_pending(&mut self, pod: PodKey, now: i64) {
+        self.extending.forget_pod(pod);
         self.queue.remove(pod, now);
         self.cluster.withdraw_nomination(pod);
         if let Some(class) = self.pending.remove(pod) {

@@ -23,8 +23,8 @@ pub(crate) struct Address {
 /// Something to be written into a pod's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Telling {
-    /// Why it has no node.
-    pub(crate) message: Option<Box<str>>,
+    /// Why it has no node, with the reason of the condition.
+    pub(crate) message: Option<(&'static str, Box<str>)>,
     /// The node it has in view from now on; the inner `None` for none.
     pub(crate) nominated: Option<Option<Box<str>>>,
 }
@@ -57,6 +57,10 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    pub(crate) fn class(&self) -> ClassId {
+        self.class
+    }
+
     pub(crate) fn address(&self) -> Address {
         Address {
             namespace: self.namespace.clone(),
@@ -195,8 +199,13 @@ impl Pending {
 
     /// Notes what a pod's status is to say; false if it says so already.
     pub(crate) fn note_message(&mut self, pod: PodKey, message: &str) -> bool {
+        self.note_reason(pod, "Unschedulable", message)
+    }
+
+    /// The same under another reason.
+    pub(crate) fn note_reason(&mut self, pod: PodKey, reason: &'static str, message: &str) -> bool {
         let mut hasher = DefaultHasher::new();
-        message.hash(&mut hasher);
+        (reason, message).hash(&mut hasher);
         let hash = hasher.finish();
         let Some(waiting) = self
             .pods
@@ -209,7 +218,7 @@ impl Pending {
         if waiting.untold.is_empty() {
             self.untold.push_back(pod);
         }
-        waiting.untold.message = Some(message.into());
+        waiting.untold.message = Some((reason, message.into()));
         true
     }
 
@@ -291,7 +300,7 @@ mod tests {
             true
         });
         let expected = Telling {
-            message: Some("no room".into()),
+            message: Some(("Unschedulable", "no room".into())),
             nominated: Some(Some("n1".into())),
         };
         assert_eq!(told, [("p".into(), expected)]);

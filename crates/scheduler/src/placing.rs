@@ -37,11 +37,12 @@ impl Scheduler {
     /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
         let begun = Instant::now();
+        self.go_on(worker);
         self.wake();
         let mut cut_short = true;
         for _ in 0..PODS_AT_ONCE {
             // A request that ends makes room, and wakes the loop.
-            let turn = if worker.has_room() {
+            let turn = if worker.has_room() && self.extending.has_room() {
                 self.queue.pop(now_micros())
             } else {
                 None
@@ -52,6 +53,7 @@ impl Scheduler {
             };
             self.try_one(turn, worker);
         }
+        self.go_on(worker);
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.progress
             .decision_nanos
@@ -67,7 +69,11 @@ impl Scheduler {
         for event in std::mem::take(&mut self.happened) {
             let about_nodes = matches!(
                 event,
-                Event::NodeAdd | Event::NodeAllocatable | Event::NodeLabels | Event::NodeTaints
+                Event::NodeAdd
+                    | Event::NodeAllocatable
+                    | Event::NodeLabels
+                    | Event::NodeTaints
+                    | Event::NodeFeatures
             );
             let hint = about_nodes && changed.len() <= CHANGED_NODES_MAX;
             self.queue.event(event, now_micros(), |class, rejected_by| {
@@ -86,6 +92,15 @@ impl Scheduler {
             self.queue.remove(turn.pod, now);
             return;
         };
+        if self.extending.concerns(turn.pod) {
+            self.wait_for_question(turn);
+            return;
+        }
+        let this = Try {
+            begun,
+            profile: waiting.profile,
+            attempt: turn.attempt,
+        };
         let mut random = self.random;
         let pin = waiting.pin.clone();
         let picked = self
@@ -100,43 +115,49 @@ impl Scheduler {
                 if pin.is_none() {
                     self.audit(turn, node);
                 }
-                let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
-                let Some(waiting) = self.pending.get(turn.pod) else {
-                    return;
-                };
-                let address = waiting.address();
-                let profile = &self.config.profiles[usize::from(waiting.profile)];
-                let this = Try {
-                    begun,
-                    profile: waiting.profile,
-                    attempt: turn.attempt,
-                };
-                let wait = profile.volumes_wait;
-                if !waiting.not_considered.is_empty() {
-                    worker.tell_not_considered(&address, &waiting.not_considered);
-                }
-                let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
-                let bound = match bindings {
-                    Some(bindings) if self.cluster.assume(turn.pod, turn.class, node) => {
-                        let volumes = VolumesFirst { bindings, wait };
-                        worker.bind(turn.pod, address, name, volumes, this)
-                    }
-                    _ => false,
-                };
-                if !bound {
-                    self.cluster.forget(turn.pod);
-                    self.cluster.give_back_volumes(turn.pod);
-                    self.queue.error(turn.pod, now);
-                }
+                self.settle(turn, node, this, worker);
             }
             Err(PickError::Unschedulable(why)) => {
-                self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
-                if let Some(profile) = self.progress.profile(waiting.profile) {
-                    profile.unschedulable.observe_duration(begun.elapsed());
-                }
-                self.unschedulable(turn, pin.as_deref(), &why, worker);
+                self.count_unschedulable(this);
+                self.unschedulable(turn, pin.as_deref(), &why, false, worker);
             }
             Err(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+        }
+    }
+
+    /// The pod has its node: counts it as placed and has it bound.
+    pub(crate) fn settle(&mut self, turn: Turn, node: NodeId, this: Try, worker: &Worker) {
+        let now = now_micros();
+        let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
+        let Some(waiting) = self.pending.get(turn.pod) else {
+            return;
+        };
+        let address = waiting.address();
+        let profile = &self.config.profiles[usize::from(waiting.profile)];
+        let wait = profile.volumes_wait;
+        if !waiting.not_considered.is_empty() {
+            worker.tell_not_considered(&address, &waiting.not_considered);
+        }
+        let binders = self.extending.binders(turn.pod);
+        let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
+        let bound = match bindings {
+            Some(bindings) if self.cluster.assume(turn.pod, turn.class, node) => {
+                let volumes = VolumesFirst { bindings, wait };
+                worker.bind(turn.pod, address, name, volumes, binders, this)
+            }
+            _ => false,
+        };
+        if !bound {
+            self.cluster.forget(turn.pod);
+            self.cluster.give_back_volumes(turn.pod);
+            self.queue.error(turn.pod, now);
+        }
+    }
+
+    pub(crate) fn count_unschedulable(&self, this: Try) {
+        self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
+        if let Some(profile) = self.progress.profile(this.profile) {
+            profile.unschedulable.observe_duration(this.begun.elapsed());
         }
     }
 
@@ -161,35 +182,58 @@ impl Scheduler {
         }
     }
 
-    /// A pod found no node: can others be evicted for it? Then it waits, and says why.
-    fn unschedulable(
+    /// A pod found no node: can others be evicted for it? Then it waits, and says why. `alone`: what it was told
+    /// says nothing about others of its class.
+    pub(crate) fn unschedulable(
         &mut self,
         turn: Turn,
         pin: Option<&str>,
         why: &Unschedulable,
+        alone: bool,
+        worker: &Worker,
+    ) {
+        let preempts = self.profile_of(turn.pod).preempts;
+        let mut text = Some(String::new());
+        // Where there is no node nobody can be evicted.
+        if why.nodes == 0 {
+            self.give_up_nomination(turn.pod);
+        } else if preempts && self.is_pleaded_for(turn.pod) {
+            match self.preempt_by_leave(turn, pin, (why, alone), worker) {
+                Some(found) => text = found,
+                // Extenders are asked; it goes on when they have answered.
+                None => return,
+            }
+        } else if preempts {
+            text = self.preempt(turn, pin, worker);
+        }
+        self.parked(turn, why, text, alone, worker);
+    }
+
+    fn profile_of(&self, pod: PodKey) -> &crate::ProfileConfig {
+        let profile = self.pending.get(pod).map_or(0, |waiting| waiting.profile);
+        &self.config.profiles[usize::from(profile)]
+    }
+
+    /// A pod waits until something happens that may help it. `text` is what preemption says of itself; `None`
+    /// where others are evicted.
+    pub(crate) fn parked(
+        &mut self,
+        turn: Turn,
+        why: &Unschedulable,
+        text: Option<String>,
+        alone: bool,
         worker: &Worker,
     ) {
         let (pod, now) = (turn.pod, now_micros());
         let mut message = why.message();
-        let profile = self.pending.get(pod).map_or(0, |waiting| waiting.profile);
-        let profile = &self.config.profiles[usize::from(profile)];
+        let profile = self.profile_of(pod);
         let (claims, preempts) = (profile.gives_back_claims, profile.preempts);
-        // Where there is no node nobody can be evicted.
-        if why.nodes == 0 {
-            self.give_up_nomination(pod);
-        } else {
-            let preemption = if preempts {
-                self.preempt(turn, pin, worker)
-            } else {
-                Some(String::new())
-            };
-            if let Some(text) = preemption {
-                let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
-                let claims = Some(NO_CLAIMS.to_owned()).filter(|_| claims);
-                let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
-                if !parts.is_empty() {
-                    message.push_str(&format!(" {}", parts.join(", ")));
-                }
+        if let Some(text) = text.filter(|_| why.nodes > 0) {
+            let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
+            let claims = Some(NO_CLAIMS.to_owned()).filter(|_| claims);
+            let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
+            if !parts.is_empty() {
+                message.push_str(&format!(" {}", parts.join(", ")));
             }
         }
         // Where there is no node no plugin rejected one: whatever comes may help.
@@ -198,7 +242,7 @@ impl Scheduler {
         } else {
             why.rejected_by
         };
-        if self.cluster.nominated_node(pod).is_some() {
+        if alone || self.cluster.nominated_node(pod).is_some() {
             self.queue.unschedulable_alone(pod, rejected_by, now);
         } else {
             self.queue.unschedulable(pod, rejected_by, now);
@@ -221,6 +265,48 @@ impl Scheduler {
                 next_random(&mut random)
             });
         self.random = random;
+        self.preempted(turn, found, worker)
+    }
+
+    /// The same where extenders have a say; `None` when they are being asked.
+    fn preempt_by_leave(
+        &mut self,
+        turn: Turn,
+        pin: Option<&str>,
+        said: (&Unschedulable, bool),
+        worker: &Worker,
+    ) -> Option<Option<String>> {
+        let mut random = self.random;
+        let attempts = &self.progress.preemption_attempts;
+        attempts.fetch_add(1, Ordering::Relaxed);
+        let found = self.cluster.preemption_candidates(
+            (turn.pod, turn.class),
+            pin,
+            Scheduler::sacrifices_max(),
+            now_micros(),
+            &mut || next_random(&mut random),
+        );
+        self.random = random;
+        let found = match found {
+            Ok(Ok(candidates)) if self.plead(turn, &candidates, said, worker) => return None,
+            Ok(Ok(candidates)) => {
+                let class = turn.class;
+                self.cluster.preempt_best(class, &candidates, now_micros())
+            }
+            Ok(Err(none)) => Ok(none),
+            Err(error) => Err(error),
+        };
+        Some(self.preempted(turn, found, worker))
+    }
+
+    /// What is found is done; where nothing is, it says why.
+    pub(crate) fn preempted(
+        &mut self,
+        turn: Turn,
+        found: Result<Preemption, PickError>,
+        worker: &Worker,
+    ) -> Option<String> {
+        let pod = turn.pod;
         match found {
             Ok(Preemption::Found {
                 node,
@@ -265,7 +351,7 @@ impl Scheduler {
         }
     }
 
-    fn give_up_nomination(&mut self, pod: PodKey) {
+    pub(crate) fn give_up_nomination(&mut self, pod: PodKey) {
         self.cluster.withdraw_nomination(pod);
         self.pending.note_nomination(pod, None);
     }
@@ -328,6 +414,10 @@ impl Scheduler {
                     profile.error.observe_duration(this.begun.elapsed());
                 }
                 tracing::debug!(%error, "binding failed");
+                if !error.is_not_found() && !self.extending.binders(pod).is_empty() {
+                    let reason = crate::extending::SCHEDULER_ERROR;
+                    self.pending.note_reason(pod, reason, &error.to_string());
+                }
                 if self.cluster.forget(pod) {
                     self.happened(Event::AssignedPodDelete);
                 }
@@ -340,6 +430,7 @@ impl Scheduler {
                 }
             }
             Done::Evicted { preemptor, failed } => self.queue.let_go(preemptor, now, failed),
+            Done::Extended(heard) => self.extending.hear(heard),
         }
     }
 }

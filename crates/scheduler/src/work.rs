@@ -14,6 +14,8 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::extenders::{self, Extender, Plea, Question};
+use crate::extending::{Asked, Heard, Pleading};
 use crate::now_micros;
 use crate::pending::{Address, Telling};
 use crate::volumes;
@@ -43,6 +45,8 @@ pub(crate) enum Done {
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
     Evicted { preemptor: PodKey, failed: bool },
+    /// What extenders say of a pod.
+    Extended(crate::extending::Heard),
 }
 
 /// Who must go for whom.
@@ -88,7 +92,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
-        let (done, receiver) = mpsc::channel(BINDINGS_MAX + VOLUME_WAITS_MAX + PREEMPTIONS_MAX);
+        let (done, receiver) = mpsc::channel(BINDINGS_MAX + VOLUME_WAITS_MAX + PREEMPTIONS_MAX + 1);
         let worker = Worker {
             client,
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
@@ -113,6 +117,7 @@ impl Worker {
         address: Address,
         node: String,
         volumes: VolumesFirst,
+        binders: Vec<Arc<Extender>>,
         this: Try,
     ) -> bool {
         // Who waits for volumes may wait long, and does not keep others waiting.
@@ -139,13 +144,15 @@ impl Worker {
                 ));
             }
             let result = match made {
-                Ok(()) => {
-                    client
-                        .bind(&address.namespace, &address.name, &address.uid, &node)
-                        .await
-                }
+                Ok(()) => bind(&client, &binders, &address, &node).await,
                 Err(error) => Err(error),
             };
+            if let Err(error) = &result
+                && !binders.is_empty()
+            {
+                let why = ("FailedScheduling", "Scheduling");
+                events.record(note(&address, EventType::Warning, why, error.to_string()));
+            }
             if result.is_ok() {
                 let message = format!(
                     "Successfully assigned {}/{} to {node}",
@@ -202,9 +209,9 @@ impl Worker {
         tokio::spawn(async move {
             let _slot = slot;
             let mut status = json!({});
-            if let Some(message) = &telling.message {
+            if let Some((reason, message)) = &telling.message {
                 status["conditions"] = json!([{
-                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+                    "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
                     "lastProbeTime": null, "lastTransitionTime": meta::time::format_seconds(now_micros()),
                 }]);
             }
@@ -214,6 +221,31 @@ impl Worker {
             if let Err(error) = patch_status(&client, &address, status).await {
                 tracing::debug!(pod = %address.name, %error, "cannot write what a pod waits for");
             }
+        });
+        true
+    }
+
+    /// Asks extenders where a pod may go; the answer comes over the channel.
+    pub(crate) fn ask(&self, question: Question, asked: Asked) {
+        let (client, done) = (self.client.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let answer = extenders::ask(&client, &question).await;
+            let heard = Heard::Places(asked, answer);
+            let _ = done.send(Done::Extended(heard)).await;
+        });
+    }
+
+    /// Asks extenders who may be evicted; the answer comes over the channel. False if there is no room.
+    pub(crate) fn plead(&self, plea: Plea, pleading: Pleading) -> bool {
+        let Ok(slot) = self.preemptions.clone().try_acquire_owned() else {
+            return false;
+        };
+        let (client, done) = (self.client.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let answer = extenders::plead(&client, &plea).await;
+            drop(slot);
+            let heard = Heard::Victims(Box::new(pleading), answer);
+            let _ = done.send(Done::Extended(heard)).await;
         });
         true
     }
@@ -269,6 +301,23 @@ impl Worker {
             let _ = done.send(Done::Evicted { preemptor, failed }).await;
         });
         true
+    }
+}
+
+/// Binds a pod: by an extender that does it, else by the API.
+async fn bind(
+    client: &Client,
+    binders: &[Arc<Extender>],
+    address: &Address,
+    node: &str,
+) -> Result<(), ClientError> {
+    match extenders::bind(binders, address, node).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let (namespace, name) = (&address.namespace, &address.name);
+            client.bind(namespace, name, &address.uid, node).await
+        }
+        Err(error) => Err(ClientError::Transport(error)),
     }
 }
 

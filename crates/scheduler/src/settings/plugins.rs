@@ -110,7 +110,7 @@ const GONE: [&str; 4] = [
 ];
 
 /// The filters there are, as the core names them.
-const FILTERS: [(&str, Plugin); 12] = [
+const FILTERS: [(&str, Plugin); 13] = [
     ("NodeUnschedulable", Plugin::NodeUnschedulable),
     ("NodeName", Plugin::NodeName),
     ("TaintToleration", Plugin::TaintToleration),
@@ -123,6 +123,7 @@ const FILTERS: [(&str, Plugin); 12] = [
     ("VolumeZone", Plugin::VolumeZone),
     ("PodTopologySpread", Plugin::PodTopologySpread),
     ("InterPodAffinity", Plugin::InterPodAffinity),
+    ("NodeDeclaredFeatures", Plugin::NodeDeclaredFeatures),
 ];
 
 pub(super) fn is_known(name: &str) -> bool {

@@ -3,7 +3,9 @@
 //! Every fact is read back from the API: what the scheduler believes is not asked.
 
 mod company;
+mod extending;
 mod leading;
+mod outsider;
 mod plane;
 mod preempting;
 mod volumes;
