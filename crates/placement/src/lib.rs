@@ -35,6 +35,7 @@ mod preempt;
 mod profile;
 pub mod queue;
 mod rules;
+mod semantics;
 mod tally;
 mod terms;
 mod verdict;
@@ -53,6 +54,7 @@ pub use profile::{
     Profile, ROOM_WEIGHT_MAX, SCORED_RESOURCES_MAX, SpreadDefaults, Strategy, Weights,
 };
 pub use rules::MAX_SCORE;
+pub use semantics::Semantics;
 pub use terms::{
     HOSTNAME_KEY, HostPort, Identity, Maker, MakerKind, Pairs, PodAffinity, PodTerm,
     SpreadConstraint, ZONE_KEY, spread_constraint,
