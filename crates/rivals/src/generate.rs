@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 /// Nodes of a story.
-pub const NODES: u64 = 18;
+pub const NODES: u64 = 20;
 /// Namespaces with pods.
 pub const NAMESPACES: [&str; 2] = ["default", "shop"];
 /// Label that only pods of the ReplicaSet have.
@@ -62,8 +62,14 @@ pub fn weights(seed: u64) -> Value {
     })
 }
 
-/// A node's changing part: labels, taints, cordon, sizes.
-pub fn node(id: u64, dice: &mut Dice) -> Value {
+/// Do nodes come and go in a story? Then they have no images, for a kube-scheduler of 1.20 does not count those
+/// anew when a node goes.
+pub fn nodes_go(seed: u64) -> bool {
+    seed.is_multiple_of(3)
+}
+
+/// A node as it might be.
+pub fn node(id: u64, with_images: bool, dice: &mut Dice) -> Value {
     let name = format!("node-{id}");
     let mut labels = json!({"kubernetes.io/hostname": name});
     if !dice.one_in(8) {
@@ -80,8 +86,8 @@ pub fn node(id: u64, dice: &mut Dice) -> Value {
     }
     let mut taints = Vec::new();
     for (key, effect, rarity) in [
-        ("dedicated", "NoSchedule", 6),
-        ("leaving", "NoExecute", 12),
+        ("dedicated", "NoSchedule", 9),
+        ("leaving", "NoExecute", 20),
         ("noisy", "PreferNoSchedule", 3),
         ("old", "PreferNoSchedule", 4),
     ] {
@@ -102,10 +108,14 @@ pub fn node(id: u64, dice: &mut Dice) -> Value {
     if dice.one_in(3) {
         allocatable["example.com/gpu"] = "2".into();
     }
+    let mut status = json!({"allocatable": allocatable});
+    if with_images {
+        status["images"] = images(id);
+    }
     json!({
         "metadata": {"name": name, "labels": labels},
-        "spec": {"unschedulable": dice.one_in(10), "taints": taints},
-        "status": {"allocatable": allocatable, "images": images(id)},
+        "spec": {"unschedulable": dice.one_in(12), "taints": taints},
+        "status": status,
     })
 }
 
@@ -153,7 +163,7 @@ fn container(name: &str, dice: &mut Dice, ports: bool) -> Value {
         requests.insert("ephemeral-storage".into(), storage.into());
     }
     let mut resources = json!({});
-    if dice.one_in(10) {
+    if dice.one_in(16) {
         requests.insert("example.com/gpu".into(), "1".into());
         resources["limits"] = json!({"example.com/gpu": "1"});
     }
@@ -204,7 +214,7 @@ fn pod_term(dice: &mut Dice) -> Value {
 
 fn pod_affinity(dice: &mut Dice) -> Value {
     let mut side = json!({});
-    if dice.one_in(3) {
+    if dice.one_in(5) {
         let terms: Vec<Value> = (0..=dice.roll(2)).map(|_| pod_term(dice)).collect();
         side["requiredDuringSchedulingIgnoredDuringExecution"] = terms.into();
     }
@@ -222,7 +232,12 @@ fn constraints(dice: &mut Dice) -> Value {
     let mut constraints: Vec<Value> = Vec::new();
     for _ in 0..=dice.roll(3) {
         let key = dice.pick(TOPOLOGIES);
-        let mode = dice.pick(&["DoNotSchedule", "ScheduleAnyway", "ScheduleAnyway"]);
+        let mode = dice.pick(&[
+            "DoNotSchedule",
+            "ScheduleAnyway",
+            "ScheduleAnyway",
+            "ScheduleAnyway",
+        ]);
         let same = |c: &Value| c["topologyKey"] == key && c["whenUnsatisfiable"] == mode;
         if !constraints.iter().any(same) {
             constraints.push(json!({"topologyKey": key, "whenUnsatisfiable": mode,
@@ -253,8 +268,8 @@ fn node_term(dice: &mut Dice) -> Value {
 
 fn node_affinity(dice: &mut Dice) -> Value {
     let mut affinity = json!({});
-    if dice.one_in(4) {
-        let mut terms: Vec<Value> = (0..=dice.roll(2)).map(|_| node_term(dice)).collect();
+    if dice.one_in(5) {
+        let mut terms: Vec<Value> = (0..=dice.roll(3)).map(|_| node_term(dice)).collect();
         if dice.one_in(4) {
             // As the pods of a DaemonSet ask for their node.
             let name = format!("node-{}", dice.roll(NODES));
@@ -306,7 +321,7 @@ pub fn pod(name: &str, replica_set: &str, dice: &mut Dice) -> Value {
         spec["initContainers"] = init.into();
     }
     spec["tolerations"] = tolerations(dice);
-    if dice.one_in(6) {
+    if dice.one_in(14) {
         spec["nodeSelector"] = json!({"rack": dice.pick(&["r1", "r2", "r3"])});
     }
     let mut affinity = json!({});

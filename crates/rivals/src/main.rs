@@ -73,6 +73,9 @@ async fn one(options: &Options, seed: u64) -> Result<Story, String> {
     let prepared = prepare(&api, seed).await?;
     let log = peers.start_scheduler(&binaries.kube_scheduler, &weights(seed))?;
     let story = play(&api, &log, prepared, seed, options.steps).await?;
+    if story.wrong.is_empty() {
+        peers.end();
+    }
     if let Some(folder) = &options.record {
         let path = folder.join(format!("seed-{seed}.jsonl"));
         let lines: Vec<String> = story.lines.iter().map(ToString::to_string).collect();

@@ -32,7 +32,7 @@ pub struct Binaries {
     pub kube_scheduler: PathBuf,
 }
 
-/// What runs; ends when it is dropped.
+/// What runs; ends when it is dropped. Its folder stays, for its logs, unless all went well: [`Peers::end`].
 #[derive(Debug)]
 pub struct Peers {
     children: Vec<Child>,
@@ -48,7 +48,6 @@ impl Drop for Peers {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -58,6 +57,14 @@ fn free_port() -> Result<u16, String> {
 }
 
 impl Peers {
+    /// Ends the servers and removes their folder.
+    pub fn end(self) {
+        let folder = self.folder.clone();
+        drop(self);
+        // What is left of it is in the folder for temporary files.
+        let _ = fs::remove_dir_all(folder);
+    }
+
     /// Starts etcd and the API server in `folder`, which must not be there yet.
     pub async fn start(binaries: &Binaries, folder: &Path) -> Result<(Peers, Api), String> {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -133,7 +140,7 @@ impl Peers {
             .arg("--client-ca-file")
             .arg(file("ca.crt"))
             .arg("--service-account-key-file")
-            .arg(file("apiserver.key"))
+            .arg(file("apiserver.crt"))
             .arg("--service-account-signing-key-file")
             .arg(file("apiserver.key"))
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
@@ -199,14 +206,15 @@ impl Peers {
             .flatten()
             .map(|(name, weight)| json!({"name": name, "weight": weight}))
             .collect();
+        let health = format!("127.0.0.1:{}", free_port()?);
         let config = json!({
             "apiVersion": "kubescheduler.config.k8s.io/v1beta1",
             "kind": "KubeSchedulerConfiguration",
             "percentageOfNodesToScore": 100,
             "leaderElection": {"leaderElect": false},
             "clientConnection": {"kubeconfig": self.kubeconfig()?, "qps": 5000, "burst": 5000},
-            "healthzBindAddress": "127.0.0.1:0",
-            "metricsBindAddress": "127.0.0.1:0",
+            "healthzBindAddress": health,
+            "metricsBindAddress": health,
             "profiles": [{"schedulerName": "default-scheduler", "plugins":
                 {"score": {"disabled": [{"name": "*"}], "enabled": scores}}}],
         });
@@ -214,7 +222,7 @@ impl Peers {
         let mut child = Command::new(binary)
             .arg("--config")
             .arg(config)
-            .args(["--bind-address", "127.0.0.1", "--port", "0"])
+            .args(["--bind-address", "127.0.0.1"])
             .args(["--secure-port", &free_port()?.to_string()])
             .args(FLAGS)
             .stdin(Stdio::null())

@@ -3,7 +3,7 @@
 //!
 //! Does not know how decisions are compared, nor how the servers were started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -37,6 +37,9 @@ struct Player<'a> {
     replica_set: String,
     /// Bound pods: uid to namespace and name.
     bound: BTreeMap<String, (String, String)>,
+    nodes_go: bool,
+    /// Nodes that are not there.
+    away: BTreeSet<u64>,
     services: [bool; 2],
     budgets: [Option<Value>; 2],
     born: u64,
@@ -53,7 +56,7 @@ pub async fn prepare(api: &Api, seed: u64) -> Result<(Vec<Value>, String), Strin
     api.create("/api/v1/namespaces", &json!({"metadata": {"name": "shop"}}))
         .await?;
     for id in 0..NODES {
-        let node = generate::node(id, &mut dice);
+        let node = generate::node(id, !generate::nodes_go(seed), &mut dice);
         api.create("/api/v1/nodes", &node).await?;
         lines.push(json!({"node": node}));
     }
@@ -91,6 +94,8 @@ pub async fn play(
         dice: Dice::new(seed ^ 0x5eed),
         replica_set,
         bound: BTreeMap::new(),
+        nodes_go: generate::nodes_go(seed),
+        away: BTreeSet::new(),
         services: [false; 2],
         budgets: [None, None],
         born: 0,
@@ -136,6 +141,9 @@ impl Player<'_> {
     /// Changes every node a little. A kube-scheduler of 1.20 keeps with each node how many nodes had its images when
     /// that node last changed; now that is all of them.
     async fn touch_nodes(&mut self) -> Result<(), String> {
+        for _ in 0..NODES {
+            self.log.wait_for("add event for node ")?;
+        }
         for id in 0..NODES {
             let patch = json!({"metadata": {"annotations": {"touched": "yes"}}});
             let path = format!("/api/v1/nodes/node-{id}");
@@ -147,6 +155,7 @@ impl Player<'_> {
 
     async fn step(&mut self) -> Result<(), String> {
         match self.dice.roll(24) {
+            0 if self.nodes_go => self.take_node_away().await,
             0 => self.change_node().await,
             1 => {
                 for _ in 0..=self.dice.roll(3) {
@@ -160,8 +169,30 @@ impl Player<'_> {
         }
     }
 
+    /// A node goes, or comes back as another; its pods stay on it.
+    async fn take_node_away(&mut self) -> Result<(), String> {
+        let id = self.dice.roll(NODES);
+        let name = format!("node-{id}");
+        if self.away.remove(&id) {
+            let node = generate::node(id, false, &mut self.dice);
+            self.api.create("/api/v1/nodes", &node).await?;
+            self.log
+                .wait_for(&format!("add event for node \"{name}\""))?;
+            tokio::time::sleep(SETTLING).await;
+            self.tell(json!({"node": node}));
+        } else if self.away.len() < 4 {
+            self.api.delete(&format!("/api/v1/nodes/{name}")).await?;
+            self.log
+                .wait_for(&format!("delete event for node \"{name}\""))?;
+            tokio::time::sleep(SETTLING).await;
+            self.away.insert(id);
+            self.tell(json!({"node_gone": name}));
+        }
+        Ok(())
+    }
+
     async fn change_node(&mut self) -> Result<(), String> {
-        let node = generate::node(self.dice.roll(NODES), &mut self.dice);
+        let node = generate::node(self.dice.roll(NODES), true, &mut self.dice);
         let path = format!("/api/v1/nodes/{}", text(&node["metadata"]["name"]));
         let mut object = self.api.get(&path).await?;
         object["metadata"]["labels"] = node["metadata"]["labels"].clone();

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `{"story": {"weights": {…}}}` | the first line; the rules are those of 1.20 with these weights |
 //! | `{"node": …}`, `{"budget": …}` | the object is now so |
+//! | `{"node_gone": name}` | a node was deleted, its pods not |
 //! | `{"maker": {kind, namespace, name, selector}}` | so are a Service's or a ReplicaSet's selector |
 //! | `{"gone": uid}` | a pod was deleted |
 //! | `{"pod": …, "outcome": …}` | a pod was decided on |
@@ -122,6 +123,9 @@ impl Judge {
                 }
                 Err(error) => wrong.push(error),
             }
+        } else if let Some(name) = line["node_gone"].as_str() {
+            self.cluster.remove_node(name);
+            self.nodes.remove(name);
         } else if line["maker"].is_object() {
             let maker = &line["maker"];
             let kind = match text(&maker["kind"]) {
