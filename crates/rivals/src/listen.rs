@@ -3,6 +3,8 @@
 //! At these verbosities each decision leaves a line for each scoring plugin, one for each feasible node's total, and
 //! one for how it ended. Does not know what is decided on.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -37,6 +39,8 @@ pub struct Decision {
 #[derive(Debug)]
 pub struct Log {
     lines: Receiver<String>,
+    /// Pods with a node that the scheduler has heard are gone, by address.
+    gone: RefCell<BTreeSet<String>>,
 }
 
 impl Log {
@@ -52,14 +56,22 @@ impl Log {
                 }
             }
         });
-        Log { lines }
+        Log {
+            lines,
+            gone: RefCell::default(),
+        }
     }
 
     fn next(&self, until: Instant) -> Result<String, String> {
         let left = until.saturating_duration_since(Instant::now());
-        self.lines
+        let line = self
+            .lines
             .recv_timeout(left)
-            .map_err(|error| format!("the scheduler says no more: {error}"))
+            .map_err(|error| format!("the scheduler says no more: {error}"))?;
+        if let Some((_, pod)) = line.split_once("delete event for scheduled pod ") {
+            self.gone.borrow_mut().insert(pod.trim().to_owned());
+        }
+        Ok(line)
     }
 
     /// Waits for a line that has this in it.
@@ -73,22 +85,40 @@ impl Log {
         Ok(())
     }
 
-    /// Passes over what has been said so far.
-    pub fn skip(&self) {
-        while self.lines.try_recv().is_ok() {}
+    /// Waits until the scheduler has heard that a pod with a node is gone.
+    pub fn wait_for_end(&self, namespace: &str, name: &str) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        let address = format!("{namespace}/{name}");
+        while !self.gone.borrow().contains(&address) {
+            self.next(until)
+                .map_err(|error| format!("waiting for the end of {address}: {error}"))?;
+        }
+        Ok(())
     }
 
-    /// Waits for the next decision on a pod.
-    pub fn decision(&self, namespace: &str, name: &str) -> Result<Decision, String> {
+    /// Waits for the next decision on a pod that was begun after these pods were gone.
+    pub fn decision(
+        &self,
+        namespace: &str,
+        name: &str,
+        after: &[String],
+    ) -> Result<Decision, String> {
         let until = Instant::now() + PATIENCE;
         let mut decision = Decision::default();
         let address = format!("{namespace}/{name}");
+        let mut too_early = false;
         loop {
             let line = self
                 .next(until)
                 .map_err(|error| format!("waiting for {address}: {error}"))?;
             let said = line.split_once("] ").map_or(&*line, |(_, said)| said);
-            if let Some(score) = said.strip_prefix("Host ") {
+            if said.strip_prefix("Attempting to schedule pod: ") == Some(&address) {
+                let gone = self.gone.borrow();
+                too_early = !after.iter().all(|pod| gone.contains(pod));
+                decision = Decision::default();
+            } else if too_early {
+                // Begun while the scheduler still saw them: it will try again.
+            } else if let Some(score) = said.strip_prefix("Host ") {
                 decision.scores.extend(host(score));
             } else if let Some(scores) = said.strip_prefix("Plugin ") {
                 decision.plugins.extend(plugin(scores, &address));
@@ -163,7 +193,7 @@ mod tests {
              I1 scheduler.go:592] \"Successfully bound pod to node\" pod=\"default/p\" node=\"node-1\" \
              evaluatedNodes=2 feasibleNodes=2\n",
         );
-        let decision = log.decision("default", "p").unwrap();
+        let decision = log.decision("default", "p", &[]).unwrap();
         assert_eq!(decision.node.as_deref(), Some("node-1"));
         let scores = Value::from(decision.scores);
         assert_eq!(scores, json!({"node-1": 305, "node-2": 300}));
@@ -181,11 +211,24 @@ mod tests {
             "I1 factory.go:321] \"Unable to schedule pod; no fit; waiting\" pod=\"shop/p\" \
              err=\"0/2 nodes are available: 2 Insufficient cpu.\"\n",
         );
-        let decision = log.decision("shop", "p").unwrap();
+        let decision = log.decision("shop", "p", &[]).unwrap();
         assert_eq!(decision.node, None);
         assert_eq!(
             decision.message,
             "0/2 nodes are available: 2 Insufficient cpu."
         );
+    }
+
+    #[test]
+    fn what_was_begun_too_early_is_passed_over() {
+        let log = log("I1 s.go:1] Attempting to schedule pod: default/p\n\
+             I1 e.go:1] delete event for scheduled pod default/victim \n\
+             I1 f.go:1] \"Unable to schedule pod; no fit; waiting\" pod=\"default/p\" err=\"no\"\n\
+             I1 s.go:1] Attempting to schedule pod: default/p\n\
+             I1 s.go:2] \"Successfully bound pod to node\" pod=\"default/p\" node=\"n\" feasibleNodes=1\n");
+        let after = ["default/victim".to_owned()];
+        let decision = log.decision("default", "p", &after).unwrap();
+        assert_eq!(decision.node.as_deref(), Some("n"));
+        assert_eq!(log.wait_for_end("default", "victim"), Ok(()));
     }
 }

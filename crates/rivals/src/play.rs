@@ -37,6 +37,8 @@ struct Player<'a> {
     replica_set: String,
     /// Bound pods: uid to namespace and name.
     bound: BTreeMap<String, (String, String)>,
+    /// Addresses of pods that were evicted, by uid.
+    evicted: BTreeMap<String, String>,
     nodes_go: bool,
     /// Nodes that are not there.
     away: BTreeSet<u64>,
@@ -94,6 +96,7 @@ pub async fn play(
         dice: Dice::new(seed ^ 0x5eed),
         replica_set,
         bound: BTreeMap::new(),
+        evicted: BTreeMap::new(),
         nodes_go: generate::nodes_go(seed),
         away: BTreeSet::new(),
         services: [false; 2],
@@ -132,7 +135,7 @@ impl Player<'_> {
             eprintln!("line {at}: {wrong}");
             self.wrong.push(format!("line {at}: {wrong}"));
         }
-        if let Some(outcome) = line["outcome"].as_object_mut() {
+        if let Some(Value::Object(outcome)) = line.get_mut("outcome") {
             outcome.remove("plugins");
         }
         self.lines.push(line);
@@ -212,8 +215,7 @@ impl Player<'_> {
         };
         if let Some((namespace, name)) = self.bound.remove(&uid) {
             self.api.delete(&pod_path(&namespace, &name)).await?;
-            let gone = format!("delete event for scheduled pod {namespace}/{name} ");
-            self.log.wait_for(&gone)?;
+            self.log.wait_for_end(&namespace, &name)?;
             self.tell(json!({"gone": uid}));
         }
         Ok(())
@@ -275,17 +277,25 @@ impl Player<'_> {
         let created = self.api.create(&all, &pod).await?;
         let uid = text(&created["metadata"]["uid"]);
         pod["metadata"]["uid"] = uid.clone().into();
-        let decision = self.log.decision(&namespace, &name)?;
-        let outcome = self.outcome(&decision, (&uid, &namespace, &name)).await?;
-        let evicts = outcome["evicts"].is_array();
-        self.tell(json!({"pod": pod, "outcome": outcome}));
-        if evicts {
-            // It is looked at again once its victims are gone, after a second or two.
-            let decision = self.log.decision(&namespace, &name)?;
+        let mut line = json!({"pod": pod});
+        let mut after = Vec::new();
+        loop {
+            let decision = self.log.decision(&namespace, &name, &after)?;
             let outcome = self.outcome(&decision, (&uid, &namespace, &name)).await?;
-            self.tell(json!({"again": uid, "outcome": outcome}));
+            after = outcome["evicts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|uid| self.evicted.get(uid.as_str()?).cloned())
+                .collect();
+            line["outcome"] = outcome;
+            self.tell(line);
+            if after.is_empty() {
+                return Ok(());
+            }
+            // It is looked at again once its victims are gone, after a second or two.
+            line = json!({"again": uid});
         }
-        Ok(())
     }
 
     /// A decision as a story tells it, and what follows from it: a pod with a node begins to run, one without is
@@ -326,7 +336,10 @@ impl Player<'_> {
             return Ok(json!({"nowhere": decision.message}));
         }
         for uid in &evicted {
-            self.bound.remove(uid);
+            if let Some((namespace, name)) = self.bound.remove(uid) {
+                self.evicted
+                    .insert(uid.clone(), format!("{namespace}/{name}"));
+            }
         }
         Ok(json!({"nowhere": decision.message, "evicts": evicted}))
     }
