@@ -41,7 +41,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Workshop,
         "workshop",
-        &["bench", "linear", "spoil", "xtask", "conformance"],
+        &["bench", "linear", "spoil", "rivals", "xtask", "conformance"],
     ),
 ];
 

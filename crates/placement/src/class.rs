@@ -15,6 +15,7 @@ use crate::intern::Word;
 use crate::objects::{PodSpec, VolumeReason};
 use crate::profile::{Profile, Weights};
 use crate::rules;
+use crate::semantics::{self, Semantics};
 use crate::verdict::Plugin;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -125,6 +126,8 @@ pub(crate) struct Class {
     /// Words held for scored resources.
     held_words: Vec<Word>,
     best_effort: bool,
+    /// As 1.20 does, the fit filter tests what the pod does not ask for, too.
+    tests_all: bool,
     selector: Box<[Ask]>,
     required: Option<Box<[Terms]>>,
     preferred: Box<[(i64, Terms)]>,
@@ -234,6 +237,7 @@ impl Class {
         let features = features.map(|name| fleet.feature_word(name)).collect();
         let class = Class {
             kind,
+            tests_all: profile.semantics == Semantics::V1_20 && asks_for_any(&load),
             best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
             load,
             fit_scalars,
@@ -563,16 +567,29 @@ impl Class {
                 let asked = sum(resource.scored(load), resource.scored(want));
                 (asked, resource.capacity(capacity, want), weight)
             });
-            rules::allocation_score(&self.profile.strategy, resources)
+            rules::allocation_score(&self.profile.strategy, self.profile.semantics, resources)
         };
-        let balanced = if self.best_effort || weights.balanced == 0 {
-            0
-        } else {
-            rules::balanced(self.balanced_resources.iter().map(|&resource| {
-                let without = resource.real(load);
-                let with = sum(without, resource.real(want));
-                (with, without, resource.capacity(capacity, want))
-            }))
+        let balance = self.balanced_resources.iter().map(|&resource| {
+            let without = resource.real(load);
+            let with = sum(without, resource.real(want));
+            (with, without, resource.capacity(capacity, want))
+        });
+        let balanced = match self.profile.semantics {
+            _ if weights.balanced == 0 => 0,
+            Semantics::V1_20 => {
+                let of = |resource: Scored, capacity: i64| {
+                    (sum(resource.scored(load), resource.scored(want)), capacity)
+                };
+                semantics::balanced_1_20(
+                    of(Scored::Cpu, capacity.cpu_milli),
+                    of(Scored::Memory, capacity.memory_bytes),
+                )
+            }
+            _ if self.best_effort => 0,
+            Semantics::V1_35 => {
+                rules::evenness(balance.map(|(with, _, capacity)| (with, capacity)))
+            }
+            Semantics::V1_36 => rules::balanced(balance),
         };
         Some(Dynamic {
             fit,
@@ -596,7 +613,9 @@ impl Class {
             return true;
         }
         let (want, capacity) = (&self.load, &fleet.shape(shape).capacity);
-        let short = |want: i64, have: i64, used: i64| want > 0 && want > have.wrapping_sub(used);
+        let short = |want: i64, have: i64, used: i64| {
+            (want > 0 || self.tests_all) && want > have.wrapping_sub(used)
+        };
         !(i64::from(load.pods) + 1 > capacity.pods
             || short(want.cpu_milli, capacity.cpu_milli, load.cpu_milli)
             || short(want.memory_bytes, capacity.memory_bytes, load.memory_bytes)
@@ -650,9 +669,9 @@ impl Class {
         }
         let mut resolvable = true;
         let mut check = |shortage: Shortage, want: i64, have: i64, used: i64| {
-            if want > 0 && want > have.wrapping_sub(used) {
+            if (want > 0 || self.tests_all) && want > have.wrapping_sub(used) {
                 name(shortage);
-                resolvable &= want <= have;
+                resolvable &= want <= have || self.profile.semantics == Semantics::V1_20;
             }
         };
         check(
@@ -795,7 +814,14 @@ impl Class {
             spreads().min().unwrap_or(0),
             spreads().max().unwrap_or(0).max(0),
         );
-        let affinities = || raw.iter().map(|r| r.affinity);
+        let from_zero = self.profile.semantics == Semantics::V1_20;
+        let zero = || from_zero.then_some(0);
+        let unspread = if from_zero && !self.company.spreads_softly() {
+            rules::MAX_SCORE
+        } else {
+            0
+        };
+        let affinities = || raw.iter().map(|r| r.affinity).chain(zero());
         let (pods_min, pods_max) = (
             affinities().min().unwrap_or(0),
             affinities().max().unwrap_or(0),
@@ -810,9 +836,9 @@ impl Class {
                     affinity: rules::normalise(standing.preferred, affinity_max),
                     image: self.image_score(fleet, standing),
                     spread_raw: raw.spread.unwrap_or(0),
-                    spread: raw
-                        .spread
-                        .map_or(0, |s| rules::normalise_spread(s, spread_min, spread_max)),
+                    spread: raw.spread.map_or(unspread, |s| {
+                        rules::normalise_spread(s, spread_min, spread_max)
+                    }),
                     pods_raw: raw.affinity,
                     pods: rules::normalise_between(raw.affinity, pods_min, pods_max),
                     total: 0,
@@ -837,6 +863,11 @@ impl Class {
         });
         rules::image_score(there.sum(), self.images.len())
     }
+}
+
+fn asks_for_any(load: &Load) -> bool {
+    let native = [load.cpu_milli, load.memory_bytes, load.ephemeral_bytes];
+    native.iter().any(|&amount| amount != 0) || !load.scalars.is_empty()
 }
 
 /// Weighted, normalised static scores of a class that only static scores and room decide for.

@@ -41,6 +41,7 @@ mod profile;
 pub mod queue;
 mod rules;
 mod sacrifices;
+mod semantics;
 mod storage;
 mod tally;
 mod terms;
@@ -63,6 +64,7 @@ pub use profile::{
 };
 pub use rules::MAX_SCORE;
 pub use sacrifices::Candidate;
+pub use semantics::Semantics;
 pub use storage::{
     Attach, BIND_COMPLETED, Bindings, Concerned, Disk, Fabric, SELECTED_NODE, Thing, ThingKind,
     Uses, Wanted,

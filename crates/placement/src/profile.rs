@@ -3,6 +3,7 @@
 //! The default is kube-scheduler's. Does not know configuration files.
 
 use crate::objects::Term;
+use crate::semantics::Semantics;
 use crate::terms::{HOSTNAME_KEY, SpreadConstraint, ZONE_KEY};
 use crate::verdict::PluginSet;
 use meta::labels::LabelSelector;
@@ -55,6 +56,8 @@ pub struct SpreadDefaults {
 /// One set of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// Whose formulas.
+    pub semantics: Semantics,
     /// Plugins that may reject a node.
     pub filters: PluginSet,
     /// Weights of scores.
@@ -88,6 +91,7 @@ pub struct Profile {
 impl Default for Profile {
     fn default() -> Profile {
         Profile {
+            semantics: Semantics::default(),
             filters: PluginSet::ALL,
             weights: Weights {
                 taint: 3,
