@@ -2,7 +2,8 @@
 //!
 //! Does not know what the consumer makes of it.
 
-use schema::{FieldSet, Resource, TypeId};
+use meta::Value;
+use schema::{DecodeError, FieldSet, Resource, TypeId};
 
 /// What every consumer needs to tell objects apart.
 const IDENTITY: [&str; 4] = [
@@ -39,5 +40,13 @@ impl Only {
             object: FieldSet::compile(resource.type_id, &paths().collect::<Vec<_>>())?,
             list: FieldSet::compile(list_type, &of_list)?,
         })
+    }
+
+    /// Decodes the message of one object of the kind.
+    ///
+    /// # Errors
+    /// The message is broken where it is read.
+    pub fn decode(&self, message: &[u8]) -> Result<Value, DecodeError> {
+        schema::decode_protobuf_fields(self.object_type, &self.object, message)
     }
 }

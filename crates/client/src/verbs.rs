@@ -393,7 +393,7 @@ pub(crate) fn decode_object(body: &[u8]) -> Result<Value, ClientError> {
 pub(crate) fn decode_only(body: &[u8], only: &Only) -> Result<Value, ClientError> {
     decode(body, |type_id, message| {
         if type_id == only.object_type {
-            schema::decode_protobuf_fields(type_id, &only.object, message)
+            only.decode(message)
         } else {
             schema::decode_protobuf(type_id, message)
         }

@@ -160,6 +160,10 @@ pub(crate) async fn follow(fleet: &Arc<Fleet>, kind: Kind) {
             let mut reflector = Reflector::new(fleet.client.clone(), kind.resource());
             if kind == Kind::Pod {
                 reflector = reflector.with_field_selector("spec.nodeName!=");
+                // Stages may look at anything.
+                if kind.stages(fleet).is_empty() {
+                    reflector = reflector.only(&crate::pod::READ);
+                }
             }
             let mut changes = reflector.spawn(move |object| looker.look(&fleet_of, kind, &object));
             loop {

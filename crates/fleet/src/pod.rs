@@ -64,6 +64,27 @@ pub(crate) enum Step {
     Stop,
 }
 
+/// What the life cycle that is built in reads of a pod, beside what tells it apart.
+pub(crate) const READ: [&str; 17] = [
+    "metadata.deletionTimestamp",
+    "metadata.ownerReferences",
+    "spec.nodeName",
+    "spec.hostNetwork",
+    "spec.restartPolicy",
+    "spec.containers.name",
+    "spec.containers.image",
+    "spec.containers.command",
+    "spec.containers.args",
+    "spec.containers.readinessProbe.initialDelaySeconds",
+    "spec.initContainers.name",
+    "spec.initContainers.image",
+    "spec.initContainers.command",
+    "spec.initContainers.args",
+    "spec.initContainers.readinessProbe.initialDelaySeconds",
+    "status.phase",
+    "status.conditions",
+];
+
 /// What a pod does next, and after which time; none if it stays as it is.
 pub(crate) fn next(
     object: &Value,
@@ -258,6 +279,31 @@ mod tests {
         let config = FleetConfig::new(10);
         let shape = PodShapes::default().of(object, config.job_run_time);
         next(object, &shape, &config).map(|(step, delay)| (step, delay.as_millis()))
+    }
+
+    #[test]
+    fn nothing_is_read_but_what_is_decoded_for_it() {
+        let container = json!({"name": "c", "image": "i", "command": ["sh", "-c"], "args": ["sleep 7"],
+            "env": [{"name": "a", "value": "b"}], "readinessProbe": {"initialDelaySeconds": 3, "tcpSocket": {"port": 1}}});
+        let pod = json!({"metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"},
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "o"}]},
+            "spec": {"nodeName": "node-0000003", "hostNetwork": true, "restartPolicy": "Never", "containers": [container],
+                "initContainers": [container], "schedulerName": "s"},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}});
+        let pods = crate::resource("", "pods");
+        let fields = client::Only::new(pods, &READ).expect("a field that pods do not have");
+        let mut message = Vec::new();
+        schema::encode_protobuf(pods.type_id, &pod, &mut message).unwrap();
+        let whole = schema::decode_protobuf(pods.type_id, &message).unwrap();
+        let part = fields.decode(&message).unwrap();
+        assert_ne!(part, whole);
+        let config = FleetConfig::new(10);
+        let seen = |object: &Value| {
+            let shape = read(object, config.job_run_time);
+            let next = next(object, &shape, &config);
+            format!("{shape:?} {next:?} {}", object["spec"]["nodeName"])
+        };
+        assert_eq!(seen(&part), seen(&whole));
     }
 
     #[test]
