@@ -182,14 +182,17 @@ impl Class {
             .added_required
             .as_ref()
             .map(|terms| terms.iter().map(|t| compile(t, fleet)).collect());
+        let of_devices = spec.devices.rules.iter();
         let volumes = spec
             .volumes
             .rules
             .iter()
-            .filter(|rule| profile.filters.contains(rule.reason.plugin()))
-            .map(|rule| {
-                let terms = rule.terms.iter().map(|t| compile(t, fleet)).collect();
-                (rule.reason, terms)
+            .map(|rule| (rule.reason, &rule.terms))
+            .chain(of_devices.map(|terms| (VolumeReason::Devices, terms)))
+            .filter(|(reason, _)| profile.filters.contains(reason.plugin()))
+            .map(|(reason, terms)| {
+                let terms = terms.iter().map(|t| compile(t, fleet)).collect();
+                (reason, terms)
             })
             .collect();
         let names = if profile.filters.contains(Plugin::NodeAffinity) {
@@ -439,9 +442,12 @@ impl Class {
                 against |= 1 << *reason as u8;
             }
         }
+        let devices = 1 << VolumeReason::Devices as u8;
         let zone = 1 << VolumeReason::Zone as u8;
-        if against & !zone != 0 {
-            against & !zone
+        if against & !(zone | devices) != 0 {
+            against & !(zone | devices)
+        } else if against & zone != 0 {
+            zone
         } else {
             against
         }

@@ -417,6 +417,18 @@ impl Fleet {
         self.nodes.get(node as usize).map_or("", |node| &*node.name)
     }
 
+    /// Numbers of nodes are below this.
+    pub(crate) fn node_bound(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The labels of a node that exists, and whether its host name is its name.
+    pub(crate) fn labels_of(&self, node: u32) -> Option<(&[(Word, Word)], bool)> {
+        let body = self.nodes.get(node as usize)?.body;
+        let body = (body != NOBODY).then(|| self.bodies.get(body))?;
+        Some((&body.labels, body.host_is_name))
+    }
+
     pub(crate) fn state_of(&self, node: u32) -> u32 {
         self.nodes[node as usize].state
     }

@@ -10,17 +10,19 @@
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
 //! NodeResourcesBalancedAllocation (as of 1.36), VolumeBinding and VolumeZone as [`Volumes`] say, ImageLocality, PodTopologySpread, InterPodAffinity,
-//! DefaultPreemption, as a [`Profile`] sets them. Not there: the other volume plugins and DynamicResources;
-//! [`PodInfo::not_considered`] names what a pod uses of those.
+//! DefaultPreemption, as a [`Profile`] sets them; DynamicResources as [`Devices`] say, and whoever admits nodes
+//! ([`Among`]). Not there: the other volume plugins.
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
+mod among;
 mod asks;
 mod class;
 mod classes;
 mod cluster;
 mod company;
 mod cons;
+mod devices;
 mod fleet;
 mod hashing;
 mod index;
@@ -39,13 +41,15 @@ mod tally;
 mod terms;
 mod verdict;
 
+pub use among::{Admission, Among, Candidate, Candidates};
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
+pub use devices::Devices;
 pub use fleet::NodeChange;
 pub use key::PodKey;
 pub use objects::{
-    DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodInfo, PodRequest, PodSpec,
-    Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration, TolerationOperator,
-    VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
+    DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodClaim, PodInfo,
+    PodRequest, PodSpec, Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration,
+    TolerationOperator, VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
 };
 pub use pick::{Explanation, PickError, Scores};
 pub use preempt::{Budget, Preemption};

@@ -3,6 +3,7 @@
 //! Knows the fields the filters and scores look at, and the arithmetic of a pod's request. Does not
 //! know any cluster: everything here is a plain value with its own strings.
 
+use crate::devices::Devices;
 use crate::terms::{
     HostPort, Maker, Pairs, PodAffinity, SpreadConstraint, host_ports, images, maker,
     spread_constraints,
@@ -151,20 +152,24 @@ pub enum VolumeReason {
     NoVolume,
     /// The volume is in another zone.
     Zone,
+    /// A claim's devices cannot be used from there. Asked after everything else.
+    Devices,
 }
 
 impl VolumeReason {
     /// All of them, in the order they are told.
-    pub(crate) const ALL: [VolumeReason; 4] = [
+    pub(crate) const ALL: [VolumeReason; 5] = [
         VolumeReason::NodeAffinity,
         VolumeReason::NoMatch,
         VolumeReason::NoVolume,
         VolumeReason::Zone,
+        VolumeReason::Devices,
     ];
 
     pub(crate) fn plugin(self) -> crate::verdict::Plugin {
         match self {
             VolumeReason::Zone => crate::verdict::Plugin::VolumeZone,
+            VolumeReason::Devices => crate::verdict::Plugin::DynamicResources,
             _ => crate::verdict::Plugin::VolumeBinding,
         }
     }
@@ -177,6 +182,7 @@ impl VolumeReason {
                 "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
             }
             VolumeReason::Zone => "node(s) had no available volume zone",
+            VolumeReason::Devices => "resourceclaim not available on the node",
         }
     }
 }
@@ -234,8 +240,19 @@ pub struct PodSpec {
     pub maker: Option<Maker>,
     /// What its volumes ask; empty as read from a pod.
     pub volumes: Volumes,
+    /// What its resource claims ask; empty as read from a pod.
+    pub devices: Devices,
     /// Number of the profile whose rules place it.
     pub profile: u16,
+}
+
+/// A resource claim as a pod names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodClaim {
+    /// It is made for the pod alone, from a template.
+    pub made: bool,
+    /// The claim's name, in the pod's namespace: `None` as long as it has not been made, empty where none is needed.
+    pub claim: Option<Box<str>>,
 }
 
 /// An image on a node.
@@ -297,6 +314,8 @@ pub struct PodInfo {
     pub not_considered: Vec<&'static str>,
     /// Names of the claims it uses, in its namespace; true for those made for it alone.
     pub claims: Vec<(Box<str>, bool)>,
+    /// Resource claims it uses.
+    pub resource_claims: Vec<PodClaim>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
     /// all pods of a DaemonSet are one class.
     pub pin: Option<Box<str>>,
@@ -378,18 +397,33 @@ impl PodInfo {
                 labels,
                 spread,
                 volumes: Volumes::default(),
+                devices: Devices::default(),
                 profile: 0,
             },
-            not_considered: not_considered(spec),
+            not_considered: Vec::new(),
             claims: claims(metadata, spec),
+            resource_claims: resource_claims(spec, &pod["status"]),
             pin,
         })
     }
 }
 
-fn not_considered(spec: &Value) -> Vec<&'static str> {
-    let used = items(&spec["resourceClaims"]).next().is_some();
-    used.then_some("resourceClaims").into_iter().collect()
+fn resource_claims(spec: &Value, status: &Value) -> Vec<PodClaim> {
+    let of = |claim: &Value| {
+        let name = text(&claim["name"]);
+        let named = text(&claim["resourceClaimName"]);
+        let mut made = items(&status["resourceClaimStatuses"]);
+        PodClaim {
+            made: named.is_empty(),
+            claim: if named.is_empty() {
+                let made = made.find(|made| text(&made["name"]) == name);
+                made.map(|made| text(&made["resourceClaimName"]).into())
+            } else {
+                Some(named.into())
+            },
+        }
+    };
+    items(&spec["resourceClaims"]).map(of).collect()
 }
 
 fn claims(metadata: &Value, spec: &Value) -> Vec<(Box<str>, bool)> {

@@ -74,8 +74,8 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         let result = match (current.pinned(pin), &current.names) {
             (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
-            _ if current.waits_for_volumes() => {
-                Err(Arc::new(self.no_volumes(&current.spec.volumes.obstacle)))
+            _ if current.waits_for_volumes() || current.waits_for_devices() => {
+                Err(Arc::new(self.obstacle(&current)))
             }
             (Some(name), _) => self.pick_named(&mut current, &[name], random),
             (None, Names::Only(names)) => {
@@ -296,22 +296,26 @@ impl Cluster {
                 return Ok(node);
             }
         }
-        let elsewhere = self.fleet.present() - looked_at;
-        counting.add(Reason::OutsideNamedNodes, elsewhere);
-        counting.rejected_by = counting.rejected_by.with(Plugin::NodeAffinity);
+        counting.elsewhere(self.fleet.present() - looked_at);
         Err(Arc::new(counting.finish(&self.fleet)))
     }
 
-    fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+    /// What a pod's volumes wait for, or its claims.
+    pub(crate) fn obstacle(&self, class: &Class) -> Unschedulable {
+        let (plugin, obstacle) = if class.waits_for_volumes() {
+            (Plugin::VolumeBinding, &class.spec.volumes.obstacle)
+        } else {
+            (Plugin::DynamicResources, &class.spec.devices.obstacle)
+        };
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
-            rejected_by: PluginSet::of(&[Plugin::VolumeBinding]),
+            rejected_by: PluginSet::of(&[plugin]),
             ..Unschedulable::default()
         }
     }
 
-    fn contradiction(&self) -> Unschedulable {
+    pub(crate) fn contradiction(&self) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: Some(TERMS_CONFLICT.into()),
@@ -349,6 +353,13 @@ pub(crate) enum WhyNot {
     Company(Refusal),
 }
 
+/// Claims are asked last.
+const DEVICES: u8 = 1 << VolumeReason::Devices as u8;
+
+fn of_devices(against: u8) -> Option<WhyNot> {
+    (against & DEVICES != 0).then_some(WhyNot::Volumes(DEVICES))
+}
+
 /// The first plugin that says no.
 pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32) -> Option<WhyNot> {
     match class.judge_shape(fleet, fleet.shape_of(state)) {
@@ -360,10 +371,11 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
             }
             let cell = class.cell(fleet, standing, state);
             let against = class.volumes_of_cell(cell);
-            if against != 0 {
+            if against & !DEVICES != 0 {
                 return Some(WhyNot::Volumes(against));
             }
-            class.refusal(fleet, look, cell, &[]).map(WhyNot::Company)
+            let refusal = class.refusal(fleet, look, cell, &[]);
+            refusal.map(WhyNot::Company).or(of_devices(against))
         }
         Static::Unknown => None,
     }
@@ -384,10 +396,11 @@ pub(crate) fn why_not_with(
         return Some(WhyNot::NoRoom);
     }
     let against = class.volumes_of_cell(cell);
-    if against != 0 {
+    if against & !DEVICES != 0 {
         return Some(WhyNot::Volumes(against));
     }
-    class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
+    let refusal = class.refusal(fleet, look, cell, gone);
+    refusal.map(WhyNot::Company).or(of_devices(against))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -419,10 +432,31 @@ impl Counting {
         self.add(Reason::Text(text), nodes);
     }
 
-    fn count(&mut self, fleet: &Fleet, class: &mut Class, look: &Look, state: u32, nodes: usize) {
+    pub(crate) fn count(
+        &mut self,
+        fleet: &Fleet,
+        class: &mut Class,
+        look: &Look,
+        state: u32,
+        nodes: usize,
+    ) {
         let why = why_not(fleet, class, look, state);
         let (shape, load) = (fleet.shape_of(state), fleet.load(state));
         self.count_one(fleet, class, why, shape, load, nodes);
+    }
+
+    /// Nodes that a plugin rejects for a reason of its own.
+    pub(crate) fn add_rejected(&mut self, text: &'static str, nodes: usize, plugin: Plugin) {
+        if nodes > 0 {
+            self.add(Reason::Text(text), nodes);
+            self.rejected_by = self.rejected_by.with(plugin);
+        }
+    }
+
+    /// Nodes that are not asked because others are named.
+    pub(crate) fn elsewhere(&mut self, nodes: usize) {
+        self.add(Reason::OutsideNamedNodes, nodes);
+        self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
     }
 
     /// Counts a node with another load and pods thought away.

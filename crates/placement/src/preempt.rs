@@ -9,6 +9,7 @@
 //!
 //! Does not evict anybody: the shell does.
 
+use crate::among::{Admission, Candidate};
 use crate::class::{Class, Static};
 use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId, Nomination};
 use crate::company::Look;
@@ -176,7 +177,7 @@ impl Cluster {
         self.nominations.get(&pod).map(|n| NodeId(n.node))
     }
 
-    fn claim(&mut self, nomination: Nomination, add: bool) {
+    pub(crate) fn claim(&mut self, nomination: Nomination, add: bool) {
         if let Some(kind) = self.kinds.get(nomination.kind) {
             self.fleet
                 .claim(nomination.node, nomination.priority, kind.delta, add);
@@ -220,9 +221,22 @@ impl Cluster {
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Preemption, PickError> {
+        self.preempt_among(pod, class, pin, now_micros, random, None)
+    }
+
+    /// The same where somebody else has a say: only nodes that are admitted are tried out.
+    pub fn preempt_among(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Candidate<'_>) -> Admission>,
+    ) -> Result<Preemption, PickError> {
         let nomination = self.nominations.get(&pod).copied();
         let version = self.fleet.version();
-        let asks_for_all = nomination.is_none() && pin.is_none();
+        let asks_for_all = nomination.is_none() && pin.is_none() && admit.is_none();
         let slot = self.classes.get(class.slot as usize);
         if asks_for_all
             && let Some((at, why)) = slot.and_then(|slot| slot.hopeless.as_ref())
@@ -235,7 +249,8 @@ impl Cluster {
         if let Some(nomination) = nomination {
             self.claim(nomination, false);
         }
-        let preemption = self.try_to_preempt(&mut current, nomination, pin, now_micros, random);
+        let preemption =
+            self.try_to_preempt(&mut current, nomination, pin, now_micros, random, admit);
         if let Some(nomination) = nomination {
             self.claim(nomination, true);
         }
@@ -253,6 +268,7 @@ impl Cluster {
         pin: Option<&str>,
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
+        mut admit: Option<&mut dyn FnMut(Candidate<'_>) -> Admission>,
     ) -> Preemption {
         if class.spec.never_preempts {
             return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
@@ -282,6 +298,12 @@ impl Cluster {
             .flat_map(|(_, nodes)| nodes.iter().copied());
         let skipped: Vec<u32> = in_order.by_ref().take(offset).collect();
         for node in in_order.chain(skipped) {
+            if let Some(admit) = &mut admit
+                && let Admission::No(why) = admit(Candidate::new(&self.fleet, node))
+            {
+                counting.add_text(why, 1);
+                continue;
+            }
             match self.try_out(class, &look, node, now_micros) {
                 Ok(sacrifice) => found.push(sacrifice),
                 Err(why) => self.count_failure(class, &look, why, &mut counting),
@@ -346,7 +368,7 @@ impl Cluster {
             }
             (None, crate::asks::Names::Any) => None,
         };
-        if class.waits_for_volumes() {
+        if class.waits_for_volumes() || class.waits_for_devices() {
             return Vec::new();
         }
         let mut helps = |state: u32| {

@@ -77,9 +77,15 @@ pub enum Event {
     AssignedPodDelete,
     /// A namespace's labels changed.
     NamespaceLabels,
+    /// A resource claim was allocated otherwise, or gave its devices back.
+    ResourceClaim,
+    /// Devices came or changed.
+    ResourceSlice,
+    /// A class of devices came or changed.
+    DeviceClass,
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 11] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
@@ -88,6 +94,9 @@ const EVENTS: [Event; 8] = [
     Event::AssignedPodAdd,
     Event::AssignedPodDelete,
     Event::NamespaceLabels,
+    Event::ResourceClaim,
+    Event::ResourceSlice,
+    Event::DeviceClass,
 ];
 
 impl Event {
@@ -101,6 +110,7 @@ impl Event {
                 Plugin::NodeAffinity,
                 Plugin::VolumeBinding,
                 Plugin::VolumeZone,
+                Plugin::DynamicResources,
             ])
             .union(&COMPANY),
             Event::NodeTaints => PluginSet::of(&[
@@ -108,6 +118,9 @@ impl Event {
                 Plugin::TaintToleration,
                 Plugin::PodTopologySpread,
             ]),
+            Event::ResourceClaim | Event::ResourceSlice | Event::DeviceClass => {
+                PluginSet::of(&[Plugin::DynamicResources])
+            }
             Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
             Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
             Event::AssignedPodDelete => {
@@ -143,7 +156,7 @@ enum Cause {
 }
 
 /// Names of causes, as upstream's metrics have them; events first.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 18] = [
     "NodeAdd",
     "NodeUpdateNodeAllocatable",
     "NodeUpdateNodeLabel",
@@ -152,6 +165,9 @@ const CAUSES: [&str; 15] = [
     "AssignedPodAdd",
     "AssignedPodDelete",
     "NamespaceUpdate",
+    "ResourceClaimUpdate",
+    "ResourceSliceUpdate",
+    "DeviceClassUpdate",
     "UnscheduledPodAdd",
     "UnscheduledPodUpdate",
     "ScheduleAttemptFailure",

@@ -28,10 +28,12 @@ pub enum Plugin {
     PodTopologySpread,
     /// Affinity between pods.
     InterPodAffinity,
+    /// Devices that its claims ask for.
+    DynamicResources,
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 10] = [
+pub const PLUGINS: [Plugin; 11] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
@@ -42,6 +44,7 @@ pub const PLUGINS: [Plugin; 10] = [
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::DynamicResources,
 ];
 
 /// A set of plugins.
