@@ -144,6 +144,17 @@ impl Claim {
         unknown.next().map(|request| &*request.name)
     }
 
+    /// Does it ask for no device at all?
+    pub fn asks_for_nothing(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Does it only look after devices that others may have?
+    pub fn only_looks_after(&self) -> bool {
+        let all = self.requests.iter().flat_map(|r| &r.alternatives);
+        all.clone().all(|wanted| wanted.admin)
+    }
+
     /// Is some request a list of alternatives?
     pub fn has_alternatives(&self) -> bool {
         self.requests.iter().any(|request| request.is_list)

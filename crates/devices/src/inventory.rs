@@ -2,6 +2,7 @@
 //!
 //! Holds what is told; what a node gets of it is in `allocate.rs`. Does not know the API.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::allocate::{Failure, Search};
@@ -58,8 +59,15 @@ pub struct Inventory {
     pools: HashMap<PoolId, Members>,
     classes: HashMap<Box<str>, Class>,
     uses: HashMap<PoolId, HashMap<Box<str>, Use>>,
-    selectors: Selectors,
+    /// Nodes with slices of their own that have a device nobody has for himself, in no order, and the place of each.
+    open: Vec<Box<str>>,
+    opened: HashMap<Box<str>, usize>,
+    /// Remembers answers, and so is written while everything else is read.
+    selectors: RefCell<Selectors>,
 }
+
+/// Pools of more slices than this are not looked through when a device of theirs is taken: their nodes stay open.
+const SLICES_LOOKED_AT_MAX: usize = 16;
 
 impl Inventory {
     /// A slice came or changed.
@@ -86,12 +94,17 @@ impl Inventory {
         *members.generations.entry(slice.generation).or_default() += 1;
         self.numbers = self.numbers.wrapping_add(1);
         let number = self.numbers;
+        let nodes = slice.named_nodes().unwrap_or_default();
+        let nodes: Vec<Box<str>> = nodes.into_iter().map(Into::into).collect();
         let entry = Entry {
             number,
             pool,
             slice,
         };
         self.slices.insert(name, entry);
+        for node in nodes {
+            self.look_at(&node);
+        }
     }
 
     /// A slice is gone.
@@ -106,6 +119,7 @@ impl Inventory {
                     self.by_node.remove(node);
                 }
             }
+            self.look_at(node);
         }
         self.for_all.remove(name);
         if let Some(members) = self.pools.get_mut(&pool) {
@@ -149,6 +163,7 @@ impl Inventory {
                     shift(&mut device.amounts, amounts, true);
                 }
             }
+            self.look_around(&PoolId::of(one));
         }
     }
 
@@ -174,7 +189,61 @@ impl Inventory {
             if uses.is_empty() {
                 self.uses.remove(&pool);
             }
+            self.look_around(&pool);
         }
+    }
+
+    /// Some nodes of a pool may have their last device taken, or one given back.
+    fn look_around(&mut self, pool: &PoolId) {
+        let Some(members) = self.pools.get(pool) else {
+            return;
+        };
+        if members.slices.len() > SLICES_LOOKED_AT_MAX {
+            return;
+        }
+        let slices = members
+            .slices
+            .iter()
+            .filter_map(|name| self.slices.get(name));
+        let nodes = slices.flat_map(|entry| entry.slice.named_nodes().unwrap_or_default());
+        let nodes: Vec<Box<str>> = nodes.map(Into::into).collect();
+        for node in nodes {
+            self.look_at(&node);
+        }
+    }
+
+    /// Notes whether a node has a device left.
+    fn look_at(&mut self, node: &str) {
+        let names = self.by_node.get(node).into_iter().flatten();
+        let mut slices = names.filter_map(|name| self.slices.get(name));
+        let is_open = slices.any(|entry| {
+            let uses = self.uses.get(&entry.pool);
+            entry.slice.devices.iter().any(|device| {
+                let device = uses.and_then(|uses| uses.get(&device.name));
+                device.is_none_or(|device| device.whole == 0)
+            })
+        });
+        match self.opened.get(node).copied() {
+            None if is_open => {
+                self.opened.insert(node.into(), self.open.len());
+                self.open.push(node.into());
+            }
+            Some(at) if !is_open => {
+                self.opened.remove(node);
+                self.open.swap_remove(at);
+                if let Some(moved) = self.open.get(at) {
+                    self.opened.insert(moved.clone(), at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nodes with slices of their own that have a device left, from one of them on; any number will do.
+    pub fn open_nodes(&self, start: usize) -> impl Iterator<Item = &str> {
+        let start = start % self.open.len().max(1);
+        let (last, first) = self.open.split_at(start);
+        first.iter().chain(last).map(|node| &**node)
     }
 
     /// Nodes that have slices of their own, in no order.
@@ -190,16 +259,13 @@ impl Inventory {
     /// Devices for claims on a node, one allocation a claim, in their order; or why there are none. `share_id` gives
     /// what tells the users of a shared device apart.
     pub fn allocate(
-        &mut self,
+        &self,
         node: &Node<'_>,
         claims: &[&Claim],
         share_id: &mut dyn FnMut() -> String,
     ) -> Result<Vec<Allocation>, Failure> {
-        // The answers that are remembered are written while everything else is read.
-        let mut selectors = std::mem::take(&mut self.selectors);
-        let found = Search::run(&*self, &mut selectors, node, claims, share_id);
-        self.selectors = selectors;
-        found
+        let mut selectors = self.selectors.borrow_mut();
+        Search::run(self, &mut selectors, node, claims, share_id)
     }
 
     pub(crate) fn class(&self, name: &str) -> Option<&Class> {

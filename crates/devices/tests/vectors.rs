@@ -119,8 +119,19 @@ fn devices_are_given_in_their_order_and_only_once() {
         told(&mut inventory, "n3", &[&one]),
         "cannot allocate all claims"
     );
+    let open = |inventory: &Inventory| {
+        let mut open: Vec<String> = inventory.open_nodes(1).map(ToOwned::to_owned).collect();
+        open.sort();
+        open
+    };
     let first = on(&mut inventory, "n1", &[&one]).unwrap();
     inventory.take(&first[0].taken);
+    assert_eq!(open(&inventory), ["n1", "n2"]);
+    let second = on(&mut inventory, "n1", &[&one]).unwrap();
+    inventory.take(&second[0].taken);
+    assert_eq!(open(&inventory), ["n2"]);
+    inventory.give_back(&second[0].taken);
+    assert_eq!(open(&inventory), ["n1", "n2"]);
     assert_eq!(told(&mut inventory, "n1", &[&one]), "req=d2");
     assert_eq!(told(&mut inventory, "n2", &[&one]), "req=d1");
     assert_eq!(

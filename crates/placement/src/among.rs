@@ -38,7 +38,7 @@ pub enum Admission {
 /// Where candidates come from.
 pub enum Candidates<'a> {
     /// These nodes, by name; those that do not exist are passed over.
-    Named(&'a mut dyn Iterator<Item = &'a str>),
+    Named(Box<dyn Iterator<Item = &'a str> + 'a>),
     /// All nodes, from one of them on; any number will do.
     All(usize),
 }

@@ -25,6 +25,8 @@ pub(crate) struct Address {
 pub(crate) struct Telling {
     /// Why it has no node.
     pub(crate) message: Option<Box<str>>,
+    /// It is not the cluster's fault: something is wrong.
+    pub(crate) is_error: bool,
     /// The node it has in view from now on; the inner `None` for none.
     pub(crate) nominated: Option<Option<Box<str>>>,
 }
@@ -199,6 +201,15 @@ impl Pending {
 
     /// Notes what a pod's status is to say; false if it says so already.
     pub(crate) fn note_message(&mut self, pod: PodKey, message: &str) -> bool {
+        self.note_words(pod, message, false)
+    }
+
+    /// The same of something that is wrong.
+    pub(crate) fn note_error(&mut self, pod: PodKey, message: &str) -> bool {
+        self.note_words(pod, message, true)
+    }
+
+    fn note_words(&mut self, pod: PodKey, message: &str, is_error: bool) -> bool {
         let mut hasher = DefaultHasher::new();
         message.hash(&mut hasher);
         let hash = hasher.finish();
@@ -214,6 +225,7 @@ impl Pending {
             self.untold.push_back(pod);
         }
         waiting.untold.message = Some(message.into());
+        waiting.untold.is_error = is_error;
         true
     }
 
@@ -299,6 +311,7 @@ mod tests {
         });
         let expected = Telling {
             message: Some("no room".into()),
+            is_error: false,
             nominated: Some(Some("n1".into())),
         };
         assert_eq!(told, [("p".into(), expected)]);

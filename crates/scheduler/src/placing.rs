@@ -16,6 +16,7 @@ use placement::{
     ClassId, NodeId, PickError, Plugin, PluginSet, PodInfo, PodKey, Preemption, Unschedulable,
 };
 
+use crate::claiming::Tried;
 use crate::pending::Before;
 use crate::work::{Done, Eviction, ToMake, Try, Worker};
 use crate::{Scheduler, next_random, now_micros};
@@ -29,10 +30,6 @@ pub(crate) const CHANGED_NODES_MAX: usize = 32;
 const AUDIT_EVERY: u64 = 10_000;
 /// A node may be the first of a domain, or the fewest of one: that is not told by the node alone.
 const COMPANY: PluginSet = PluginSet::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
-/// What the plugin of resource claims adds where it has nothing to give back (k8s: DynamicResources, which is
-/// asked before evicting is thought of).
-const NO_CLAIMS: &str = "no new claims to deallocate";
-
 impl Scheduler {
     /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
@@ -86,18 +83,13 @@ impl Scheduler {
             self.queue.remove(turn.pod, now);
             return;
         };
-        let mut random = self.random;
         let pin = waiting.pin.clone();
-        let picked = self
-            .cluster
-            .pick_for(turn.pod, turn.class, pin.as_deref(), &mut || {
-                next_random(&mut random)
-            });
-        self.random = random;
+        let tried = self.look_for_node(turn, pin.as_deref());
         self.progress.algorithm.observe_duration(begun.elapsed());
-        match picked {
-            Ok(node) => {
-                if pin.is_none() {
+        match tried {
+            Tried::Placed(node, reservations) => {
+                // Where devices decide, not all nodes are compared.
+                if pin.is_none() && reservations.iter().all(|r| r.allocation.is_none()) {
                     self.audit(turn, node);
                 }
                 let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
@@ -120,19 +112,32 @@ impl Scheduler {
                 }
                 if !self.cluster.assume(turn.pod, turn.class, node) {
                     self.queue.error(turn.pod, now);
-                } else if !worker.bind(turn.pod, address, name, volumes, this) {
+                    return;
+                }
+                self.depart(turn.pod, &reservations);
+                if !worker.bind(turn.pod, address, name, volumes, reservations, this) {
+                    self.land(turn.pod, &[]);
                     self.cluster.forget(turn.pod);
                     self.queue.error(turn.pod, now);
                 }
             }
-            Err(PickError::Unschedulable(why)) => {
+            Tried::Failed(PickError::Unschedulable(why)) => {
                 self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
-                if let Some(profile) = self.progress.profile(waiting.profile) {
+                let number = self.pending.get(turn.pod).map_or(0, |w| w.profile);
+                if let Some(profile) = self.progress.profile(number) {
                     profile.unschedulable.observe_duration(begun.elapsed());
                 }
                 self.unschedulable(turn, pin.as_deref(), &why, worker);
             }
-            Err(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            Tried::Failed(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            Tried::NotNow(why) => {
+                self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
+                self.not_now(turn, why, worker);
+            }
+            Tried::Wrong(why) => {
+                self.progress.errors.fetch_add(1, Ordering::Relaxed);
+                self.wrong(turn, &why, worker);
+            }
         }
     }
 
@@ -181,7 +186,7 @@ impl Scheduler {
             };
             if let Some(text) = preemption {
                 let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
-                let claims = Some(NO_CLAIMS.to_owned()).filter(|_| claims);
+                let claims = claims.then(|| self.give_back_claims(pod, why, worker).to_owned());
                 let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
                 if !parts.is_empty() {
                     message.push_str(&format!(" {}", parts.join(", ")));
@@ -211,11 +216,7 @@ impl Scheduler {
         let (pod, mut random) = (turn.pod, self.random);
         let attempts = &self.progress.preemption_attempts;
         attempts.fetch_add(1, Ordering::Relaxed);
-        let found = self
-            .cluster
-            .preempt(pod, turn.class, pin, now_micros(), &mut || {
-                next_random(&mut random)
-            });
+        let found = self.preempt_with_claims(turn, pin, &mut || next_random(&mut random));
         self.random = random;
         match found {
             Ok(Preemption::Found {
@@ -301,8 +302,10 @@ impl Scheduler {
             Done::Bound {
                 pod,
                 this,
+                claims,
                 result: Ok(()),
             } => {
+                self.land(pod, &claims);
                 self.progress.bound.fetch_add(1, Ordering::Relaxed);
                 if let Some(profile) = self.progress.profile(this.profile) {
                     profile.scheduled.observe_duration(this.begun.elapsed());
@@ -310,6 +313,7 @@ impl Scheduler {
                 self.progress.attempts_each.observe(this.attempt.into());
                 self.queue.placed(pod, now);
                 self.happened(Event::AssignedPodAdd);
+                self.surroundings.devices.forget_pod(pod);
                 if let Some(class) = self.pending.remove(pod) {
                     self.cluster.release_class(class);
                 }
@@ -317,6 +321,7 @@ impl Scheduler {
             Done::Bound {
                 pod,
                 this,
+                claims,
                 result: Err(error),
             } => {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
@@ -327,6 +332,7 @@ impl Scheduler {
                 if self.cluster.forget(pod) {
                     self.happened(Event::AssignedPodDelete);
                 }
+                self.land(pod, &claims);
                 self.pending.note_nomination(pod, None);
                 if error.is_not_found() {
                     self.drop_pending(pod, now);

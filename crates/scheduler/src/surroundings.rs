@@ -1,5 +1,5 @@
-//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, and what
-//! volumes are made of.
+//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, what
+//! volumes are made of, and devices with the claims to them.
 //!
 //! One reflector a resource; what they tell comes over one channel and goes on to the cluster. Does not know
 //! nodes or pods, nor what the cluster makes of it.
@@ -9,6 +9,7 @@ use meta::Value;
 use placement::{Budget, Cluster, MakerKind, Pairs};
 use tokio::sync::mpsc;
 
+use crate::devices::{self, Devices};
 use crate::storage::{Concerned, Kind, Storage, Thing};
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
@@ -21,9 +22,10 @@ enum Source {
     Makers(MakerKind),
     Budgets,
     Storage(Kind),
+    Devices(devices::Kind),
 }
 
-const SOURCES: [(Source, &str, &str); 9] = [
+const SOURCES: [(Source, &str, &str); 12] = [
     (Source::Namespaces, "", "namespaces"),
     (Source::Makers(MakerKind::Service), "", "services"),
     (
@@ -45,6 +47,21 @@ const SOURCES: [(Source, &str, &str); 9] = [
         "storage.k8s.io",
         "storageclasses",
     ),
+    (
+        Source::Devices(devices::Kind::Claims),
+        "resource.k8s.io",
+        "resourceclaims",
+    ),
+    (
+        Source::Devices(devices::Kind::Slices),
+        "resource.k8s.io",
+        "resourceslices",
+    ),
+    (
+        Source::Devices(devices::Kind::Classes),
+        "resource.k8s.io",
+        "deviceclasses",
+    ),
 ];
 
 /// What is kept of an object.
@@ -54,6 +71,7 @@ pub(crate) enum Fact {
     Selector(MakerKind, Value),
     Budget(Budget),
     Thing(Thing),
+    Device(devices::Thing),
 }
 
 /// What a fact means for pods that wait.
@@ -63,6 +81,8 @@ pub(crate) enum Heard {
     Namespaces,
     /// Pods with claims may go elsewhere now.
     Storage(Concerned),
+    /// The same of resource claims.
+    Devices(devices::Concerned),
 }
 
 /// One change, with the place of its source.
@@ -73,6 +93,7 @@ pub(crate) type Told = (usize, Change<Fact>);
 pub(crate) struct Surroundings {
     mirrors: [Mirror<()>; SOURCES.len()],
     pub(crate) storage: Storage,
+    pub(crate) devices: Devices,
 }
 
 /// Starts the reflectors on the current runtime. They end when the receiver is dropped.
@@ -82,8 +103,8 @@ pub(crate) fn follow(client: &Client) -> mpsc::Receiver<Told> {
         let resource = crate::work::resource(group, resource);
         let reflector = Reflector::new(client.clone(), resource);
         let reflector = match source {
-            // Servers older than 1.21 do not know this version of them.
-            Source::Budgets => reflector.optional(),
+            // Servers older than 1.21 do not know this version of budgets, older than 1.34 that of devices.
+            Source::Budgets | Source::Devices(_) => reflector.optional(),
             _ => reflector,
         };
         let mut changes = reflector.spawn(move |object| fact(source, &object));
@@ -105,6 +126,7 @@ fn fact(source: Source, object: &Value) -> Fact {
         Source::Makers(kind) => Fact::Selector(kind, object["spec"]["selector"].clone()),
         Source::Budgets => Fact::Budget(Budget::from_object(object)),
         Source::Storage(kind) => Fact::Thing(Thing::read(kind, object)),
+        Source::Devices(kind) => Fact::Device(devices::Thing::read(kind, object)),
     }
 }
 
@@ -120,11 +142,11 @@ impl Surroundings {
         else {
             return Vec::new();
         };
-        let storage = &mut self.storage;
+        let (storage, devices) = (&mut self.storage, &mut self.devices);
         let mut heard = Vec::new();
         let change = match change {
             Change::Apply(key, fact) => {
-                heard.extend(note(&key, fact, cluster, storage));
+                heard.extend(note(&key, fact, cluster, storage, devices));
                 Change::Apply(key, ())
             }
             Change::Delete(key) => Change::Delete(key),
@@ -133,11 +155,11 @@ impl Surroundings {
         };
         match mirror.take(change) {
             Some(Delta::Removed(key, ())) => {
-                heard.extend(forget(*source, &key, cluster, storage));
+                heard.extend(forget(*source, &key, cluster, storage, devices));
             }
             Some(Delta::Synced(gone)) => {
                 for (key, ()) in gone {
-                    heard.extend(forget(*source, &key, cluster, storage));
+                    heard.extend(forget(*source, &key, cluster, storage, devices));
                 }
             }
             _ => {}
@@ -146,7 +168,13 @@ impl Surroundings {
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Cluster, storage: &mut Storage) -> Option<Heard> {
+fn note(
+    key: &str,
+    fact: Fact,
+    cluster: &mut Cluster,
+    storage: &mut Storage,
+    devices: &mut Devices,
+) -> Option<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
         Fact::Labels(labels) => {
@@ -154,6 +182,7 @@ fn note(key: &str, fact: Fact, cluster: &mut Cluster, storage: &mut Storage) -> 
             return changed.then_some(Heard::Namespaces);
         }
         Fact::Thing(thing) => return Some(Heard::Storage(storage.note(key, thing))),
+        Fact::Device(thing) => return Some(Heard::Devices(devices.note(key, thing))),
         Fact::Selector(kind, selector) => {
             // Default constraints are soft: a pod that fits nowhere is not helped by others.
             cluster.note_maker(kind, namespace, name, &selector);
@@ -168,6 +197,7 @@ fn forget(
     key: &str,
     cluster: &mut Cluster,
     storage: &mut Storage,
+    devices: &mut Devices,
 ) -> Option<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
@@ -177,6 +207,7 @@ fn forget(
         }
         Source::Budgets => cluster.remove_budget(namespace, name),
         Source::Storage(kind) => return Some(Heard::Storage(storage.forget(kind, key))),
+        Source::Devices(kind) => return Some(Heard::Devices(devices.forget(kind, key))),
     }
     None
 }

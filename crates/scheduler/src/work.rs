@@ -11,11 +11,12 @@ use client::{Client, ClientError, DeleteOptions, PatchType};
 use meta::{EventType, Involved, Value};
 use placement::PodKey;
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::now_micros;
 use crate::pending::{Address, Telling};
+use crate::reserving::{Reservation, Reserved, may_wait, release, reserve};
 use crate::storage::SELECTED_NODE;
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
@@ -41,6 +42,8 @@ pub(crate) enum Done {
     Bound {
         pod: PodKey,
         this: Try,
+        /// Claims as they were written.
+        claims: Vec<Value>,
         result: Result<(), ClientError>,
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
@@ -115,10 +118,11 @@ impl Worker {
         address: Address,
         node: String,
         to_make: ToMake,
+        reservations: Vec<Reservation>,
         this: Try,
     ) -> bool {
-        // Who waits for volumes may wait long, and does not keep others waiting.
-        let slots = if to_make.claims.is_empty() {
+        // Who waits for volumes or devices may wait long, and does not keep others waiting.
+        let slots = if to_make.claims.is_empty() && !may_wait(&reservations) {
             &self.bindings
         } else {
             &self.making
@@ -140,14 +144,32 @@ impl Worker {
                     message,
                 ));
             }
-            let result = match made {
-                Ok(()) => {
-                    client
-                        .bind(&address.namespace, &address.name, &address.uid, &node)
-                        .await
+            let mut reserved = Reserved::default();
+            if made.is_ok() && !reservations.is_empty() {
+                reserved = reserve(&client, &address, &reservations).await;
+                if let Some(why) = &reserved.error {
+                    let message = format!("running PreBind plugin \"DynamicResources\": {why}");
+                    events.record(note(
+                        &address,
+                        EventType::Warning,
+                        ("FailedScheduling", "Scheduling"),
+                        message,
+                    ));
                 }
-                Err(error) => Err(error),
+            }
+            let result = match (made, reserved.error.take()) {
+                (Ok(()), None) => {
+                    let bound = client.bind(&address.namespace, &address.name, &address.uid, &node);
+                    let bound = bound.await;
+                    if bound.is_err() {
+                        release(&client, &address, &mut reserved.claims).await;
+                    }
+                    bound
+                }
+                (Ok(()), Some(why)) => Err(ClientError::Transport(why)),
+                (Err(error), _) => Err(error),
             };
+            let claims = reserved.claims;
             if result.is_ok() {
                 let message = format!(
                     "Successfully assigned {}/{} to {node}",
@@ -160,7 +182,13 @@ impl Worker {
                     message,
                 ));
             }
-            let _ = done.send(Done::Bound { pod, this, result }).await;
+            let bound = Done::Bound {
+                pod,
+                this,
+                claims,
+                result,
+            };
+            let _ = done.send(bound).await;
         });
         true
     }
@@ -189,6 +217,12 @@ impl Worker {
         ));
     }
 
+    /// What it takes to write one more status, if there is room.
+    pub(crate) fn for_status(&self) -> Option<(Client, OwnedSemaphorePermit)> {
+        let slot = self.statuses.clone().try_acquire_owned().ok()?;
+        Some((self.client.clone(), slot))
+    }
+
     /// Ready once one more status may be written.
     pub(crate) async fn status_room(&self) {
         drop(self.statuses.acquire().await);
@@ -205,8 +239,13 @@ impl Worker {
             let _slot = slot;
             let mut status = json!({});
             if let Some(message) = &telling.message {
+                let reason = if telling.is_error {
+                    "SchedulerError"
+                } else {
+                    "Unschedulable"
+                };
                 status["conditions"] = json!([{
-                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+                    "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
                     "lastProbeTime": null, "lastTransitionTime": meta::time::format_seconds(now_micros()),
                 }]);
             }
@@ -407,7 +446,7 @@ async fn patch_status(
 }
 
 /// Makes a call again while it fails in a way that may pass.
-async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
+pub(crate) async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, ClientError> {
     let mut pause = TRY_PAUSE;
