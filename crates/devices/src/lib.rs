@@ -40,7 +40,7 @@ pub use inventory::Inventory;
 pub use node::{Node, NodeSelector};
 
 pub use outcome::{Allocation, Binding, Taken, binding, taken};
-pub use selector::{EXPRESSION_BYTES_MAX, EXPRESSION_COST_MAX};
+pub use selector::{EXPRESSION_BYTES_MAX, EXPRESSION_COST_MAX, Unusable, check_expression};
 pub use slice::Slice;
 
 use meta::Value;

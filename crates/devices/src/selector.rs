@@ -26,6 +26,24 @@ const ANSWERS_MAX: usize = 1 << 20;
 /// Largest quantity an expression may name: the library's arithmetic has 128 bits, of which nine digits are fractions.
 const QUANTITY_MAX: f64 = 1e27;
 
+/// What is wrong with an expression that somebody wants to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// It cannot be compiled, and why.
+    Invalid(String),
+    /// It may cost more than [`EXPRESSION_COST_MAX`].
+    TooDear,
+}
+
+/// Whether an expression can be used as a selector.
+pub fn check_expression(expression: &str) -> Result<(), Unusable> {
+    let compiled = compile(expression).map_err(Unusable::Invalid)?;
+    if is_too_dear(&compiled) {
+        return Err(Unusable::TooDear);
+    }
+    Ok(())
+}
+
 type Compiled = Result<IdedExpr, String>;
 
 /// Compiled expressions, and what they said of devices.

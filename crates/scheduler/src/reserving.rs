@@ -108,13 +108,12 @@ async fn reserve_one(
                     Err(error) => return Err(format!("add finalizer to claim {key}: {error}")),
                 }
             }
+            // An allocation does not change any more once it is written.
             claim["status"]["allocation"] = allocation.clone();
+            let now = meta::time::format_seconds(now_micros());
+            claim["status"]["allocation"]["allocationTimestamp"] = now.into();
         } else if !claim["status"]["allocation"].is_object() {
             return Err(format!("claim {key} is not allocated any more"));
-        }
-        let at = meta::time::format_seconds(now_micros());
-        if claim["status"]["allocation"]["allocationTimestamp"].is_null() {
-            claim["status"]["allocation"]["allocationTimestamp"] = at.into();
         }
         let user = json!({"resource": "pods", "name": address.name, "uid": address.uid});
         match claim["status"]["reservedFor"].as_array_mut() {
