@@ -221,6 +221,9 @@ impl Devices {
             return Concerned::default();
         }
         let freed = old.is_some_and(|old| old.allocated) && (same.is_none() || !kept.allocated);
+        // With fewer users it may be given back for one of those that wait.
+        let left = same.is_some_and(|old| kept.users.len() < old.users.len())
+            && self.by_claim.contains_key(key);
         let replaced = old.filter(|_| same.is_none()).map(|old| old.uid.clone());
         if let Some(uid) = replaced {
             self.count(&uid, Vec::new());
@@ -231,7 +234,7 @@ impl Devices {
         self.claims.insert(key.into(), kept);
         Concerned {
             pods: self.using(key),
-            event: freed.then_some(Event::ResourceClaim),
+            event: (freed || left).then_some(Event::ResourceClaim),
         }
     }
 

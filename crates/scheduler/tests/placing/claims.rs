@@ -232,11 +232,6 @@ fn a_shared_claim_keeps_its_pods_together() {
             .client
             .patch(resource, NAMESPACE, "shared", "status", merge, &nobody);
         patched.await.unwrap();
-        let again = json!({"metadata": {"labels": {"try": "again"}}});
-        let patched = plane
-            .client
-            .patch(core("nodes"), "", other, "", merge, &again);
-        patched.await.unwrap();
         assert_eq!(plane.placed("elsewhere").await, other);
     });
 }
