@@ -130,7 +130,9 @@ fn shape(resource: ResourceRef) -> Shape {
         | action::CONTROLLER_REVISIONS
         | action::JOBS
         | action::CRON_JOBS
-        | action::ENDPOINT_SLICES => Shape::Whole,
+        | action::ENDPOINT_SLICES
+        | action::RESOURCE_CLAIMS
+        | action::RESOURCE_CLAIM_TEMPLATES => Shape::Whole,
         _ => Shape::Slim,
     }
 }

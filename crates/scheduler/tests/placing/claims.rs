@@ -1,6 +1,6 @@
 //! Pods with resource claims: which node has the devices, what they wait for, and what is written into claims.
 //!
-//! Nobody makes claims from templates or takes them back here: the test does what the controller would.
+//! But in one story nobody makes claims from templates or takes them back: the test does what the controller would.
 
 use client::PatchType;
 use meta::Value;
@@ -297,5 +297,71 @@ fn a_pod_waits_for_its_claims_and_their_classes() {
         patched.await.unwrap();
         plane.pod("far", "100m", far).await;
         assert_eq!(plane.placed("far").await, "a");
+    });
+}
+
+/// Scheduler and controllers together: claims from a template, and devices that come back with their pods.
+#[test]
+fn five_pods_share_four_devices_by_turns() {
+    run(|| async {
+        let plane = Plane::start().await;
+        plane.add_controllers();
+        two_nodes(&plane).await;
+        let template =
+            json!({"metadata": {"name": "one"}, "spec": {"spec": {"devices": one_gpu()}}});
+        create(
+            &plane,
+            "resourceclaimtemplates",
+            NAMESPACE,
+            template,
+            "ResourceClaimTemplate",
+        )
+        .await;
+        let asks = json!({"spec": {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}]}});
+        for number in 0..5 {
+            plane
+                .pod(&format!("pod-{number}"), "100m", asks.clone())
+                .await;
+        }
+        let settled = async {
+            loop {
+                let pods = plane.pods().await;
+                let placed = |pod: &&Value| !crate::plane::node_of(pod).is_empty();
+                let waits = |pod: &&Value| {
+                    let message = crate::plane::condition(pod).map(|c| c["message"].clone());
+                    let message = message.unwrap_or_default();
+                    let message = message.as_str().unwrap_or_default();
+                    message.starts_with("0/2 nodes are available: 2 cannot allocate all claims.")
+                };
+                let waiting: Vec<&Value> = pods.iter().filter(waits).collect();
+                if let ([waiting], 4) = (&waiting[..], pods.iter().filter(placed).count()) {
+                    return waiting["metadata"]["name"].as_str().unwrap().to_owned();
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let waiting = tokio::time::timeout(crate::plane::PATIENCE, settled).await;
+        let waiting = waiting.unwrap();
+        let first = ["pod-0", "pod-1"].into_iter().find(|name| *name != waiting);
+        plane.delete(first.unwrap()).await;
+        plane.placed(&waiting).await;
+        let options = client::ListOptions::default();
+        let claims = plane
+            .client
+            .list(devices("resourceclaims"), NAMESPACE, &options);
+        let claims = claims.await.unwrap().items;
+        let mut given: Vec<String> = claims
+            .iter()
+            .filter_map(|claim| {
+                let result = &claim["status"]["allocation"]["devices"]["results"][0];
+                Some(format!(
+                    "{}/{}",
+                    result["pool"].as_str()?,
+                    result["device"].as_str()?
+                ))
+            })
+            .collect();
+        given.sort();
+        assert_eq!(given, ["a/gpu-0", "a/gpu-1", "b/gpu-0", "b/gpu-1"]);
     });
 }
