@@ -35,18 +35,20 @@ const METADATA: [&str; 7] = [
     "metadata.ownerReferences",
 ];
 /// What [`Pod`] reads beside it.
-const POD: [&str; 11] = [
+const POD: [&str; 13] = [
     "spec.nodeName",
     "spec.hostname",
     "spec.subdomain",
     "spec.affinity.nodeAffinity",
     "spec.containers.ports",
     "spec.tolerations",
+    "spec.resourceClaims",
     "status.phase",
     "status.podIP",
     "status.conditions",
     "status.containerStatuses",
     "status.initContainerStatuses",
+    "status.resourceClaimStatuses",
 ];
 /// What [`NodeView`] and [`NodeFacts`] read beside it.
 const NODE: [&str; 3] = ["spec.taints", "spec.unschedulable", "status.conditions"];
@@ -158,7 +160,9 @@ fn shape(resource: ResourceRef) -> Shape {
         | action::CONTROLLER_REVISIONS
         | action::JOBS
         | action::CRON_JOBS
-        | action::ENDPOINT_SLICES => Shape::Whole,
+        | action::ENDPOINT_SLICES
+        | action::RESOURCE_CLAIMS
+        | action::RESOURCE_CLAIM_TEMPLATES => Shape::Whole,
         _ => Shape::Slim,
     }
 }
@@ -358,8 +362,8 @@ mod tests {
             "containers": [{"name": "c", "image": "i", "ports": [{"name": "p", "containerPort": 80, "protocol": "TCP"}]}],
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
                 [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}},
-            "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]},
-            "status": {"phase": "Failed", "podIP": "10.0.0.1", "containerStatuses": [ended], "initContainerStatuses": [ended],
+            "resourceClaims": [{"name": "r", "resourceClaimTemplateName": "t"}], "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]},
+            "status": {"phase": "Failed", "podIP": "10.0.0.1", "resourceClaimStatuses": [{"name": "r", "resourceClaimName": "x-r"}], "containerStatuses": [ended], "initContainerStatuses": [ended],
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:08Z"}]}})
         };
         let node = json!({"metadata": metadata, "spec": {"unschedulable": true, "podCIDR": "10.0.0.0/24",

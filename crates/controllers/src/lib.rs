@@ -13,6 +13,7 @@
 mod clock;
 mod cluster;
 mod controller;
+mod departed;
 mod execute;
 mod expectations;
 mod feed;

@@ -8,8 +8,9 @@ use crate::asks::Names;
 use crate::class::{Class, Static};
 use crate::cluster::{ClassId, Cluster, NodeId};
 use crate::key::PodKey;
-use crate::pick::{Counting, PickError, Reason, below, why_not};
+use crate::pick::{Counting, PickError, below, why_not};
 use crate::verdict::{Plugin, Unschedulable};
+use crate::volumes::with_bits;
 use std::sync::Arc;
 
 /// See [`Cluster::candidates`].
@@ -73,6 +74,19 @@ impl Cluster {
                 let rated = rated.into_iter().map(|(node, total)| (total, vec![node]));
                 let rated: Vec<(i64, Vec<u32>)> = rated.collect();
                 (rated.len(), rated)
+            }
+            None if class.minds_volumes() => {
+                // What speaks against single nodes is remembered nowhere.
+                let nodes: Vec<u32> = self.fleet.existing().collect();
+                let mut rated = self.rate_nodes(&mut class, &nodes);
+                rated.sort_by_key(|&(node, total)| (std::cmp::Reverse(total), node));
+                let all = rated.len();
+                let skip = range.0.checked_rem(all).unwrap_or(0);
+                let rated = rated.into_iter().skip(skip).take(range.1);
+                (
+                    all,
+                    rated.map(|(node, total)| (total, vec![node])).collect(),
+                )
             }
             None => {
                 let before = class.entries();
@@ -152,12 +166,14 @@ impl Cluster {
     /// Of these nodes those that pass the filters now, with their totals among one another.
     fn rate_nodes(&mut self, class: &mut Class, nodes: &[u32]) -> Vec<(u32, i64)> {
         let look = class.look(&self.fleet);
+        let against = self.against(class);
         let mut passing: Vec<(u32, u32, i64)> = Vec::new();
         let mut cells: Vec<(u32, u64)> = Vec::new();
         let mut places = std::collections::HashMap::new();
         for &node in nodes {
             let state = self.fleet.state_of(node);
-            if why_not(&self.fleet, class, &look, state).is_some() {
+            let why = why_not(&self.fleet, class, &look, state);
+            if with_bits(why, against.node(node)).is_some() {
                 continue;
             }
             let standing = class.judge_shape(&self.fleet, self.fleet.shape_of(state));
@@ -232,24 +248,17 @@ impl Cluster {
         let mut class = self.take_class(id)?;
         let look = class.look(&self.fleet);
         let mut counting = Counting::default();
-        match named(&class, pin) {
-            Some(names) => {
-                let nodes: Vec<u32> = names.iter().filter_map(|n| self.fleet.node(n)).collect();
-                for &node in &nodes {
-                    let state = self.fleet.state_of(node);
-                    counting.count(&self.fleet, &mut class, &look, state, 1);
-                }
-                counting.add(
-                    Reason::OutsideNamedNodes,
-                    self.fleet.present() - nodes.len(),
-                );
-            }
-            None => {
-                for state in self.fleet.live() {
-                    let nodes = self.fleet.size(state) as usize;
-                    counting.count(&self.fleet, &mut class, &look, state, nodes);
-                }
-            }
+        let against = self.against(&mut class);
+        let nodes = named(&class, pin).map(|names| {
+            let known = names.iter().filter_map(|name| self.fleet.node(name));
+            known.collect::<Vec<u32>>()
+        });
+        for group in self.groups(&mut class, &look, &against, nodes.as_deref()) {
+            let nodes = usize::try_from(group.nodes).unwrap_or(usize::MAX);
+            counting.count_group(&self.fleet, &class, group.why, group.state, nodes);
+        }
+        if let Some(nodes) = nodes {
+            counting.elsewhere(self.fleet.present() - nodes.len());
         }
         self.put_back(id, class);
         let mut why = counting.finish(&self.fleet);

@@ -17,6 +17,7 @@ use crate::profile::{Profile, Weights};
 use crate::rules;
 use crate::semantics::{self, Semantics};
 use crate::verdict::Plugin;
+use crate::volumes::VolumeBits;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ pub(crate) struct Standing {
     /// Which spread constraints count the node.
     counted: u64,
     /// Which reasons of volumes speak against the node: a bit each.
-    pub(crate) volumes: u8,
+    pub(crate) volumes: VolumeBits,
     /// The node does not declare a feature that the pod needs.
     pub(crate) lacks_features: bool,
 }
@@ -189,14 +190,17 @@ impl Class {
             .added_required
             .as_ref()
             .map(|terms| terms.iter().map(|t| compile(t, fleet)).collect());
+        let of_devices = spec.devices.rules.iter();
         let volumes = spec
             .volumes
             .rules
             .iter()
-            .filter(|rule| profile.filters.contains(rule.reason.plugin()))
-            .map(|rule| {
-                let terms = rule.terms.iter().map(|t| compile(t, fleet)).collect();
-                (rule.reason, terms)
+            .map(|rule| (rule.reason, &rule.terms))
+            .chain(of_devices.map(|terms| (VolumeReason::Devices, terms)))
+            .filter(|(reason, _)| profile.filters.contains(reason.plugin()))
+            .map(|(reason, terms)| {
+                let terms = terms.iter().map(|t| compile(t, fleet)).collect();
+                (reason, terms)
             })
             .collect();
         let names = if profile.filters.contains(Plugin::NodeAffinity) {
@@ -445,9 +449,8 @@ impl Class {
     }
 
     /// Which reasons of volumes speak against nodes of a shape. Zones are asked after everything else.
-    fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> u8 {
+    fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> VolumeBits {
         let mut against = 0;
-        let zone = 1 << VolumeReason::Zone as u8;
         let bound = 1 << VolumeReason::NodeAffinity as u8 | 1 << VolumeReason::NoVolume as u8;
         for (reason, terms) in &self.volumes {
             // Of bound volumes the first is told that cannot be reached.
@@ -456,15 +459,19 @@ impl Class {
                 against |= 1 << *reason as u8;
             }
         }
-        if against & !zone != 0 {
-            against & !zone
+        let devices = 1 << VolumeReason::Devices as u8;
+        let zone = 1 << VolumeReason::Zone as u8;
+        if against & !(zone | devices) != 0 {
+            against & !(zone | devices)
+        } else if against & zone != 0 {
+            zone
         } else {
             against
         }
     }
 
     /// Do volumes speak against nodes of a cell?
-    pub(crate) fn volumes_of_cell(&self, cell: u32) -> u8 {
+    pub(crate) fn volumes_of_cell(&self, cell: u32) -> VolumeBits {
         self.standings[self.cells[cell as usize].standing as usize].volumes
     }
 

@@ -454,6 +454,11 @@ impl Fleet {
         self.nodes.get(node as usize).map_or("", |node| &*node.name)
     }
 
+    /// Numbers of nodes are below this.
+    pub(crate) fn node_bound(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub(crate) fn state_of(&self, node: u32) -> u32 {
         self.nodes[node as usize].state
     }

@@ -12,11 +12,11 @@
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
 //! NodeResourcesBalancedAllocation (as of 1.36), VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone,
 //! ImageLocality, PodTopologySpread, InterPodAffinity, NodeDeclaredFeatures, DefaultPreemption, as a [`Profile`] sets
-//! them. Not there: DynamicResources;
-//! [`PodInfo::not_considered`] names what a pod uses of those.
+//! them; DynamicResources as [`Devices`] say, and whoever admits nodes ([`Among`]).
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
+mod among;
 mod asks;
 mod candidates;
 mod class;
@@ -24,6 +24,7 @@ mod classes;
 mod cluster;
 mod company;
 mod cons;
+mod devices;
 mod features;
 mod fleet;
 pub mod gangs;
@@ -48,14 +49,16 @@ mod terms;
 mod verdict;
 mod volumes;
 
+pub use among::{Admission, Among, Asked, Where};
 pub use candidates::Candidates;
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
+pub use devices::Devices;
 pub use fleet::NodeChange;
 pub use key::PodKey;
 pub use objects::{
-    DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodInfo, PodRequest, PodSpec,
-    Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration, TolerationOperator,
-    VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
+    DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodClaim, PodInfo,
+    PodRequest, PodSpec, Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration,
+    TolerationOperator, VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
 };
 pub use pick::{Explanation, PickError, Scores};
 pub use preempt::{Budget, Preemption};

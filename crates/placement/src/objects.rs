@@ -3,6 +3,7 @@
 //! Knows the fields the filters and scores look at, and the arithmetic of a pod's request. Does not
 //! know any cluster: everything here is a plain value with its own strings.
 
+use crate::devices::Devices;
 use crate::storage::{Attach, Uses, Wanted};
 use crate::terms::{
     HostPort, Maker, Pairs, PodAffinity, SpreadConstraint, host_ports, images, maker,
@@ -161,11 +162,13 @@ pub enum VolumeReason {
     Limit,
     /// There is no room for a volume where the node could reach it.
     NoSpace,
+    /// A claim's devices cannot be used from there. Asked after everything else.
+    Devices,
 }
 
 impl VolumeReason {
-    /// All of them.
-    pub(crate) const ALL: [VolumeReason; 8] = [
+    /// All of them, in the order they are told.
+    pub(crate) const ALL: [VolumeReason; 9] = [
         VolumeReason::NodeAffinity,
         VolumeReason::NoMatch,
         VolumeReason::NoVolume,
@@ -174,6 +177,7 @@ impl VolumeReason {
         VolumeReason::OncePod,
         VolumeReason::Limit,
         VolumeReason::NoSpace,
+        VolumeReason::Devices,
     ];
 
     pub(crate) fn plugin(self) -> crate::verdict::Plugin {
@@ -183,6 +187,7 @@ impl VolumeReason {
                 crate::verdict::Plugin::VolumeRestrictions
             }
             VolumeReason::Limit => crate::verdict::Plugin::NodeVolumeLimits,
+            VolumeReason::Devices => crate::verdict::Plugin::DynamicResources,
             _ => crate::verdict::Plugin::VolumeBinding,
         }
     }
@@ -201,6 +206,7 @@ impl VolumeReason {
             }
             VolumeReason::Limit => "node(s) exceed max volume count",
             VolumeReason::NoSpace => "node(s) did not have enough free storage",
+            VolumeReason::Devices => "resourceclaim not available on the node",
         }
     }
 }
@@ -268,8 +274,19 @@ pub struct PodSpec {
     pub volumes: Volumes,
     /// Features that its node must declare, sorted.
     pub features: Vec<Box<str>>,
+    /// What its resource claims ask; empty as read from a pod.
+    pub devices: Devices,
     /// Number of the profile whose rules place it.
     pub profile: u16,
+}
+
+/// A resource claim as a pod names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodClaim {
+    /// It is made for the pod alone, from a template.
+    pub made: bool,
+    /// The claim's name, in the pod's namespace: `None` as long as it has not been made, empty where none is needed.
+    pub claim: Option<Box<str>>,
 }
 
 /// An image on a node.
@@ -337,6 +354,8 @@ pub struct PodInfo {
     pub claims: Vec<(Box<str>, bool)>,
     /// What it says of its volumes; `None` when it has none that matter.
     pub uses: Option<Arc<Uses>>,
+    /// Resource claims it uses.
+    pub resource_claims: Vec<PodClaim>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
     /// all pods of a DaemonSet are one class.
     pub pin: Option<Box<str>>,
@@ -420,22 +439,37 @@ impl PodInfo {
                 spread,
                 volumes: Volumes::default(),
                 features: crate::features::needed(spec),
+                devices: Devices::default(),
                 profile: 0,
             },
-            not_considered: not_considered(spec),
+            not_considered: Vec::new(),
             group: Some(text(&spec["schedulingGroup"]["podGroupName"]))
                 .filter(|name| !name.is_empty())
                 .map(Into::into),
             claims: claims(metadata, spec),
             uses: Uses::read(metadata, spec).map(Arc::new),
+            resource_claims: resource_claims(spec, &pod["status"]),
             pin,
         })
     }
 }
 
-fn not_considered(spec: &Value) -> Vec<&'static str> {
-    let used = items(&spec["resourceClaims"]).next().is_some();
-    used.then_some("resourceClaims").into_iter().collect()
+fn resource_claims(spec: &Value, status: &Value) -> Vec<PodClaim> {
+    let of = |claim: &Value| {
+        let name = text(&claim["name"]);
+        let named = text(&claim["resourceClaimName"]);
+        let mut made = items(&status["resourceClaimStatuses"]);
+        PodClaim {
+            made: named.is_empty(),
+            claim: if named.is_empty() {
+                let made = made.find(|made| text(&made["name"]) == name);
+                made.map(|made| text(&made["resourceClaimName"]).into())
+            } else {
+                Some(named.into())
+            },
+        }
+    };
+    items(&spec["resourceClaims"]).map(of).collect()
 }
 
 fn claims(metadata: &Value, spec: &Value) -> Vec<(Box<str>, bool)> {

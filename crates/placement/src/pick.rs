@@ -13,6 +13,7 @@ use crate::verdict::{
     ENFORCED_AFFINITY, OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT,
     TOO_MANY_PODS, Unschedulable, static_reason,
 };
+use crate::volumes::VolumeBits;
 use crate::volumes::{first_said, may_pass};
 use std::sync::Arc;
 
@@ -75,8 +76,8 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         let result = match (current.pinned(pin), &current.names) {
             (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
-            _ if current.waits_for_volumes() => {
-                Err(Arc::new(self.no_volumes(&current.spec.volumes.obstacle)))
+            _ if current.waits_for_volumes() || current.waits_for_devices() => {
+                Err(Arc::new(self.obstacle(&current)))
             }
             (Some(name), _) => self.pick_named(&mut current, &[name], random),
             (None, Names::Only(names)) => {
@@ -289,7 +290,10 @@ impl Cluster {
             let known = names.iter().filter_map(|name| self.fleet.node(name));
             let nodes: Vec<u32> = known.collect();
             let picked = self.pick_with_volumes(class, Some(&nodes), random);
-            return picked.map_err(|counting| self.only_named(counting, nodes.len()));
+            return picked.map_err(|mut counting| {
+                counting.elsewhere(self.fleet.present() - nodes.len());
+                Arc::new(counting.finish(&self.fleet))
+            });
         }
         let mut counting = Counting::default();
         let look = class.look(&self.fleet);
@@ -328,21 +332,21 @@ impl Cluster {
                 return Ok(node);
             }
         }
-        Err(self.only_named(counting, looked_at))
+        counting.elsewhere(self.fleet.present() - looked_at);
+        Err(Arc::new(counting.finish(&self.fleet)))
     }
 
-    fn only_named(&self, mut counting: Counting, looked_at: usize) -> Arc<Unschedulable> {
-        let elsewhere = self.fleet.present() - looked_at;
-        counting.add(Reason::OutsideNamedNodes, elsewhere);
-        counting.rejected_by = counting.rejected_by.with(Plugin::NodeAffinity);
-        Arc::new(counting.finish(&self.fleet))
-    }
-
-    pub(crate) fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+    /// What a pod's volumes wait for, or its claims.
+    pub(crate) fn obstacle(&self, class: &Class) -> Unschedulable {
+        let (plugin, obstacle) = if class.waits_for_volumes() {
+            (Plugin::VolumeBinding, &class.spec.volumes.obstacle)
+        } else {
+            (Plugin::DynamicResources, &class.spec.devices.obstacle)
+        };
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
-            rejected_by: PluginSet::of(&[Plugin::VolumeBinding]),
+            rejected_by: PluginSet::of(&[plugin]),
             ..Unschedulable::default()
         }
     }
@@ -381,8 +385,15 @@ pub(crate) enum WhyNot {
     NotEnforced,
     NoRoom,
     /// Reasons, a bit each.
-    Volumes(u8),
+    Volumes(VolumeBits),
     Company(Refusal),
+}
+
+/// Claims are asked last.
+const DEVICES: VolumeBits = 1 << VolumeReason::Devices as u8;
+
+fn of_devices(against: VolumeBits) -> Option<WhyNot> {
+    (against & DEVICES != 0).then_some(WhyNot::Volumes(DEVICES))
 }
 
 /// The first plugin that says no.
@@ -396,10 +407,10 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
             }
             let cell = class.cell(fleet, standing, state);
             let against = class.volumes_of_cell(cell);
-            if against != 0 {
+            if against & !DEVICES != 0 {
                 return Some(WhyNot::Volumes(against));
             }
-            refused(class, fleet, look, cell, &[])
+            refused(class, fleet, look, cell, against, &[])
         }
         Static::Unknown => None,
     }
@@ -416,30 +427,33 @@ pub(crate) fn why_not_with(
     shape: u32,
     load: &Load,
     gone: &[(u32, i64)],
-    bits: u8,
+    bits: VolumeBits,
 ) -> Option<WhyNot> {
     let with = class.with_claims(fleet, load);
     if !class.fits(fleet, shape, with.as_ref().unwrap_or(load)) {
         return Some(WhyNot::NoRoom);
     }
     let against = class.volumes_of_cell(cell) | bits;
-    if against != 0 {
+    if against & !DEVICES != 0 {
         return Some(WhyNot::Volumes(first_said(against)));
     }
-    refused(class, fleet, look, cell, gone)
+    refused(class, fleet, look, cell, against, gone)
 }
 
-/// What is asked last: company, then declared features.
+/// What is asked last: company, then devices, then declared features.
 fn refused(
     class: &Class,
     fleet: &Fleet,
     look: &Look,
     cell: u32,
+    against: VolumeBits,
     gone: &[(u32, i64)],
 ) -> Option<WhyNot> {
     let company = class.refusal(fleet, look, cell, gone).map(WhyNot::Company);
     let lacks = || class.cell_lacks_features(cell);
-    company.or_else(|| lacks().then_some(WhyNot::Static(Plugin::NodeDeclaredFeatures)))
+    company
+        .or_else(|| of_devices(against))
+        .or_else(|| lacks().then_some(WhyNot::Static(Plugin::NodeDeclaredFeatures)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -497,6 +511,20 @@ impl Counting {
         self.count_one(fleet, class, why, shape, load, nodes);
     }
 
+    /// Nodes that a plugin rejects for a reason of its own.
+    pub(crate) fn add_rejected(&mut self, text: &'static str, nodes: usize, plugin: Plugin) {
+        if nodes > 0 {
+            self.add(Reason::Text(text), nodes);
+            self.rejected_by = self.rejected_by.with(plugin);
+        }
+    }
+
+    /// Nodes that are not asked because others are named.
+    pub(crate) fn elsewhere(&mut self, nodes: usize) {
+        self.add(Reason::OutsideNamedNodes, nodes);
+        self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
+    }
+
     /// Counts a node with another load and pods thought away.
     #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_with(
@@ -508,7 +536,7 @@ impl Counting {
         shape: u32,
         load: &Load,
         gone: &[(u32, i64)],
-        bits: u8,
+        bits: VolumeBits,
     ) {
         let why = why_not_with(fleet, class, look, cell, shape, load, gone, bits);
         self.count_one(fleet, class, why, shape, load, 1);

@@ -9,6 +9,7 @@
 //!
 //! Does not evict anybody: the shell does.
 
+use crate::among::{Admission, Asked};
 use crate::class::{Class, Static};
 use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId, Nomination};
 use crate::company::Look;
@@ -17,7 +18,7 @@ use crate::key::PodKey;
 use crate::pick::{Counting, PickError, WhyNot, below, why_not, why_not_with};
 use crate::terms::selects;
 use crate::verdict::Unschedulable;
-use crate::volumes::{Against, may_pass, with_bits};
+use crate::volumes::{Against, VolumeBits, may_pass, with_bits};
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
@@ -235,9 +236,22 @@ impl Cluster {
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Preemption, PickError> {
+        self.preempt_among(pod, class, pin, now_micros, random, None)
+    }
+
+    /// The same where somebody else has a say: only nodes that are admitted are tried out.
+    pub fn preempt_among(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
+    ) -> Result<Preemption, PickError> {
         let nomination = self.nominations.get(&pod).copied();
         let version = self.fleet.version();
-        let asks_for_all = nomination.is_none() && pin.is_none();
+        let asks_for_all = nomination.is_none() && pin.is_none() && admit.is_none();
         let slot = self.classes.get(class.slot as usize);
         if asks_for_all
             && let Some((at, why)) = slot.and_then(|slot| slot.hopeless.as_ref())
@@ -251,7 +265,8 @@ impl Cluster {
             self.claim(nomination, false);
             self.attached.left_out = Some(pod);
         }
-        let preemption = self.try_to_preempt(&mut current, nomination, pin, now_micros, random);
+        let preemption =
+            self.try_to_preempt(&mut current, nomination, pin, now_micros, random, admit);
         if let Some(nomination) = nomination {
             self.claim(nomination, true);
             self.attached.left_out = None;
@@ -271,8 +286,9 @@ impl Cluster {
         pin: Option<&str>,
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
     ) -> Preemption {
-        match self.find_sacrifices(class, nomination, pin, now_micros, random) {
+        match self.find_sacrifices(class, nomination, pin, now_micros, random, admit) {
             Ok(found) => self.best_of(class, &found, now_micros),
             Err(none) => none,
         }
@@ -286,6 +302,7 @@ impl Cluster {
         pin: Option<&str>,
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
+        mut admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
     ) -> Result<Vec<Sacrifice>, Preemption> {
         if class.spec.never_preempts {
             return Err(Preemption::NotEligible(
@@ -318,6 +335,12 @@ impl Cluster {
             .flat_map(|(_, nodes)| nodes.iter().copied());
         let skipped: Vec<u32> = in_order.by_ref().take(offset).collect();
         for node in in_order.chain(skipped) {
+            if let Some(admit) = &mut admit
+                && let Admission::No(why) = admit(Asked::new(&self.fleet, node))
+            {
+                counting.add_text(why, 1);
+                continue;
+            }
             match self.try_out(class, &look, &against, node, now_micros) {
                 Ok(sacrifice) => found.push(sacrifice),
                 Err(why) => self.count_failure(class, &look, &against, why, &mut counting),
@@ -368,7 +391,7 @@ impl Cluster {
         })
     }
 
-    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32, bits: u8) -> bool {
+    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32, bits: VolumeBits) -> bool {
         match with_bits(why_not(&self.fleet, class, look, state), bits) {
             None => true,
             Some(WhyNot::Static(_) | WhyNot::NotEnforced) => false,
@@ -404,10 +427,10 @@ impl Cluster {
             }
             (None, crate::asks::Names::Any) => None,
         };
-        if class.waits_for_volumes() {
+        if class.waits_for_volumes() || class.waits_for_devices() {
             return Vec::new();
         }
-        let mut helps = |state: u32, bits: u8| {
+        let mut helps = |state: u32, bits: VolumeBits| {
             with_bits(why_not(&self.fleet, class, look, state), bits).is_some()
                 && self.is_resolvable(class, look, state, bits)
         };

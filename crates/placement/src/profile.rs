@@ -31,6 +31,8 @@ pub struct Weights {
     pub spread: i64,
     /// InterPodAffinity.
     pub pods: i64,
+    /// DynamicResources: the better the alternatives that prioritized lists get.
+    pub devices: i64,
 }
 
 /// How NodeResourcesFit scores a resource.
@@ -101,6 +103,7 @@ impl Default for Profile {
                 image: 1,
                 spread: 2,
                 pods: 2,
+                devices: 2,
             },
             strategy: Strategy::LeastAllocated,
             fit_resources: vec![("cpu".into(), 1), ("memory".into(), 1)],

@@ -95,9 +95,15 @@ pub enum Event {
     VolumeAttachmentDelete,
     /// A node declares other features.
     NodeFeatures,
+    /// A resource claim was allocated otherwise, or gave its devices back.
+    ResourceClaim,
+    /// Devices came or changed.
+    ResourceSlice,
+    /// A class of devices came or changed.
+    DeviceClass,
 }
 
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 20] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
@@ -115,6 +121,9 @@ const EVENTS: [Event; 17] = [
     Event::StorageCapacityUpdate,
     Event::VolumeAttachmentDelete,
     Event::NodeFeatures,
+    Event::ResourceClaim,
+    Event::ResourceSlice,
+    Event::DeviceClass,
 ];
 
 impl Event {
@@ -128,6 +137,7 @@ impl Event {
                 Plugin::NodeAffinity,
                 Plugin::VolumeBinding,
                 Plugin::VolumeZone,
+                Plugin::DynamicResources,
             ])
             .union(&COMPANY),
             Event::NodeTaints => PluginSet::of(&[
@@ -135,6 +145,9 @@ impl Event {
                 Plugin::TaintToleration,
                 Plugin::PodTopologySpread,
             ]),
+            Event::ResourceClaim | Event::ResourceSlice | Event::DeviceClass => {
+                PluginSet::of(&[Plugin::DynamicResources])
+            }
             Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
             Event::NodeFeatures => PluginSet::of(&[Plugin::NodeDeclaredFeatures]),
             Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
@@ -184,7 +197,7 @@ enum Cause {
 }
 
 /// Names of causes, as upstream's metrics have them; events first.
-const CAUSES: [&str; 24] = [
+const CAUSES: [&str; 27] = [
     "NodeAdd",
     "NodeUpdateNodeAllocatable",
     "NodeUpdateNodeLabel",
@@ -202,6 +215,9 @@ const CAUSES: [&str; 24] = [
     "CSIStorageCapacityUpdate",
     "VolumeAttachmentDelete",
     "NodeUpdateNodeDeclaredFeature",
+    "ResourceClaimUpdate",
+    "ResourceSliceUpdate",
+    "DeviceClassUpdate",
     "UnscheduledPodAdd",
     "UnscheduledPodUpdate",
     "ScheduleAttemptFailure",

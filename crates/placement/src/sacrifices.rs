@@ -38,7 +38,7 @@ impl Cluster {
         if let Some(nomination) = nomination {
             self.claim(nomination, false);
         }
-        let found = self.find_sacrifices(&mut current, nomination, pin, now_micros, random);
+        let found = self.find_sacrifices(&mut current, nomination, pin, now_micros, random, None);
         if let Some(nomination) = nomination {
             self.claim(nomination, true);
         }

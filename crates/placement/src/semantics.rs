@@ -55,6 +55,7 @@ impl Profile {
                 image: 1,
                 spread: 2,
                 pods: 1,
+                devices: 0,
             },
             // The same constraints, but nodes that lack a key do not take part.
             spread_defaults: SpreadDefaults {

@@ -34,10 +34,12 @@ pub enum Plugin {
     InterPodAffinity,
     /// Features that nodes declare.
     NodeDeclaredFeatures,
+    /// Devices that its claims ask for.
+    DynamicResources,
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 13] = [
+pub const PLUGINS: [Plugin; 14] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
@@ -50,6 +52,7 @@ pub const PLUGINS: [Plugin; 13] = [
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::DynamicResources,
     Plugin::NodeDeclaredFeatures,
 ];
 

@@ -20,8 +20,8 @@ use hashbrown::{HashMap, HashSet};
 /// What speaks against nodes, a bit for each reason.
 #[derive(Debug, Default)]
 pub(crate) struct Against {
-    everywhere: u8,
-    some: HashMap<u32, u8>,
+    everywhere: VolumeBits,
+    some: HashMap<u32, VolumeBits>,
 }
 
 impl Against {
@@ -29,19 +29,19 @@ impl Against {
         self.everywhere == 0 && self.some.is_empty()
     }
 
-    pub(crate) fn node(&self, node: u32) -> u8 {
+    pub(crate) fn node(&self, node: u32) -> VolumeBits {
         self.everywhere | self.some.get(&node).copied().unwrap_or(0)
     }
 }
 
 /// Nodes of one state about which the same is said.
 #[derive(Debug)]
-struct Group {
-    state: u32,
+pub(crate) struct Group {
+    pub(crate) state: u32,
     /// The one node, where nodes are named.
-    node: Option<u32>,
-    nodes: u64,
-    why: Option<WhyNot>,
+    pub(crate) node: Option<u32>,
+    pub(crate) nodes: u64,
+    pub(crate) why: Option<WhyNot>,
 }
 
 /// A group that passes the filters.
@@ -52,37 +52,43 @@ struct Passing {
     room: Dynamic,
 }
 
-const fn bit(reason: VolumeReason) -> u8 {
+/// Reasons of volumes and devices, a bit each.
+pub(crate) type VolumeBits = u16;
+
+const fn bit(reason: VolumeReason) -> VolumeBits {
     1 << reason as u8
 }
 
 /// Reasons of VolumeBinding.
-const BINDING: u8 = bit(VolumeReason::NodeAffinity)
+const BINDING: VolumeBits = bit(VolumeReason::NodeAffinity)
     | bit(VolumeReason::NoMatch)
     | bit(VolumeReason::NoVolume)
     | bit(VolumeReason::NoSpace);
 /// Reasons that go with the pods that are there.
-const PASSING: u8 = bit(VolumeReason::Disk) | bit(VolumeReason::OncePod) | bit(VolumeReason::Limit);
+const PASSING: VolumeBits =
+    bit(VolumeReason::Disk) | bit(VolumeReason::OncePod) | bit(VolumeReason::Limit);
 
 /// Of all that speaks against a node, what the first plugin says that does.
-pub(crate) fn first_said(bits: u8) -> u8 {
+pub(crate) fn first_said(bits: VolumeBits) -> VolumeBits {
     let steps = [
         bit(VolumeReason::Disk),
         bit(VolumeReason::OncePod),
         bit(VolumeReason::Limit),
         BINDING,
+        bit(VolumeReason::Zone),
+        bit(VolumeReason::Devices),
     ];
     let first = steps.into_iter().find(|step| bits & step != 0);
     first.map_or(bits, |step| bits & step)
 }
 
 /// May evicting pods help against these reasons?
-pub(crate) fn may_pass(bits: u8) -> bool {
+pub(crate) fn may_pass(bits: VolumeBits) -> bool {
     first_said(bits) & !PASSING == 0
 }
 
 /// A verdict on a state with what is said of one of its nodes.
-pub(crate) fn with_bits(why: Option<WhyNot>, bits: u8) -> Option<WhyNot> {
+pub(crate) fn with_bits(why: Option<WhyNot>, bits: VolumeBits) -> Option<WhyNot> {
     match why {
         Some(WhyNot::Static(_) | WhyNot::NotEnforced | WhyNot::NoRoom) => why,
         Some(WhyNot::Volumes(known)) => Some(WhyNot::Volumes(first_said(known | bits))),
@@ -103,7 +109,7 @@ impl Place for NodeOf<'_> {
     }
 }
 
-fn said(found: &Found) -> u8 {
+fn said(found: &Found) -> VolumeBits {
     found.as_ref().err().map_or(0, |reason| bit(*reason))
 }
 
@@ -114,7 +120,7 @@ impl Class {
     }
 
     /// The bits of reasons whose plugins are asked.
-    fn asked(&self) -> u8 {
+    fn asked(&self) -> VolumeBits {
         let filters = self.profile.filters;
         let asked = VolumeReason::ALL.into_iter();
         let asked = asked.filter(|reason| filters.contains(reason.plugin()));
@@ -211,7 +217,7 @@ impl Cluster {
             return;
         }
         let fleet = &self.fleet;
-        let mut by_body: HashMap<u32, u8> = HashMap::new();
+        let mut by_body: HashMap<u32, VolumeBits> = HashMap::new();
         let named: HashSet<&str> = search.hosts().collect();
         for node in fleet.existing() {
             let place = NodeOf(fleet, node);
@@ -232,7 +238,7 @@ impl Cluster {
     }
 
     /// What speaks against a node that goes with the pods there, with some thought away.
-    fn passing_bits(&self, class: &Class, node: u32, away: &[PodKey]) -> u8 {
+    fn passing_bits(&self, class: &Class, node: u32, away: &[PodKey]) -> VolumeBits {
         let (volumes, priority) = (&class.spec.volumes, class.spec.priority);
         let attached = &self.attached;
         let mut bits = 0;
@@ -258,7 +264,7 @@ impl Cluster {
         against: &Against,
         node: u32,
         away: &[PodKey],
-    ) -> u8 {
+    ) -> VolumeBits {
         if !class.minds_volumes() {
             return 0;
         }
@@ -268,7 +274,7 @@ impl Cluster {
     // ---- choosing
 
     /// Nodes in groups: those named, or all.
-    fn groups(
+    pub(crate) fn groups(
         &self,
         class: &mut Class,
         look: &Look,
@@ -290,7 +296,7 @@ impl Cluster {
             }
             return groups;
         }
-        let mut apart: HashMap<u32, Vec<(u8, u64)>> = HashMap::new();
+        let mut apart: HashMap<u32, Vec<(VolumeBits, u64)>> = HashMap::new();
         for (&node, &bits) in &against.some {
             if fleet.node_name(node).is_none() {
                 continue;
@@ -443,7 +449,7 @@ impl Cluster {
     }
 
     /// What speaks against one node for the volumes of a class.
-    pub(crate) fn bits_of(&mut self, class: &Class, node: u32) -> u8 {
+    pub(crate) fn bits_of(&mut self, class: &Class, node: u32) -> VolumeBits {
         if class.minds_volumes() {
             self.against(class).node(node)
         } else {

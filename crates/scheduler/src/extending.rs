@@ -346,7 +346,10 @@ impl Scheduler {
                     .pick_among(pod, turn.class, &known, &mut || next_random(&mut random));
                 self.random = random;
                 match picked {
-                    Ok(Some(node)) => self.settle(turn, node, this, worker),
+                    Ok(Some(node)) => {
+                        let reservations = self.reservations_of(pod);
+                        self.settle(turn, node, reservations, this, worker);
+                    }
                     // Others have taken the room meanwhile.
                     Ok(None) if retries > 0 => self.ask(turn, retries - 1, worker),
                     Ok(None) | Err(_) => self.queue.error(pod, now),

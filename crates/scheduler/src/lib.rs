@@ -8,12 +8,15 @@
 //!
 //! Which node a pod goes to is `placement`'s decision alone; what follows from it is in `placing.rs`.
 
+mod claiming;
+mod devices;
 mod extenders;
 mod extending;
 mod leading;
 mod metrics;
 mod pending;
 mod placing;
+mod reserving;
 mod roster;
 mod settings;
 mod surroundings;
@@ -65,8 +68,7 @@ pub struct ProfileConfig {
     pub gates: bool,
     /// Others may be evicted for a pod that fits nowhere (plugin DefaultPreemption).
     pub preempts: bool,
-    /// Claims that nobody needs are given back before that (plugin DynamicResources). There are none yet; it is
-    /// said that there are none.
+    /// Claims that nobody needs are given back before that (plugin DynamicResources).
     pub gives_back_claims: bool,
     /// Longest wait for a pod's volumes to be made.
     pub volumes_wait: Duration,
@@ -280,6 +282,7 @@ impl Scheduler {
             match heard {
                 Heard::Namespaces => self.happened(Event::NamespaceLabels),
                 Heard::Storage(concerned) => self.look_again(&concerned),
+                Heard::Devices(concerned) => self.concern(concerned),
             }
         }
     }
@@ -399,6 +402,17 @@ impl Scheduler {
         if filters.intersects(PluginSet::of(&OF_VOLUMES)) {
             info.spec.volumes = self.cluster.volumes_of(&info);
         }
+        self.surroundings.devices.note_pod(pod, &info);
+        let mut gated = false;
+        if info.resource_claims.is_empty() {
+            // Nothing to find out.
+        } else if !filters.contains(Plugin::DynamicResources) {
+            info.not_considered.push("resourceClaims");
+        } else {
+            let outcome = self.surroundings.devices.outcome(&info, now);
+            info.spec.devices = outcome.devices;
+            gated = outcome.gated;
+        }
         if !info.claims.is_empty() && !filters.contains(Plugin::VolumeBinding) {
             info.not_considered.push("volumes");
         }
@@ -413,7 +427,7 @@ impl Scheduler {
             pod,
             class,
             priority: info.spec.priority,
-            gated: info.gated && self.config.profiles[profile].gates,
+            gated: gated || info.gated && self.config.profiles[profile].gates,
         };
         if self.queue.add(entry, now).is_err() {
             tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
@@ -439,6 +453,7 @@ impl Scheduler {
     fn drop_pending(&mut self, pod: PodKey, now: i64) {
         self.extending.forget_pod(pod);
         self.queue.remove(pod, now);
+        self.surroundings.devices.forget_pod(pod);
         self.cluster.withdraw_nomination(pod);
         if let Some(class) = self.pending.remove(pod) {
             self.cluster.release_class(class);

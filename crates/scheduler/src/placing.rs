@@ -16,8 +16,10 @@ use placement::{
     ClassId, NodeId, PickError, Plugin, PluginSet, PodInfo, PodKey, Preemption, Unschedulable,
 };
 
+use crate::claiming::Tried;
 use crate::pending::Before;
-use crate::work::{Done, Eviction, Try, VolumesFirst, Worker};
+use crate::reserving::Reservation;
+use crate::work::{Done, Eviction, First, Try, VolumesFirst, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
@@ -29,10 +31,6 @@ pub(crate) const CHANGED_NODES_MAX: usize = 32;
 const AUDIT_EVERY: u64 = 10_000;
 /// A node may be the first of a domain, or the fewest of one: that is not told by the node alone.
 const COMPANY: PluginSet = PluginSet::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
-/// What the plugin of resource claims adds where it has nothing to give back (k8s: DynamicResources, which is
-/// asked before evicting is thought of).
-const NO_CLAIMS: &str = "no new claims to deallocate";
-
 impl Scheduler {
     /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
@@ -92,7 +90,8 @@ impl Scheduler {
             self.queue.remove(turn.pod, now);
             return;
         };
-        if self.extending.concerns(turn.pod) {
+        // Devices are chosen by looking at single nodes, which is ours alone.
+        if self.extending.concerns(turn.pod) && !self.opens_claims(turn.pod) {
             self.wait_for_question(turn);
             return;
         }
@@ -101,32 +100,42 @@ impl Scheduler {
             profile: waiting.profile,
             attempt: turn.attempt,
         };
-        let mut random = self.random;
         let pin = waiting.pin.clone();
-        let picked = self
-            .cluster
-            .pick_for(turn.pod, turn.class, pin.as_deref(), &mut || {
-                next_random(&mut random)
-            });
-        self.random = random;
+        let tried = self.look_for_node(turn, pin.as_deref());
         self.progress.algorithm.observe_duration(begun.elapsed());
-        match picked {
-            Ok(node) => {
-                if pin.is_none() {
+        match tried {
+            Tried::Placed(node, reservations) => {
+                // Where devices decide, not all nodes are compared.
+                if pin.is_none() && reservations.iter().all(|r| r.allocation.is_none()) {
                     self.audit(turn, node);
                 }
-                self.settle(turn, node, this, worker);
+                self.settle(turn, node, reservations, this, worker);
             }
-            Err(PickError::Unschedulable(why)) => {
+            Tried::Failed(PickError::Unschedulable(why)) => {
                 self.count_unschedulable(this);
                 self.unschedulable(turn, pin.as_deref(), &why, false, worker);
             }
-            Err(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            Tried::Failed(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            Tried::NotNow(why) => {
+                self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
+                self.not_now(turn, why, worker);
+            }
+            Tried::Wrong(why) => {
+                self.progress.errors.fetch_add(1, Ordering::Relaxed);
+                self.wrong(turn, &why, worker);
+            }
         }
     }
 
     /// The pod has its node: counts it as placed and has it bound.
-    pub(crate) fn settle(&mut self, turn: Turn, node: NodeId, this: Try, worker: &Worker) {
+    pub(crate) fn settle(
+        &mut self,
+        turn: Turn,
+        node: NodeId,
+        reservations: Vec<Reservation>,
+        this: Try,
+        worker: &Worker,
+    ) {
         let now = now_micros();
         let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
         let Some(waiting) = self.pending.get(turn.pod) else {
@@ -142,12 +151,18 @@ impl Scheduler {
         let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
         let bound = match bindings {
             Some(bindings) if self.cluster.assume(turn.pod, turn.class, node) => {
-                let volumes = VolumesFirst { bindings, wait };
-                worker.bind(turn.pod, address, name, volumes, binders, this)
+                self.depart(turn.pod, &reservations);
+                let first = First {
+                    volumes: VolumesFirst { bindings, wait },
+                    reservations,
+                    binders,
+                };
+                worker.bind(turn.pod, address, name, first, this)
             }
             _ => false,
         };
         if !bound {
+            self.land(turn.pod, &[]);
             self.cluster.forget(turn.pod);
             self.cluster.give_back_volumes(turn.pod);
             self.queue.error(turn.pod, now);
@@ -230,7 +245,7 @@ impl Scheduler {
         let (claims, preempts) = (profile.gives_back_claims, profile.preempts);
         if let Some(text) = text.filter(|_| why.nodes > 0) {
             let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
-            let claims = Some(NO_CLAIMS.to_owned()).filter(|_| claims);
+            let claims = claims.then(|| self.give_back_claims(pod, why, worker).to_owned());
             let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
             if !parts.is_empty() {
                 message.push_str(&format!(" {}", parts.join(", ")));
@@ -256,14 +271,10 @@ impl Scheduler {
 
     /// Has others evicted for a pod, if that helps; if not, says why.
     fn preempt(&mut self, turn: Turn, pin: Option<&str>, worker: &Worker) -> Option<String> {
-        let (pod, mut random) = (turn.pod, self.random);
+        let mut random = self.random;
         let attempts = &self.progress.preemption_attempts;
         attempts.fetch_add(1, Ordering::Relaxed);
-        let found = self
-            .cluster
-            .preempt(pod, turn.class, pin, now_micros(), &mut || {
-                next_random(&mut random)
-            });
+        let found = self.preempt_with_claims(turn, pin, &mut || next_random(&mut random));
         self.random = random;
         self.preempted(turn, found, worker)
     }
@@ -391,8 +402,10 @@ impl Scheduler {
             Done::Bound {
                 pod,
                 this,
+                claims,
                 result: Ok(()),
             } => {
+                self.land(pod, &claims);
                 self.progress.bound.fetch_add(1, Ordering::Relaxed);
                 if let Some(profile) = self.progress.profile(this.profile) {
                     profile.scheduled.observe_duration(this.begun.elapsed());
@@ -400,6 +413,7 @@ impl Scheduler {
                 self.progress.attempts_each.observe(this.attempt.into());
                 self.queue.placed(pod, now);
                 self.happened(Event::AssignedPodAdd);
+                self.surroundings.devices.forget_pod(pod);
                 if let Some(class) = self.pending.remove(pod) {
                     self.cluster.release_class(class);
                 }
@@ -407,6 +421,7 @@ impl Scheduler {
             Done::Bound {
                 pod,
                 this,
+                claims,
                 result: Err(error),
             } => {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
@@ -422,6 +437,7 @@ impl Scheduler {
                     self.happened(Event::AssignedPodDelete);
                 }
                 self.give_back_volumes(pod);
+                self.land(pod, &claims);
                 self.pending.note_nomination(pod, None);
                 if error.is_not_found() {
                     self.drop_pending(pod, now);

@@ -1,5 +1,5 @@
-//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, and what
-//! volumes are made of.
+//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, what
+//! volumes are made of, and devices with the claims to them.
 //!
 //! One reflector a resource; what they tell comes over one channel and goes on to the cluster. Does not know
 //! nodes or pods, nor what the cluster makes of it.
@@ -8,6 +8,8 @@ use client::{Change, Client, Delta, Mirror, Reflector};
 use meta::Value;
 use placement::{Budget, Cluster, Concerned, MakerKind, Pairs, Thing, ThingKind};
 use tokio::sync::mpsc;
+
+use crate::devices::{self, Devices};
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
 const FACTS_WAITING_MAX: usize = 1_024;
@@ -21,9 +23,10 @@ enum Source {
     Makers(MakerKind),
     Budgets,
     Storage(ThingKind),
+    Devices(devices::Kind),
 }
 
-const SOURCES: [(Source, &str, &str); 13] = [
+const SOURCES: [(Source, &str, &str); 16] = [
     (Source::Namespaces, "", "namespaces"),
     (Source::Makers(MakerKind::Service), "", "services"),
     (
@@ -61,6 +64,21 @@ const SOURCES: [(Source, &str, &str); 13] = [
         STORAGE,
         "volumeattachments",
     ),
+    (
+        Source::Devices(devices::Kind::Claims),
+        "resource.k8s.io",
+        "resourceclaims",
+    ),
+    (
+        Source::Devices(devices::Kind::Slices),
+        "resource.k8s.io",
+        "resourceslices",
+    ),
+    (
+        Source::Devices(devices::Kind::Classes),
+        "resource.k8s.io",
+        "deviceclasses",
+    ),
 ];
 
 /// What is kept of an object.
@@ -70,6 +88,7 @@ pub(crate) enum Fact {
     Selector(MakerKind, Value),
     Budget(Budget),
     Thing(Thing),
+    Device(devices::Thing),
 }
 
 /// What a fact means for pods that wait.
@@ -79,6 +98,8 @@ pub(crate) enum Heard {
     Namespaces,
     /// Pods with volumes may go elsewhere now.
     Storage(Concerned),
+    /// The same of resource claims.
+    Devices(devices::Concerned),
 }
 
 /// One change, with the place of its source.
@@ -88,6 +109,7 @@ pub(crate) type Told = (usize, Change<Fact>);
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     mirrors: [Mirror<()>; SOURCES.len()],
+    pub(crate) devices: Devices,
 }
 
 /// Starts the reflectors on the current runtime. They end when the receiver is dropped.
@@ -97,8 +119,10 @@ pub(crate) fn follow(client: &Client) -> mpsc::Receiver<Told> {
         let resource = crate::work::resource(group, resource);
         let reflector = Reflector::new(client.clone(), resource);
         let reflector = match source {
-            // Servers older than 1.21, or 1.24, do not know this version of them.
-            Source::Budgets | Source::Storage(ThingKind::Capacities) => reflector.optional(),
+            // Servers older than 1.21, 1.24 or 1.34 do not know this version of budgets, capacities or devices.
+            Source::Budgets | Source::Storage(ThingKind::Capacities) | Source::Devices(_) => {
+                reflector.optional()
+            }
             _ => reflector,
         };
         let mut changes = reflector.spawn(move |object| fact(source, &object));
@@ -120,6 +144,7 @@ fn fact(source: Source, object: &Value) -> Fact {
         Source::Makers(kind) => Fact::Selector(kind, object["spec"]["selector"].clone()),
         Source::Budgets => Fact::Budget(Budget::from_object(object)),
         Source::Storage(kind) => Fact::Thing(Thing::read(kind, object)),
+        Source::Devices(kind) => Fact::Device(devices::Thing::read(kind, object)),
     }
 }
 
@@ -135,10 +160,11 @@ impl Surroundings {
         else {
             return Vec::new();
         };
+        let devices = &mut self.devices;
         let mut heard = Vec::new();
         let change = match change {
             Change::Apply(key, fact) => {
-                heard.extend(note(&key, fact, cluster));
+                heard.extend(note(&key, fact, cluster, devices));
                 Change::Apply(key, ())
             }
             Change::Same(key) => Change::Same(key),
@@ -148,11 +174,11 @@ impl Surroundings {
         };
         match mirror.take(change) {
             Some(Delta::Removed(key, ())) => {
-                heard.extend(forget(*source, &key, cluster));
+                heard.extend(forget(*source, &key, cluster, devices));
             }
             Some(Delta::Synced(gone)) => {
                 for (key, ()) in gone {
-                    heard.extend(forget(*source, &key, cluster));
+                    heard.extend(forget(*source, &key, cluster, devices));
                 }
             }
             _ => {}
@@ -161,7 +187,7 @@ impl Surroundings {
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Cluster) -> Vec<Heard> {
+fn note(key: &str, fact: Fact, cluster: &mut Cluster, devices: &mut Devices) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
         Fact::Labels(labels) => {
@@ -169,6 +195,7 @@ fn note(key: &str, fact: Fact, cluster: &mut Cluster) -> Vec<Heard> {
             return changed.then_some(Heard::Namespaces).into_iter().collect();
         }
         Fact::Thing(thing) => return heard(cluster.note_thing(key, thing)),
+        Fact::Device(thing) => return vec![Heard::Devices(devices.note(key, thing))],
         Fact::Selector(kind, selector) => {
             // Default constraints are soft: a pod that fits nowhere is not helped by others.
             cluster.note_maker(kind, namespace, name, &selector);
@@ -182,7 +209,7 @@ fn heard(concerned: Vec<Concerned>) -> Vec<Heard> {
     concerned.into_iter().map(Heard::Storage).collect()
 }
 
-fn forget(source: Source, key: &str, cluster: &mut Cluster) -> Vec<Heard> {
+fn forget(source: Source, key: &str, cluster: &mut Cluster, devices: &mut Devices) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
         Source::Namespaces => cluster.remove_namespace(name),
@@ -191,6 +218,7 @@ fn forget(source: Source, key: &str, cluster: &mut Cluster) -> Vec<Heard> {
         }
         Source::Budgets => cluster.remove_budget(namespace, name),
         Source::Storage(kind) => return heard(cluster.forget_thing(kind, key)),
+        Source::Devices(kind) => return vec![Heard::Devices(devices.forget(kind, key))],
     }
     Vec::new()
 }

@@ -11,13 +11,14 @@ use client::{Client, ClientError, DeleteOptions, PatchType};
 use meta::{EventType, Involved, Value};
 use placement::{Bindings, PodKey};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::extenders::{self, Extender, Plea, Question};
 use crate::extending::{Asked, Heard, Pleading};
 use crate::now_micros;
 use crate::pending::{Address, Telling};
+use crate::reserving::{Reservation, Reserved, may_wait, release, reserve};
 use crate::volumes;
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
@@ -41,6 +42,8 @@ pub(crate) enum Done {
     Bound {
         pod: PodKey,
         this: Try,
+        /// Claims as they were written.
+        claims: Vec<Value>,
         result: Result<(), ClientError>,
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
@@ -77,6 +80,16 @@ pub(crate) struct VolumesFirst {
     pub(crate) bindings: Bindings,
     /// The longest wait for all of them.
     pub(crate) wait: Duration,
+}
+
+/// What comes before a binding, and who makes it.
+pub(crate) struct First {
+    /// Volumes that are given or made.
+    pub(crate) volumes: VolumesFirst,
+    /// What is written into resource claims.
+    pub(crate) reservations: Vec<Reservation>,
+    /// Extenders that bind; nobody's business but ours if there are none.
+    pub(crate) binders: Vec<Arc<Extender>>,
 }
 
 /// Sends requests.
@@ -116,12 +129,15 @@ impl Worker {
         pod: PodKey,
         address: Address,
         node: String,
-        volumes: VolumesFirst,
-        binders: Vec<Arc<Extender>>,
+        First {
+            volumes,
+            reservations,
+            binders,
+        }: First,
         this: Try,
     ) -> bool {
-        // Who waits for volumes may wait long, and does not keep others waiting.
-        let slots = if volumes.bindings.is_empty() {
+        // Who waits for volumes or devices may wait long, and does not keep others waiting.
+        let slots = if volumes.bindings.is_empty() && !may_wait(&reservations) {
             &self.bindings
         } else {
             &self.making
@@ -143,10 +159,31 @@ impl Worker {
                     message,
                 ));
             }
-            let result = match made {
-                Ok(()) => bind(&client, &binders, &address, &node).await,
-                Err(error) => Err(error),
+            let mut reserved = Reserved::default();
+            if made.is_ok() && !reservations.is_empty() {
+                reserved = reserve(&client, &address, &reservations).await;
+                if let Some(why) = &reserved.error {
+                    let message = format!("running PreBind plugin \"DynamicResources\": {why}");
+                    events.record(note(
+                        &address,
+                        EventType::Warning,
+                        ("FailedScheduling", "Scheduling"),
+                        message,
+                    ));
+                }
+            }
+            let result = match (made, reserved.error.take()) {
+                (Ok(()), None) => {
+                    let bound = bind(&client, &binders, &address, &node).await;
+                    if bound.is_err() {
+                        release(&client, &address, &mut reserved.claims).await;
+                    }
+                    bound
+                }
+                (Ok(()), Some(why)) => Err(ClientError::Transport(why)),
+                (Err(error), _) => Err(error),
             };
+            let claims = reserved.claims;
             if let Err(error) = &result
                 && !binders.is_empty()
             {
@@ -165,7 +202,13 @@ impl Worker {
                     message,
                 ));
             }
-            let _ = done.send(Done::Bound { pod, this, result }).await;
+            let bound = Done::Bound {
+                pod,
+                this,
+                claims,
+                result,
+            };
+            let _ = done.send(bound).await;
         });
         true
     }
@@ -192,6 +235,12 @@ impl Worker {
             ("FailedScheduling", "Scheduling"),
             message.to_owned(),
         ));
+    }
+
+    /// What it takes to write one more status, if there is room.
+    pub(crate) fn for_status(&self) -> Option<(Client, OwnedSemaphorePermit)> {
+        let slot = self.statuses.clone().try_acquire_owned().ok()?;
+        Some((self.client.clone(), slot))
     }
 
     /// Ready once one more status may be written.

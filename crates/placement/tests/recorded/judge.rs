@@ -92,6 +92,7 @@ impl Judge {
             image: weight("ImageLocality"),
             spread: weight("PodTopologySpread"),
             pods: weight("InterPodAffinity"),
+            devices: 0,
         };
         let profile = Profile {
             weights: weights.clone(),

@@ -15,6 +15,7 @@ mod csr;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device;
 mod disruption_budget;
 mod endpoints;
 mod event;
@@ -80,6 +81,10 @@ pub(crate) fn room(res: &Resource) -> &'static Room {
         ("", "persistentvolumeclaims") => &storage::CLAIMS,
         ("storage.k8s.io", "storageclasses") => &storage::CLASSES,
         ("storage.k8s.io", "csidrivers") => &storage::DRIVERS,
+        ("resource.k8s.io", "resourceclaims") => &device::CLAIMS,
+        ("resource.k8s.io", "resourceclaimtemplates") => &device::TEMPLATES,
+        ("resource.k8s.io", "deviceclasses") => &device::CLASSES,
+        ("resource.k8s.io", "resourceslices") => &device::SLICES,
         ("", "podtemplates") => &pod_template::ROOM,
         ("", "replicationcontrollers") => &replication_controller::ROOM,
         ("apps", "deployments") => &deployment::ROOM,

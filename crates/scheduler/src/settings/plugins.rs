@@ -91,8 +91,10 @@ const DEFAULTS: [Known; 20] = [
     known("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
     known(
         "DynamicResources",
-        0,
-        &[PreEnqueue, PreFilter, Filter, PostFilter, Reserve, PreBind],
+        2,
+        &[
+            PreEnqueue, PreFilter, Filter, PostFilter, Score, Reserve, PreBind,
+        ],
     ),
     known("DefaultPreemption", 0, &[PreEnqueue, PostFilter]),
     known("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
@@ -110,7 +112,7 @@ const GONE: [&str; 4] = [
 ];
 
 /// The filters there are, as the core names them.
-const FILTERS: [(&str, Plugin); 13] = [
+const FILTERS: [(&str, Plugin); 14] = [
     ("NodeUnschedulable", Plugin::NodeUnschedulable),
     ("NodeName", Plugin::NodeName),
     ("TaintToleration", Plugin::TaintToleration),
@@ -123,6 +125,7 @@ const FILTERS: [(&str, Plugin); 13] = [
     ("VolumeZone", Plugin::VolumeZone),
     ("PodTopologySpread", Plugin::PodTopologySpread),
     ("InterPodAffinity", Plugin::InterPodAffinity),
+    ("DynamicResources", Plugin::DynamicResources),
     ("NodeDeclaredFeatures", Plugin::NodeDeclaredFeatures),
 ];
 
@@ -316,6 +319,7 @@ impl Plugins {
             image: weigh("ImageLocality"),
             spread: weigh("PodTopologySpread"),
             pods: weigh("InterPodAffinity"),
+            devices: weigh("DynamicResources"),
         };
         rules.filters = filters;
         // A plugin prepares in one point what it uses in the next: one without the other would fail every pod.

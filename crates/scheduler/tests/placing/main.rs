@@ -2,6 +2,7 @@
 //!
 //! Every fact is read back from the API: what the scheduler believes is not asked.
 
+mod claims;
 mod company;
 mod extending;
 mod leading;

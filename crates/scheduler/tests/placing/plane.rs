@@ -66,6 +66,16 @@ impl Plane {
         self.add(Arc::new(self.api.clone()), config);
     }
 
+    /// Starts the controllers.
+    pub fn add_controllers(&self) {
+        tokio::spawn(controllers::run(
+            self.client.clone(),
+            controllers::ControllersConfig::default(),
+            Arc::default(),
+            self.stop.subscribe(),
+        ));
+    }
+
     fn add(&self, service: Arc<dyn Service>, config: SchedulerConfig) {
         tokio::spawn(scheduler::run(
             Client::new(service, Some(Api::system_user()), "test/2"),
