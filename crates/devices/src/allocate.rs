@@ -592,7 +592,8 @@ impl<'a, 'm, 'n> Search<'a, 'm, 'n> {
                     .get(&spot)
                     .is_some_and(|(claims, _)| *claims > 0)
         };
-        !device.consumes.is_empty() && !(device.shared && shared_already())
+        let counted_already = device.shared && shared_already();
+        !device.consumes.is_empty() && !counted_already
     }
 
     /// Takes of the counters what the device needs, if that is there.

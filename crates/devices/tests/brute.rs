@@ -260,7 +260,7 @@ proptest! {
 
     #[test]
     fn an_allocation_is_found_exactly_when_there_is_one(case in cases()) {
-        let mut inventory = inventory(&case);
+        let inventory = inventory(&case);
         let claims: Vec<Claim> = case.claims.iter().enumerate().map(|(at, c)| claim(at, c)).collect();
         let claims: Vec<&Claim> = claims.iter().collect();
         let node = Node { name: "node", label: &|_| None };

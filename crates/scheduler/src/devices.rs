@@ -99,6 +99,12 @@ pub(crate) struct Wanted {
     pub(crate) used: bool,
 }
 
+/// Key and uid of a claim whose allocation is being written.
+type Flight = (Box<str>, Box<str>);
+
+/// A claim of a pod: its key, and whether it was made for the pod alone.
+type OfPod<'a> = (Box<str>, bool, &'a Kept);
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
@@ -109,7 +115,7 @@ pub(crate) struct Devices {
     /// Uids of claims whose allocation is being written.
     flights: HashSet<Box<str>>,
     /// The same by the pod for which it is, with their keys.
-    flying: HashMap<PodKey, Vec<(Box<str>, Box<str>)>>,
+    flying: HashMap<PodKey, Vec<Flight>>,
     /// Waiting pods with claims, and which.
     pods: HashMap<PodKey, (Arc<PodInfo>, Vec<Box<str>>)>,
     by_claim: HashMap<Box<str>, Vec<PodKey>>,
@@ -296,7 +302,7 @@ impl Devices {
         self.pods.get(&pod).map(|(info, _)| info.clone())
     }
 
-    fn claims_of(&self, pod: &PodInfo) -> Result<Vec<(Box<str>, bool, &Kept)>, Lack> {
+    fn claims_of(&self, pod: &PodInfo) -> Result<Vec<OfPod<'_>>, Lack> {
         let mut found = Vec::new();
         for one in &pod.resource_claims {
             let Some(name) = one.claim.as_deref() else {

@@ -70,10 +70,8 @@ pub(super) const SLICES: Room = Room {
 
 fn fill(object: &mut Value, requests: &str) {
     for request in tree::items_mut(object, requests) {
-        if tree::get(request, "exactly").is_some() {
-            if let Some(exactly) = tree::get_mut(request, "exactly") {
-                fill_one(exactly);
-            }
+        if let Some(exactly) = tree::get_mut(request, "exactly") {
+            fill_one(exactly);
         }
         for alternative in tree::items_mut(request, "firstAvailable") {
             fill_one(alternative);
