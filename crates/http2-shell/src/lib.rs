@@ -12,6 +12,7 @@
 //! Knows no request, no service and no certificate: a server implements [`Exchanges`] and hands over any stream of
 //! bytes, or one that [`accept`] has secured.
 
+mod alarm;
 mod buffers;
 pub mod limits;
 mod sniff;
@@ -19,6 +20,7 @@ mod task;
 mod tls;
 mod wake;
 
+pub use alarm::Alarm;
 pub use sniff::{Protocol, Replayed, sniff};
 pub use task::{Exchanges, Patience, Task, has_room};
 pub use tls::{TlsStream, accept};
