@@ -101,7 +101,7 @@ pub async fn watch_reply(
         initial_end,
         bookmarks: query.allow_watch_bookmarks,
         sent: from,
-        waiting: None,
+        waiting: VecDeque::new(),
         delivered: from,
         rows_sent: false,
         bookmark_at: now + BOOKMARK_INTERVAL,
@@ -141,7 +141,7 @@ struct WatchSource {
     /// Everything up to this revision has been sent.
     sent: i64,
     /// Events from the store that did not fit the last piece.
-    waiting: Option<Box<VecDeque<WatchItem>>>,
+    waiting: VecDeque<WatchItem>,
     /// With the waiting events, everything up to this revision will have been sent.
     delivered: i64,
     /// A Table stream carries its columns in the first event only.
@@ -211,7 +211,7 @@ impl WatchSource {
         self.ended |= self.state.stopping.poll(self.stopping, cx).is_ready();
         // Before the initial state is complete there is no version to go on from.
         if self.bookmarks && self.initial.is_none() && (due || self.ended) {
-            if self.waiting.is_none() {
+            if self.waiting.is_empty() {
                 let progress = self
                     .watcher
                     .as_ref()
@@ -291,7 +291,7 @@ impl WatchSource {
     ) -> Result<bool, ApiError> {
         let mut batch = Vec::new();
         loop {
-            while let Some(item) = self.waiting.as_mut().and_then(|items| items.pop_front()) {
+            while let Some(item) = self.waiting.pop_front() {
                 self.event(&item, out)?;
                 *looks += 1;
                 if out.len() >= PIECE_BYTES || *looks >= LOOKS_A_TURN {
@@ -300,7 +300,7 @@ impl WatchSource {
             }
             self.sent = self.sent.max(self.delivered);
             // Who has nothing to send holds no room for it.
-            self.waiting = None;
+            self.waiting = VecDeque::new();
             let Some(watcher) = self.watcher.as_mut() else {
                 return Ok(false);
             };
@@ -314,7 +314,7 @@ impl WatchSource {
                     return Err(ApiError::expired(text));
                 }
                 Poll::Ready(Ok(revision)) => {
-                    self.waiting = Some(Box::new(std::mem::take(&mut batch).into()));
+                    self.waiting.extend(batch.drain(..));
                     self.delivered = revision.0;
                 }
             }
