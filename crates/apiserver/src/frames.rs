@@ -34,6 +34,8 @@ struct Slot {
 #[derive(Default)]
 pub struct FrameCache {
     slots: Mutex<Vec<Option<Slot>>>,
+    /// The last bookmark of each media type, and what it says: those that are due together mostly say the same.
+    bookmarks: Mutex<[Option<(i64, Bytes)>; 2]>,
     readers: AtomicUsize,
 }
 
@@ -51,6 +53,29 @@ impl FrameCache {
     /// Whether anybody else may want a frame that is encoded now.
     pub fn is_shared(&self) -> bool {
         self.readers.load(Relaxed) > 1
+    }
+
+    /// The bookmark that says this revision, encoded now if it is not the last one.
+    pub fn bookmark(
+        &self,
+        revision: i64,
+        media: FrameMedia,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Bytes {
+        let mut bookmarks = self
+            .bookmarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &mut bookmarks[usize::from(media == FrameMedia::Json)] {
+            Some((last, frame)) if *last == revision => frame.clone(),
+            last => {
+                let mut frame = Vec::new();
+                encode(&mut frame);
+                let frame = Bytes::from(frame);
+                *last = Some((revision, frame.clone()));
+                frame
+            }
+        }
     }
 
     /// The frame of this event, encoded now if nobody did before. The key belongs to it: a lease that ends takes all
@@ -114,6 +139,23 @@ mod tests {
         assert_eq!(get(5, "b", FrameMedia::Json, "DELETED"), "5bDELETED");
         assert_eq!(get(5 + 512, "b", FrameMedia::Json, "ADDED"), "517bADDED");
         assert_eq!(encoded, 5);
+    }
+
+    #[test]
+    fn a_bookmark_is_encoded_once_while_nothing_happens() {
+        let cache = FrameCache::default();
+        let mut encoded = 0;
+        let mut get = |revision: i64, media| {
+            cache.bookmark(revision, media, |out| {
+                encoded += 1;
+                out.extend_from_slice(format!("{revision}{media:?}").as_bytes());
+            })
+        };
+        assert_eq!(get(5, FrameMedia::Json), "5Json");
+        assert_eq!(get(5, FrameMedia::Protobuf), "5Protobuf");
+        assert_eq!(get(5, FrameMedia::Json), "5Json");
+        assert_eq!(get(6, FrameMedia::Json), "6Json");
+        assert_eq!(encoded, 3);
     }
 
     #[test]
