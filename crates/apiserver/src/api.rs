@@ -184,6 +184,7 @@ async fn answer(
         Target::Metrics => {
             let mut text = state.metrics.render();
             probes::object_counts(state, &mut text);
+            crate::footprint::write(state, &mut text);
             Ok(Reply::full(
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",

@@ -11,6 +11,7 @@ pub mod https;
 mod kubeconfig;
 mod only;
 mod options;
+pub mod pool;
 mod prints;
 mod reflector;
 mod verbs;

@@ -164,6 +164,23 @@ impl Client {
         checked(reply).await
     }
 
+    /// The same as [`Client::patch`], with the reply's bytes unread. For senders of very many patches.
+    pub async fn patch_unread(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        patch_type: PatchType,
+        patch: &Value,
+    ) -> Result<Bytes, ClientError> {
+        let mut request = self.request(Method::Patch, path(resource, namespace, name, subresource));
+        request.content_type = patch_type.content_type().into();
+        request.body = patch.to_string().into();
+        let reply = self.call(request).await;
+        checked(reply).await
+    }
+
     /// Patches an object, or one of its subresources.
     pub async fn patch(
         &self,

@@ -56,7 +56,7 @@ impl WatchStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<WatchEvent>, ClientError>> {
-        let frame = match self.poll_next_frame(cx) {
+        let frame = match self.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => return Poll::Pending,
         };
@@ -69,7 +69,7 @@ impl WatchStream {
 
     /// The next event as it came: its type and its object, not decoded.
     pub(crate) async fn next_frame(&mut self) -> Result<Option<Bytes>, ClientError> {
-        poll_fn(|cx| self.poll_next_frame(cx)).await
+        poll_fn(|cx| self.poll_frame(cx)).await
     }
 
     /// The same; if there is none yet, nothing is looked at for `pace`, so that what comes meanwhile comes together.
@@ -78,7 +78,7 @@ impl WatchStream {
         pace: Duration,
     ) -> Result<Option<Bytes>, ClientError> {
         if !pace.is_zero() {
-            let now = poll_fn(|cx| Poll::Ready(self.poll_next_frame(cx))).await;
+            let now = poll_fn(|cx| Poll::Ready(self.poll_frame(cx))).await;
             match now {
                 Poll::Ready(frame) => return frame,
                 Poll::Pending => tokio::time::sleep(pace).await,
@@ -92,10 +92,9 @@ impl WatchStream {
         self.ready.pop_front()
     }
 
-    fn poll_next_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, ClientError>> {
+    /// The next event as it came, for callers that look at it themselves ([`schema::envelope::watch_event`]): one of type
+    /// `ERROR` is the last.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Poll::Ready(Ok(Some(frame)));

@@ -8,7 +8,7 @@ use apiserver::listen::Codec;
 use clap::{Args, Parser, Subcommand};
 
 /// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
-const NODES_MAX: i64 = 4_000_000;
+pub const NODES_MAX: i64 = 4_000_000;
 
 /// Bounds of a benchmark: its pods have names of seven digits, and a day has an end.
 const PODS_MAX: i64 = 9_000_000;
@@ -41,6 +41,7 @@ pub enum Command {
 Examples:
   megaplane up                             an empty control plane, kept in your data folder
   megaplane up --nodes 10000 --ephemeral   ten thousand living nodes, gone when you stop it
+  megaplane up --nodes 3000 --fleet-config shapes.yaml --fleet-faults faults.yaml
   export KUBECONFIG=~/.local/share/megaplane/kubeconfig; kubectl get nodes
 
 Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Events excepted, which are made again).")]
@@ -54,6 +55,31 @@ Examples:
 As a second scheduler, name a profile of its own in the configuration (profiles[].schedulerName), a Lease of its own
 (leaderElection.resourceName), and let pods ask for it (spec.schedulerName).")]
     Scheduler(crate::scheduler_command::SchedulerOptions),
+    /// Run simulated nodes alone, against any Kubernetes API server
+    #[command(after_help = "\
+Examples:
+  megaplane fleet --kubeconfig ~/.kube/config --nodes 1000
+  megaplane fleet --kubeconfig k --nodes 5000 --connections 16 --fleet-config shapes.yaml --fleet-stages stages.yaml
+  megaplane fleet --kubeconfig k --nodes 200 --kubelet-like --fleet-faults faults.yaml
+
+A fault script:
+  steps:
+  - {at: 30s, do: silence, nodes: {zones: [zone-a]}}
+  - {at: 2m, do: recover, within: 10s}
+  - {at: 3m, do: slow, factor: 10, nodes: {percent: 5}}
+
+Nodes are called node-0000000 and so on; they run the pods that are bound to them by letting time pass. They stay
+registered when the fleet ends: kubectl delete nodes -l type=megaplane-simulated. All about the files: docs/how-to/fleet.md")]
+    Fleet(Box<crate::fleet_command::FleetOptions>),
+    /// Show what a running control plane does: rates, latencies, memory by kind, nodes, scheduler, fleet
+    #[command(after_help = "\
+Examples:
+  megaplane top                             the plane that megaplane up runs here
+  megaplane top --kubeconfig k              another one
+  megaplane top --once --json               figures of one second, for machines
+
+Keys: q ends it. Rates are those of the last second, latencies of the requests in it.")]
+    Top(crate::top::TopOptions),
     /// Run a store that speaks etcd's v3 API in etcd's place (what is not there is in docs/limits.md)
     #[command(after_help = "\
 Examples:
@@ -116,6 +142,11 @@ pub struct UpOptions {
     /// A KubeSchedulerConfiguration; what it says of leader election and connections is for `megaplane scheduler`
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub fleet: crate::fleet_files::FleetFiles,
+    /// Start though there is too little memory for so many nodes
+    #[arg(long)]
+    pub force: bool,
     /// Log filter: error, warn, info, debug, or per module (for example `warn,apiserver=debug`)
     #[arg(
         long,
@@ -314,6 +345,10 @@ mod tests {
                 "--bump-revision",
                 "5",
             ],
+            &["megaplane", "fleet", "--nodes", "5"],
+            &["megaplane", "fleet", "--kubeconfig", "k"],
+            &["megaplane", "fleet", "--kubeconfig", "k", "--nodes", "0"],
+            &["megaplane", "top", "--server", "https://h:1"],
             &["megaplane", "fly"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
