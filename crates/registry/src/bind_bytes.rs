@@ -199,13 +199,16 @@ mod tests {
         pods[1]["status"]["conditions"] = json!([
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes",
              "lastTransitionTime": "2026-01-02T03:04:05Z"}]);
-        pods[2]["status"]["conditions"] =
-            json!([{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "False"},
+        pods[2]["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "False"},
                    {"type": "DisruptionTarget", "status": "False"}]);
         pods[3]["status"]["conditions"] = json!([{"type": "Other", "status": "True"}]);
         pods[3]["status"]["nominatedNodeName"] = "node-7".into();
-        pods[4]["metadata"].as_object_mut().unwrap().remove("generation");
-        pods[5]["status"]["resourceClaimStatuses"] = json!([{"name": "a", "resourceClaimName": "b"}]);
+        pods[4]["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("generation");
+        pods[5]["status"]["resourceClaimStatuses"] =
+            json!([{"name": "a", "resourceClaimName": "b"}]);
         pods[5]["spec"]["hostNetwork"] = true.into();
         pods[6]["status"] = json!({});
         for (number, pod) in pods.iter().enumerate() {
