@@ -211,6 +211,7 @@ fn an_outage_of_a_zone() {
         "all_marked_seconds",
         "all_marked_after_grace_seconds",
         "pods_evicted",
+        "pods_evicted_while_marking",
         "all_ready_seconds",
         "mark_cpu_us_each",
         "back_seconds",
