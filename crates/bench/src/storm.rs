@@ -10,7 +10,7 @@
 //! that is told 410 begins anew without a version (lists again), and is counted. In the end each client must have seen
 //! every change of its pod that was acknowledged before the end, once.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -170,8 +170,21 @@ async fn storm(count: usize, plane: &mut PlaneProcess, report: Report) -> Result
         .number("rss_gib", gib(rss));
     drop(marks);
     if lost > 0 {
+        let of = |client: &usize| crowd.events(*client) < acknowledged[*client];
+        let examples = (0..written).filter(of).take(5).map(|client| {
+            format!(
+                "client {client} saw {} of {}",
+                crowd.events(client),
+                acknowledged[client]
+            )
+        });
+        let examples = examples.collect::<Vec<_>>().join(", ");
         return Err(format!(
-            "{lost} changes were acknowledged and never told to the client that waits for them"
+            "{lost} changes were acknowledged and not told within {} s to the clients that wait for them, of whom {} of \
+             {count} are served and {} were told 410: {examples}",
+            NEWS_MAX.as_secs(),
+            crowd.served.load(Relaxed),
+            crowd.relisted.load(Relaxed),
         ));
     }
     Ok(report)
@@ -213,6 +226,8 @@ struct Crowd {
     failed_tries: AtomicUsize,
     /// Changes that each has seen.
     events: Vec<AtomicU64>,
+    /// Who was told 410.
+    begins_anew: Vec<AtomicBool>,
     marks: Mutex<Marks>,
 }
 
@@ -232,6 +247,7 @@ impl Crowd {
             relisted: AtomicUsize::new(0),
             failed_tries: AtomicUsize::new(0),
             events: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            begins_anew: (0..count).map(|_| AtomicBool::new(false)).collect(),
             marks: Mutex::default(),
         }
     }
@@ -292,12 +308,15 @@ impl Crowd {
     async fn compare(&self, sent: &[usize], acknowledged: &[usize]) -> (usize, usize) {
         let begun = Instant::now();
         loop {
-            let missing =
-                |(client, count): (usize, &usize)| count.saturating_sub(self.events(client));
+            let counts = |client: usize| !self.begins_anew[client].load(Relaxed);
+            let missing = |(client, count): (usize, &usize)| {
+                usize::from(counts(client)) * count.saturating_sub(self.events(client))
+            };
             let lost: usize = acknowledged.iter().enumerate().map(missing).sum();
             if lost == 0 || begun.elapsed() > NEWS_MAX {
-                let extra =
-                    |(client, count): (usize, &usize)| self.events(client).saturating_sub(*count);
+                let extra = |(client, count): (usize, &usize)| {
+                    usize::from(counts(client)) * self.events(client).saturating_sub(*count)
+                };
                 return (lost, sent.iter().enumerate().map(extra).sum());
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -414,6 +433,10 @@ impl OneClient {
         match kind {
             Kind::Error => {
                 self.crowd.relisted.fetch_add(1, Relaxed);
+                // It will see the state and not each change: nobody can count what it missed.
+                if let Some(begins_anew) = self.crowd.begins_anew.get(self.index) {
+                    begins_anew.store(true, Relaxed);
+                }
                 self.version = None;
                 self.lose();
                 return false;
