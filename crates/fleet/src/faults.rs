@@ -215,6 +215,18 @@ impl FaultScript {
         Ok(script)
     }
 
+    /// Places of the nodes that its steps name, in order: who is struck when all of it has been carried out.
+    #[must_use]
+    pub fn struck(&self, layout: &Layout, nodes: usize) -> Vec<u32> {
+        let steps = self.steps.iter();
+        let mut struck: Vec<u32> = steps
+            .flat_map(|step| step.nodes.of(layout, nodes))
+            .collect();
+        struck.sort_unstable();
+        struck.dedup();
+        struck
+    }
+
     /// How many steps it has.
     #[must_use]
     pub fn len(&self) -> usize {

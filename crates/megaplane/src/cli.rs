@@ -16,8 +16,10 @@ const OPERATIONS_MAX: i64 = 1_000_000_000;
 const LEASES_MAX: i64 = 9_000_000;
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const RUNS_MAX: i64 = 1_000;
-const CONNECTIONS_MAX: i64 = 10_000;
+const CONNECTIONS_MAX: i64 = 50_000;
 const STREAMS_MAX: i64 = 1_000;
+
+const RATE_MAX: i64 = 10_000_000;
 
 /// A number from 1 to `max`.
 fn amount(max: i64) -> clap::builder::RangedI64ValueParser<u32> {
@@ -94,9 +96,11 @@ Examples:
   megaplane bench list
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
+  megaplane bench million --nodes 100000 --pods 100000 --duration 1m --plot million.svg
+  megaplane bench outage --case zone --grace 20s
 
-Most run in this process and in memory; lease-wire, connections, store-txn, -list, -watch, -pause and -recovery start
-servers, which use the temporary folder. With MEGAPLANE_ETCD=/path/to/etcd the last five measure that one, too. Figures
+Most run in this process and in memory; lease-wire, connections, watches, storm, store-txn, -list, -watch, -pause and
+-recovery start servers, which use the temporary folder. With MEGAPLANE_ETCD=/path/to/etcd the last five measure that one, too. Figures
 are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
@@ -174,8 +178,8 @@ pub struct BenchOptions {
     /// Nodes in the cluster; Leases of lease-renewal
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(NODES_MAX))]
     pub nodes: u32,
-    /// Pods to schedule
-    #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = amount(PODS_MAX))]
+    /// Pods to schedule; million and outage do without any (0)
+    #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=PODS_MAX))]
     pub pods: u32,
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
@@ -183,9 +187,10 @@ pub struct BenchOptions {
     /// Which variant, for benchmarks that have several
     #[arg(long, value_name = "NAME")]
     pub case: Option<String>,
-    /// Connections to the server (store-txn, store-watch, lease-wire, connections)
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
-    pub connections: u32,
+    /// Connections to the server (store-txn, store-watch, lease-wire, connections, watches, storm) [default: 10; 5000 of
+    /// watches; 20000 of storm, or what the limit of open files allows]
+    #[arg(long, value_name = "N", value_parser = amount(CONNECTIONS_MAX))]
+    pub connections: Option<u32>,
     /// Requests each connection has under way (store-txn, lease-wire); watches on it (connections)
     #[arg(long, value_name = "M", default_value_t = 50, value_parser = amount(STREAMS_MAX))]
     pub streams: u32,
@@ -195,6 +200,18 @@ pub struct BenchOptions {
     /// How long to go on (soak), or to let nodes live before pods come (million): 30s, 10m
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub duration: Duration,
+    /// Events a second to make (watches)
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(RATE_MAX))]
+    pub rate: u32,
+    /// Part of the nodes that falls silent (outage) [default: 10; with --case zone all of it]
+    #[arg(long, value_name = "PERCENT", value_parser = amount(100))]
+    pub percent: Option<u32>,
+    /// Silence after which a node is marked (outage); Leases are renewed four times in it
+    #[arg(long, value_name = "TIME", default_value = "40s", value_parser = time)]
+    pub grace: Duration,
+    /// Draw rates, lateness, memory and cores over time into this file, as SVG (million)
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Leases to hold (soak)
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = amount(LEASES_MAX))]
     pub leases: u32,
@@ -218,14 +235,22 @@ fn time(text: &str) -> Result<Duration, String> {
 
 impl From<BenchOptions> for bench::Options {
     fn from(options: BenchOptions) -> bench::Options {
+        let connections = options.connections.map_or_else(
+            || bench::connections_by_default(&options.name),
+            |connections| connections as usize,
+        );
         bench::Options {
             name: options.name,
             nodes: options.nodes as usize,
             pods: options.pods as usize,
             operations: options.operations as usize,
             case: options.case,
-            connections: options.connections as usize,
+            connections,
             streams: options.streams as usize,
+            rate: options.rate as usize,
+            percent: options.percent.map(|percent| percent as usize),
+            grace: options.grace,
+            plot: options.plot,
             runs: options.runs as usize,
             duration: options.duration,
             leases: options.leases as usize,
@@ -294,6 +319,20 @@ mod tests {
     }
 
     #[test]
+    fn a_benchmark_has_its_own_number_of_connections_unless_told() {
+        let connections = |line: &[&str]| match Cli::try_parse_from(line).map(|cli| cli.command) {
+            Ok(Command::Bench(options)) => bench::Options::from(options).connections,
+            _ => 0,
+        };
+        assert_eq!(connections(&["megaplane", "bench", "store-txn"]), 10);
+        assert_eq!(connections(&["megaplane", "bench", "watches"]), 5_000);
+        assert_eq!(
+            connections(&["megaplane", "bench", "storm", "--connections", "7"]),
+            7
+        );
+    }
+
+    #[test]
     fn impossible_flags_are_refused() {
         for line in [
             &["megaplane", "up", "--nodes", "-1"][..],
@@ -303,6 +342,8 @@ mod tests {
             &["megaplane", "up", "--ephemeral", "--data-dir", "x"],
             &["megaplane", "bench", "schedule", "--nodes", "0"],
             &["megaplane", "bench", "schedule", "--runs", "many"],
+            &["megaplane", "bench", "outage", "--percent", "101"],
+            &["megaplane", "bench", "watches", "--rate", "0"],
             &["megaplane", "store", "import"],
             &["megaplane", "store", "import", "--data-dir", "d"],
             &[
