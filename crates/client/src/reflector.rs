@@ -162,6 +162,7 @@ impl Reflector {
         sender: mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
+        let mut refused = false;
         loop {
             let version = match self.list(&project, &sender).await? {
                 Ok(version) => version,
@@ -172,7 +173,13 @@ impl Reflector {
                     continue;
                 }
                 Err(error) => {
-                    tracing::debug!(resource = self.resource.resource, %error, "list failed, trying again");
+                    // What is not allowed does not come by waiting: somebody has to grant it.
+                    if matches!(error.code(), 401 | 403) && !refused {
+                        refused = true;
+                        tracing::warn!(resource = self.resource.resource, %error, "may not be listed, trying again");
+                    } else {
+                        tracing::debug!(resource = self.resource.resource, %error, "list failed, trying again");
+                    }
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     continue;
