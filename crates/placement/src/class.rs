@@ -4,7 +4,7 @@
 //! images are there. Nodes that have also what the class counts node by node in common are one *cell*; within
 //! a cell nodes differ only in how free they are. All of it is a pure function of class and state.
 //!
-//! Does not know the queue, who owns pods, or how the best node is found (see `index.rs`).
+//! Does not know the queue, who owns pods, what speaks against single nodes for volumes (see `volumes.rs`), or how the best node is found (see `index.rs`).
 
 use crate::asks::{Ask, Names, Terms, compile, named_nodes};
 use crate::company::{Candidate, Company, Look, Refusal, Rules};

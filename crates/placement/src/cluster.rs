@@ -1,8 +1,9 @@
 //! The cluster as the scheduler decides on it: nodes, pods on them, classes.
 //!
 //! Here stand the tables and their sizes; what is done with pods is in `pods.rs`, with classes in `classes.rs`,
-//! the choice of a node in `pick.rs`, who must go for it in `preempt.rs`. Synchronous and pure: no clock, and
-//! randomness only from the caller. Does not know the API, the queue, or how a pick becomes a binding.
+//! the choice of a node in `pick.rs`, that for pods with volumes in `volumes.rs`, who must go for it in
+//! `preempt.rs`. Synchronous and pure: no clock, and randomness only from the caller. Does not know the API, the
+//! queue, or how a pick becomes a binding.
 
 use crate::class::Class;
 use crate::fleet::{Fleet, NodeChange};

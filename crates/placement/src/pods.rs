@@ -29,7 +29,9 @@ impl Cluster {
                 let node = self.fleet.find_or_add(node);
                 let moved = self.account(key, node, kind, 0);
                 self.withdraw_nomination(key);
-                if let Some(uses) = &pod.uses {
+                if let Some(uses) = &pod.uses
+                    && self.asks_about_volumes()
+                {
                     self.attached.note(key, node, uses);
                 }
                 if let Some(slot) = self.pods.get(&key).copied() {

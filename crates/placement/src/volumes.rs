@@ -129,6 +129,15 @@ impl Class {
 }
 
 impl Cluster {
+    /// Does any profile ask about volumes? Else those of pods are not remembered.
+    pub(crate) fn asks_about_volumes(&self) -> bool {
+        let mut profiles = self.profiles.iter();
+        profiles.any(|profile| {
+            let mut reasons = VolumeReason::ALL.into_iter();
+            reasons.any(|reason| profile.filters.contains(reason.plugin()))
+        })
+    }
+
     // ---- what volumes are made of
 
     /// A claim, a volume or what makes them came or changed: says whom that concerns. `key` is its name, with the

@@ -158,7 +158,7 @@ impl Attached {
         priority: i32,
         away: &[PodKey],
     ) -> bool {
-        let is_used = |claim: &Box<str>| {
+        let is_used = |claim: &str| {
             let users = self.by_claim.get(claim).into_iter().flatten();
             let mut users = users.filter(|pod| !away.contains(pod));
             users.any(|pod| {
@@ -166,7 +166,7 @@ impl Attached {
                 uses.is_some_and(|uses| names(uses, claim))
             })
         };
-        let is_expected = |claim: &Box<str>| {
+        let is_expected = |claim: &str| {
             node.is_some_and(|node| self.coming_to(node, priority).any(|u| names(u, claim)))
         };
         claims
@@ -185,6 +185,8 @@ impl Attached {
     ) {
         if std::mem::take(&mut storage.all_stale) {
             self.stale.extend(self.counts.keys());
+            let limited = storage.csi_nodes.keys();
+            self.stale.extend(limited.filter_map(|name| node_of(name)));
         }
         let by_name = storage.stale_nodes.drain();
         self.stale.extend(by_name.filter_map(|name| node_of(&name)));

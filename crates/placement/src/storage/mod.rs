@@ -34,6 +34,9 @@ use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, BTreeSet};
 use things::{Attachment, Capacity, Claim, ClaimRef, Class, CsiNode, Driver, Volume};
 
+/// Changes remembered until volumes are counted again; with more, all nodes are. About 100 bytes each.
+const STALE_MAX: usize = 16_384;
+
 /// Whom a change of [`Storage`] concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concerned {
@@ -75,8 +78,10 @@ pub(crate) struct Storage {
     by_class: HashMap<Box<str>, BTreeSet<Box<str>>>,
     /// Claims that name a volume, by it.
     by_volume: HashMap<Box<str>, BTreeSet<Box<str>>>,
-    /// Attachments by node, and by volume the nodes.
+    /// Attachments by node,
     attached_to: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// and by volume.
+    attachments_of: HashMap<Box<str>, BTreeSet<Box<str>>>,
     /// Volumes given to a claim, and for which pod.
     given: HashMap<Box<str>, (ClaimRef, PodKey)>,
     /// Nodes chosen for claims, and for which pod.
@@ -119,7 +124,7 @@ impl Storage {
                 if self.csi_nodes.get(key) == Some(&node) {
                     return Vec::new();
                 }
-                self.stale_nodes.insert(key.into());
+                self.stale_node(key);
                 let known = self.csi_nodes.insert(key.into(), node).is_some();
                 vec![Concerned::Waiting(if known {
                     Event::CsiNodeUpdate
@@ -148,8 +153,9 @@ impl Storage {
             }
             Thing::Attachment(attachment) => {
                 self.forget_attachment(key);
-                self.stale_nodes.insert(attachment.node.clone());
+                self.stale_node(&attachment.node);
                 add(&mut self.attached_to, &attachment.node, key);
+                add(&mut self.attachments_of, &attachment.volume, key);
                 self.attachments.insert(key.into(), attachment);
                 Vec::new()
             }
@@ -161,7 +167,7 @@ impl Storage {
         match kind {
             ThingKind::Claims => {
                 self.chosen.remove(key);
-                self.stale_claims.insert(key.into());
+                self.stale_claim(key);
                 if let Some(claim) = self.claims.remove(key) {
                     drop_from(&mut self.by_volume, &claim.volume, key);
                 }
@@ -183,7 +189,7 @@ impl Storage {
             }
             ThingKind::CsiNodes => {
                 self.csi_nodes.remove(key);
-                self.stale_nodes.insert(key.into());
+                self.stale_node(key);
                 vec![Concerned::Waiting(Event::CsiNodeUpdate)]
             }
             ThingKind::Drivers => {
@@ -205,7 +211,7 @@ impl Storage {
         if claim.selected.is_some() || claim.bound {
             self.chosen.remove(key);
         }
-        self.stale_claims.insert(key.into());
+        self.stale_claim(key);
         let volume = claim.volume.clone();
         if let Some(old) = self.claims.insert(key.into(), claim) {
             drop_from(&mut self.by_volume, &old.volume, key);
@@ -253,20 +259,43 @@ impl Storage {
 
     /// Volumes on nodes are counted by what claims and attachments say of this one.
     fn note_users(&mut self, volume: &str) {
-        let claims = self.by_volume.get(volume);
-        self.stale_claims
-            .extend(claims.into_iter().flatten().cloned());
-        for attachment in self.attachments.values() {
-            if *attachment.volume == *volume {
-                self.stale_nodes.insert(attachment.node.clone());
-            }
+        let claims = self.by_volume.get(volume).cloned();
+        for claim in claims.into_iter().flatten() {
+            self.stale_claim(&claim);
+        }
+        let attachments = self.attachments_of.get(volume).into_iter().flatten();
+        let nodes = attachments.filter_map(|key| self.attachments.get(key));
+        let nodes: Vec<Box<str>> = nodes.map(|attachment| attachment.node.clone()).collect();
+        for node in nodes {
+            self.stale_node(&node);
+        }
+    }
+
+    fn stale_node(&mut self, node: &str) {
+        self.stale_nodes.insert(node.into());
+        self.all_stale |= self.stale_nodes.len() > STALE_MAX;
+        self.tidy();
+    }
+
+    fn stale_claim(&mut self, claim: &str) {
+        self.stale_claims.insert(claim.into());
+        self.all_stale |= self.stale_claims.len() > STALE_MAX;
+        self.tidy();
+    }
+
+    /// Where all is to be counted again nothing else need be remembered.
+    fn tidy(&mut self) {
+        if self.all_stale {
+            self.stale_nodes.clear();
+            self.stale_claims.clear();
         }
     }
 
     fn forget_attachment(&mut self, key: &str) {
         if let Some(old) = self.attachments.remove(key) {
             drop_from(&mut self.attached_to, &old.node, key);
-            self.stale_nodes.insert(old.node);
+            drop_from(&mut self.attachments_of, &old.volume, key);
+            self.stale_node(&old.node);
         }
     }
 
