@@ -16,6 +16,7 @@ use placement::{
     ClassId, NodeId, PickError, Plugin, PluginSet, PodInfo, PodKey, Preemption, Unschedulable,
 };
 
+use crate::ganging::Held;
 use crate::pending::Before;
 use crate::work::{Done, Eviction, ToMake, Try, Worker};
 use crate::{Scheduler, next_random, now_micros};
@@ -38,6 +39,7 @@ impl Scheduler {
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
         let begun = Instant::now();
         self.go_on(worker);
+        self.look_after_gangs(worker);
         self.wake();
         let mut cut_short = true;
         for _ in 0..PODS_AT_ONCE {
@@ -144,10 +146,17 @@ impl Scheduler {
         let binders = self.extending.binders(turn.pod);
         if !self.cluster.assume(turn.pod, turn.class, node) {
             self.queue.error(turn.pod, now);
-        } else if !worker.bind(turn.pod, address, name, volumes, binders, this) {
-            self.cluster.forget(turn.pod);
-            self.queue.error(turn.pod, now);
+            return;
         }
+        let held = Held {
+            pod: turn.pod,
+            address,
+            name,
+            volumes,
+            binders,
+            this,
+        };
+        self.permit(held, worker);
     }
 
     pub(crate) fn count_unschedulable(&self, this: Try) {
@@ -248,6 +257,7 @@ impl Scheduler {
         {
             worker.tell_unschedulable(&waiting.address(), &message);
         }
+        self.failed_in_gang(pod, worker);
     }
 
     /// Has others evicted for a pod, if that helps; if not, says why.
@@ -418,6 +428,7 @@ impl Scheduler {
                     self.happened(Event::AssignedPodDelete);
                 }
                 self.pending.note_nomination(pod, None);
+                self.leave_gang(pod, false);
                 if error.is_not_found() {
                     self.drop_pending(pod, now);
                 } else {

@@ -4,6 +4,7 @@
 
 mod company;
 mod extending;
+mod ganging;
 mod leading;
 mod outsider;
 mod plane;
