@@ -174,11 +174,19 @@ pub struct State {
 }
 
 impl State {
-    /// Opens the collections of every served resource.
-    pub fn new(store: Arc<Store>, stopping: tokio::sync::watch::Receiver<bool>) -> State {
+    /// Opens the collections of every served resource: of those that are served by default, and of these
+    /// group-versions.
+    pub fn new(
+        store: Arc<Store>,
+        stopping: tokio::sync::watch::Receiver<bool>,
+        also: &[(&str, &str)],
+    ) -> State {
+        let is_served = |resource: &schema::Resource| {
+            resource.default_served || also.contains(&(resource.group, resource.version))
+        };
         let mut served = HashMap::new();
         for (index, resource) in schema::resources().iter().enumerate() {
-            if !resource.default_served || !is_stored(resource) {
+            if !is_served(resource) || !is_stored(resource) {
                 continue;
             }
             let storage = resource.stored_as();
@@ -217,8 +225,11 @@ impl State {
             served,
             allocator: Allocator::default(),
             event_leases: EventLeases::default(),
-            catalog: Catalog::built_in(""),
-            openapi: OpenApi::built_in("v1.36.4"),
+            catalog: Catalog::of(schema::resources().iter().filter(|r| is_served(r)), ""),
+            openapi: OpenApi::of(
+                schema::resources().iter().filter(|r| is_served(r)),
+                "v1.36.4",
+            ),
             metrics: Metrics::default(),
             ready: AtomicBool::new(false),
             stopping: Stopping::new(stopping),

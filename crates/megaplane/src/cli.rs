@@ -1,5 +1,6 @@
 //! The command line: names, defaults, and help that teaches.
 
+use crate::feature_gates::FeatureGates;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -146,6 +147,9 @@ pub struct UpOptions {
     /// A KubeSchedulerConfiguration; what it says of leader election and connections is for `megaplane scheduler`
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
+    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
+    #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
+    pub feature_gates: FeatureGates,
     #[command(flatten)]
     pub fleet: crate::fleet_files::FleetFiles,
     /// Start though there is too little memory for so many nodes

@@ -5,6 +5,7 @@
 mod census;
 mod cli;
 mod etcd_words;
+mod feature_gates;
 mod fleet_command;
 mod fleet_files;
 mod move_command;

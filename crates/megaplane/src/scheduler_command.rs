@@ -47,6 +47,9 @@ pub struct SchedulerOptions {
     /// A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
+    #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
+    pub feature_gates: crate::feature_gates::FeatureGates,
     /// Whether a Lease decides which of several schedulers works [default: as the configuration says, else true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_elect: Option<bool>,
@@ -85,6 +88,7 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
         Some(path) => read_settings(path)?,
         None => Settings::default(),
     };
+    settings.scheduler.gangs = options.feature_gates.gangs;
     if let Some(elect) = options.leader_elect {
         settings.leader_election.elect = elect;
     }

@@ -182,7 +182,8 @@ impl Plane {
             }
         };
         let (stopping, stop) = watch::channel(false);
-        let api = Api::new(store.clone(), stop.clone());
+        let also = options.feature_gates.also_served();
+        let api = Api::serving(store.clone(), stop.clone(), also);
         let pki = Pki::open(&PkiOptions {
             directory: places.data.as_ref().map(|data| data.join("pki")),
             bind_address: options.bind_address,
@@ -263,7 +264,8 @@ impl Plane {
         self.add_metrics(&scheduler);
         if options.scheduler {
             let (client, stop) = (client.clone(), stop.clone());
-            let config = settings.scheduler;
+            let mut config = settings.scheduler;
+            config.gangs = options.feature_gates.gangs;
             self.rooms.push(threads::spawn("scheduler", move || {
                 scheduler::run(client, config, scheduler, stop)
             })?);

@@ -12,6 +12,7 @@ mod claiming;
 mod devices;
 mod extenders;
 mod extending;
+mod ganging;
 mod leading;
 mod metrics;
 mod pending;
@@ -39,6 +40,7 @@ use placement::{Cluster, Concerned, Config, NodeId, Plugin, PluginSet, PodInfo, 
 use tokio::sync::{mpsc, watch};
 
 use crate::extending::{Extending, SeenNode, SeenPod};
+use crate::ganging::Ganging;
 use crate::pending::Pending;
 use crate::roster::Roster;
 use crate::surroundings::{Heard, Surroundings, Told};
@@ -98,6 +100,8 @@ pub struct SchedulerConfig {
     pub max_backoff: Duration,
     /// Services of others that are asked about nodes.
     pub extenders: Vec<ExtenderConfig>,
+    /// Gangs are heeded: pods of a PodGroup with a least number start together (feature gate GangScheduling).
+    pub gangs: bool,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
 }
@@ -109,6 +113,7 @@ impl Default for SchedulerConfig {
             initial_backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(10),
             extenders: Vec::new(),
+            gangs: false,
             seed: 0x9e37_79b9_7f4a_7c15,
         }
     }
@@ -155,6 +160,7 @@ struct Scheduler {
     pods: Roster,
     surroundings: Surroundings,
     extending: Extending,
+    ganging: Ganging,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
     /// Nodes that came or changed since then.
@@ -197,6 +203,7 @@ impl Scheduler {
             pods: Roster::default(),
             surroundings: Surroundings::default(),
             extending: Extending::new(&config.extenders),
+            ganging: Ganging::new(config.gangs, seed),
             happened: Vec::new(),
             random: seed | 1,
             config,
@@ -213,6 +220,7 @@ impl Scheduler {
         let mut pod_changes =
             Reflector::new(self.client.clone(), pods).spawn(move |object| of_pods.pod(&object));
         let mut told = surroundings::follow(&self.client);
+        let mut groups = self.ganging.follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
@@ -239,6 +247,13 @@ impl Scheduler {
                     let Some(fact) = fact else { return };
                     self.told(fact);
                     drain(&mut told, |fact| self.told(fact));
+                }
+                change = next(&mut groups) => {
+                    let Some(change) = change else { return };
+                    self.group(change);
+                    if let Some(groups) = &mut groups {
+                        drain(groups, |change| self.group(change));
+                    }
                 }
                 result = done.recv() => {
                     let Some(result) = result else { return };
@@ -268,7 +283,10 @@ impl Scheduler {
 
     /// Choosing among half a cluster would be choosing wrongly.
     fn is_synced(&self) -> bool {
-        self.nodes.is_synced() && self.pods.is_synced() && self.surroundings.is_synced()
+        self.nodes.is_synced()
+            && self.pods.is_synced()
+            && self.surroundings.is_synced()
+            && self.ganging.is_synced()
     }
 
     fn happened(&mut self, event: Event) {
@@ -389,8 +407,12 @@ impl Scheduler {
                 self.happened(Event::AssignedPodAdd);
             }
         }
+        let held_back = self.see_in_group(pod, &info);
         let waits = info.node.is_none() && !info.finished && !info.deleting;
         let Some(profile) = ours.filter(|_| waits) else {
+            if info.deleting && info.node.is_none() {
+                self.leave_gang(pod, true);
+            }
             self.drop_pending(pod, now);
             return;
         };
@@ -427,7 +449,7 @@ impl Scheduler {
             pod,
             class,
             priority: info.spec.priority,
-            gated: gated || info.gated && self.config.profiles[profile].gates,
+            gated: gated || held_back || info.gated && self.config.profiles[profile].gates,
         };
         if self.queue.add(entry, now).is_err() {
             tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
@@ -436,6 +458,7 @@ impl Scheduler {
     }
 
     fn gone(&mut self, pod: PodKey, now: i64) {
+        self.leave_gang(pod, true);
         if self.cluster.remove_pod(pod) {
             self.happened(Event::AssignedPodDelete);
         }
@@ -462,11 +485,12 @@ impl Scheduler {
 
     /// Time until the next pod leaves its back-off.
     fn until_backoff(&mut self) -> Duration {
+        let longest = self.ganging.pause().unwrap_or(FLUSH_INTERVAL);
         let Some(at) = self.queue.next_backoff_micros() else {
-            return FLUSH_INTERVAL;
+            return longest;
         };
         let micros = at.saturating_sub(now_micros()).max(1_000);
-        Duration::from_micros(micros.unsigned_abs())
+        Duration::from_micros(micros.unsigned_abs()).min(longest)
     }
 
     fn report(&self) {
@@ -483,6 +507,14 @@ impl Scheduler {
             .store(counts.backoff, Ordering::Relaxed);
         self.progress.parked.store(counts.parked, Ordering::Relaxed);
         self.progress.gated.store(counts.gated, Ordering::Relaxed);
+    }
+}
+
+/// The next change of what is followed; never, where nothing is.
+async fn next<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
     }
 }
 

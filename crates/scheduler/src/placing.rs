@@ -17,6 +17,7 @@ use placement::{
 };
 
 use crate::claiming::Tried;
+use crate::ganging::Held;
 use crate::pending::Before;
 use crate::reserving::Reservation;
 use crate::work::{Done, Eviction, First, Try, VolumesFirst, Worker};
@@ -36,6 +37,7 @@ impl Scheduler {
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
         let begun = Instant::now();
         self.go_on(worker);
+        self.look_after_gangs(worker);
         self.wake();
         let mut cut_short = true;
         for _ in 0..PODS_AT_ONCE {
@@ -149,24 +151,34 @@ impl Scheduler {
         }
         let binders = self.extending.binders(turn.pod);
         let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
-        let bound = match bindings {
-            Some(bindings) if self.cluster.assume(turn.pod, turn.class, node) => {
-                self.depart(turn.pod, &reservations);
-                let first = First {
-                    volumes: VolumesFirst { bindings, wait },
-                    reservations,
-                    binders,
-                };
-                worker.bind(turn.pod, address, name, first, this)
-            }
-            _ => false,
-        };
-        if !bound {
-            self.land(turn.pod, &[]);
-            self.cluster.forget(turn.pod);
-            self.cluster.give_back_volumes(turn.pod);
+        let assumed = bindings.filter(|_| self.cluster.assume(turn.pod, turn.class, node));
+        let Some(bindings) = assumed else {
+            self.take_back(turn.pod);
             self.queue.error(turn.pod, now);
-        }
+            return;
+        };
+        self.depart(turn.pod, &reservations);
+        let first = First {
+            volumes: VolumesFirst { bindings, wait },
+            reservations,
+            binders,
+        };
+        let held = Held {
+            pod: turn.pod,
+            address,
+            name,
+            first,
+            this,
+        };
+        self.permit(held, worker);
+    }
+
+    /// A pod does not go to its node after all: room, volumes and devices are others' again. True if it had room.
+    pub(crate) fn take_back(&mut self, pod: PodKey) -> bool {
+        self.land(pod, &[]);
+        let had_room = self.cluster.forget(pod);
+        self.cluster.give_back_volumes(pod);
+        had_room
     }
 
     pub(crate) fn count_unschedulable(&self, this: Try) {
@@ -267,6 +279,7 @@ impl Scheduler {
         {
             worker.tell_unschedulable(&waiting.address(), &message);
         }
+        self.failed_in_gang(pod, worker);
     }
 
     /// Has others evicted for a pod, if that helps; if not, says why.
@@ -439,6 +452,7 @@ impl Scheduler {
                 self.give_back_volumes(pod);
                 self.land(pod, &claims);
                 self.pending.note_nomination(pod, None);
+                self.leave_gang(pod, false);
                 if error.is_not_found() {
                     self.drop_pending(pod, now);
                 } else {

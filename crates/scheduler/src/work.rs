@@ -83,6 +83,7 @@ pub(crate) struct VolumesFirst {
 }
 
 /// What comes before a binding, and who makes it.
+#[derive(Debug)]
 pub(crate) struct First {
     /// Volumes that are given or made.
     pub(crate) volumes: VolumesFirst,

@@ -28,6 +28,7 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_group;
 mod pod_template;
 mod priority_class;
 mod rbac;
@@ -97,6 +98,7 @@ pub(crate) fn room(res: &Resource) -> &'static Room {
         ("autoscaling", "horizontalpodautoscalers") => &autoscaler::ROOM,
         ("policy", "poddisruptionbudgets") => &disruption_budget::ROOM,
         ("scheduling.k8s.io", "priorityclasses") => &priority_class::ROOM,
+        ("scheduling.k8s.io", "podgroups") => &pod_group::ROOM,
         ("networking.k8s.io", "ingresses") => &ingress::ROOM,
         ("networking.k8s.io", "ingressclasses") => &ingress::CLASSES,
         ("networking.k8s.io", "networkpolicies") => &network_policy::ROOM,

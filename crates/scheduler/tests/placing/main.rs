@@ -5,6 +5,7 @@
 mod claims;
 mod company;
 mod extending;
+mod ganging;
 mod leading;
 mod outsider;
 mod plane;
