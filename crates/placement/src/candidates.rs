@@ -81,7 +81,7 @@ impl Cluster {
                 let mut rated = self.rate_nodes(&mut class, &nodes);
                 rated.sort_by_key(|&(node, total)| (std::cmp::Reverse(total), node));
                 let all = rated.len();
-                let skip = range.0.checked_rem(all).unwrap_or(0);
+                let skip = beginning(range.0, all, range.1);
                 let rated = rated.into_iter().skip(skip).take(range.1);
                 (
                     all,
@@ -134,7 +134,7 @@ impl Cluster {
             .iter()
             .map(|&(_, state)| self.fleet.size(state) as usize)
             .sum();
-        let mut skip = skip.checked_rem(all).unwrap_or(0);
+        let mut skip = beginning(skip, all, max);
         let mut found: Vec<(i64, Vec<u32>)> = Vec::new();
         let mut left = max;
         for equals in totals.chunk_by(|a, b| a.0 == b.0) {
@@ -266,6 +266,15 @@ impl Cluster {
             why.rejected_by = why.rejected_by.with(Plugin::NodeAffinity);
         }
         Some(why)
+    }
+}
+
+/// How many of `all` are passed over: none where all are looked at anyway.
+fn beginning(skip: usize, all: usize, max: usize) -> usize {
+    if all <= max {
+        0
+    } else {
+        skip.checked_rem(all).unwrap_or(0)
     }
 }
 
