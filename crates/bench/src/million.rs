@@ -70,13 +70,16 @@ fn story(cluster: &mut Cluster, options: &Options) -> Result<Report, String> {
     report = report.number("settle_seconds", begun.elapsed().as_secs_f64());
 
     let steady = Phase::begin(cluster, "steady", whole(options.duration.as_secs()));
+    let missed_before = cluster.fleet.renewals_missed.load(Relaxed);
     let (renewals, failures, marks) = live(cluster, options.duration)?;
+    let missed = cluster.fleet.renewals_missed.load(Relaxed) - missed_before;
     let seconds = steady.seconds();
     let late = cluster.board.late_max_seconds();
     report = steady
         .end(cluster, report, renewals)
         .count("renewals", renewals)
         .count("renewal_failures", failures)
+        .count("renewals_missed", whole(missed))
         .number("renewals_per_second", renewals as f64 / seconds.max(1e-9))
         .number("renewal_late_max_seconds", late);
     let held = runtime()?.block_on(marks.ask(&cluster.plane.client()))?;

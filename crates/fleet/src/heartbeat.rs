@@ -31,7 +31,10 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
     let slots = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
     let start = Instant::now();
     let (nodes, interval) = (fleet.config.nodes, fleet.config.lease_interval);
-    each_due(nodes, interval, async |index, due| {
+    let missed = |count| {
+        fleet.progress.renewals_missed.fetch_add(count, Relaxed);
+    };
+    each_due(nodes, interval, missed, async |index, due| {
         if !fleet.nodes.is_up(index) {
             return;
         }
@@ -52,20 +55,26 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
 pub(crate) async fn post_statuses(fleet: &Arc<Fleet>) {
     let slots = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
     let (nodes, interval) = (fleet.config.nodes, fleet.config.status_interval);
-    each_due(nodes, interval, async |index, _| {
-        if !fleet.nodes.is_up(index) {
-            return;
-        }
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let fleet = fleet.clone();
-        tokio::spawn(async move {
-            let _slot = slot;
-            let conditions = conditions_heartbeat(now_micros() + fleet.nodes.skew_micros(index));
-            post_status(&fleet, index, json!({"conditions": conditions})).await;
-        });
-    })
+    each_due(
+        nodes,
+        interval,
+        |_| {},
+        async |index, _| {
+            if !fleet.nodes.is_up(index) {
+                return;
+            }
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
+            let fleet = fleet.clone();
+            tokio::spawn(async move {
+                let _slot = slot;
+                let conditions =
+                    conditions_heartbeat(now_micros() + fleet.nodes.skew_micros(index));
+                post_status(&fleet, index, json!({"conditions": conditions})).await;
+            });
+        },
+    )
     .await;
 }
 
@@ -111,11 +120,26 @@ fn conditions_heartbeat(now_micros: i64) -> Value {
 }
 
 /// Calls `work` for every place when its time has come, interval after interval, with the time since the start at
-/// which it was due.
-async fn each_due(count: usize, interval: Duration, mut work: impl AsyncFnMut(usize, Duration)) {
-    if count == 0 {
-        return;
+/// which it was due. Who is behind by more than an interval leaves out what it missed, as kubelets do, and is told how
+/// much that was.
+async fn each_due(
+    count: usize,
+    interval: Duration,
+    missed: impl Fn(u64),
+    work: impl AsyncFnMut(usize, Duration),
+) {
+    if count > 0 {
+        // Its own bound is the requests under way. Among many busy tasks, the runtime's share would be too small.
+        tokio::task::unconstrained(follow_clock(count, interval, missed, work)).await;
     }
+}
+
+async fn follow_clock(
+    count: usize,
+    interval: Duration,
+    missed: impl Fn(u64),
+    mut work: impl AsyncFnMut(usize, Duration),
+) {
     let start = Instant::now();
     let mut done: u128 = 0;
     let mut ticks = tokio::time::interval(TICK);
@@ -123,6 +147,11 @@ async fn each_due(count: usize, interval: Duration, mut work: impl AsyncFnMut(us
     loop {
         ticks.tick().await;
         let due = start.elapsed().as_nanos() * count as u128 / interval.as_nanos().max(1);
+        let oldest = due.saturating_sub(count as u128);
+        if done < oldest {
+            missed(u64::try_from(oldest - done).unwrap_or(u64::MAX));
+            done = oldest;
+        }
         while done < due {
             let due_nanos = done * interval.as_nanos() / count as u128;
             let index = usize::try_from(done % count as u128).unwrap_or(0);
@@ -200,9 +229,8 @@ mod tests {
             .unwrap();
         let mut seen = Vec::new();
         runtime.block_on(async {
-            let rounds = each_due(5, Duration::from_millis(100), async |index, _| {
-                seen.push(index)
-            });
+            let interval = Duration::from_millis(100);
+            let rounds = each_due(5, interval, |_| {}, async |index, _| seen.push(index));
             let _ = tokio::time::timeout(Duration::from_millis(260), rounds).await;
         });
         assert!(seen.len() >= 5, "{seen:?}");

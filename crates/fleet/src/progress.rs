@@ -19,6 +19,8 @@ pub struct FleetProgress {
     pub renewals: AtomicU64,
     /// Lease renewals that failed and were tried again.
     pub renewal_failures: AtomicU64,
+    /// Renewals that were left out because the node's next one was due already.
+    pub renewals_missed: AtomicU64,
     /// The latest that a renewal ever was behind its time, in milliseconds.
     pub renewal_late_max_millis: AtomicU64,
     /// Node statuses posted.
@@ -95,6 +97,11 @@ impl FleetProgress {
                 &self.renewal_failures,
             ),
             (
+                "lease_renewals_missed_total",
+                "Lease renewals left out because the next one was due.",
+                &self.renewals_missed,
+            ),
+            (
                 "node_statuses_total",
                 "Node statuses posted.",
                 &self.statuses,
@@ -165,6 +172,6 @@ mod tests {
         progress.write_metrics(&mut text);
         assert!(text.contains("# TYPE megaplane_fleet_lease_renewals_total counter\nmegaplane_fleet_lease_renewals_total 7\n"));
         assert!(text.contains("\nmegaplane_fleet_lease_renewal_late_max_milliseconds 30\n"));
-        assert_eq!(text.matches("# TYPE").count(), 16);
+        assert_eq!(text.matches("# TYPE").count(), 17);
     }
 }

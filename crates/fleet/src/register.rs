@@ -10,8 +10,10 @@ use serde_json::json;
 
 use crate::heartbeat::now_micros;
 use crate::node::{lease_object, node_name, object_at, status_at};
-use crate::{Fleet, REQUESTS_IN_FLIGHT_MAX, resource};
+use crate::{Fleet, resource};
 
+/// Nodes that register at a time. Few beside the renewals under way: who is registered must not fall silent.
+const REGISTRATIONS_MAX: usize = 128;
 /// Pause after a failed registration.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -19,7 +21,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn run(fleet: &Arc<Fleet>) {
     let next = Arc::new(AtomicUsize::new(0));
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..REQUESTS_IN_FLIGHT_MAX.min(fleet.config.nodes) {
+    for _ in 0..REGISTRATIONS_MAX.min(fleet.config.nodes) {
         let (fleet, next) = (fleet.clone(), next.clone());
         workers.spawn(async move {
             loop {
@@ -33,6 +35,8 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
                     tracing::debug!(node = node_name(index), %error, "registration failed, trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
+                // A server in this process answers at once: without this nobody else had a turn.
+                tokio::task::yield_now().await;
             }
         });
     }
