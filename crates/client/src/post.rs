@@ -119,11 +119,7 @@ impl Poster {
     ///
     /// # Errors
     /// What went wrong, as Go's client says it.
-    pub async fn post(
-        &self,
-        below: &str,
-        body: impl Into<Bytes>,
-    ) -> Result<(u16, Bytes), String> {
+    pub async fn post(&self, below: &str, body: impl Into<Bytes>) -> Result<(u16, Bytes), String> {
         let body = body.into();
         let url = self.url(below);
         let deadline = Instant::now() + self.timeout;
