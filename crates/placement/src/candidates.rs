@@ -24,8 +24,8 @@ pub struct Candidates {
 }
 
 impl Cluster {
-    /// Nodes that pass the filters for a pod, the best first: at most `max`, after the first `skip`. `skip` begins
-    /// again at the best where it is beyond the last. Not empty, and of no pod that `pick_for` finds no node for.
+    /// Nodes that pass the filters for a pod, the best first: at most `max`, after the first `skip`. `skip` counts
+    /// whole shares of `max` nodes, and begins again at the best where it is beyond the last. Never empty.
     ///
     /// # Errors
     /// As [`Cluster::pick`].
@@ -120,7 +120,10 @@ impl Cluster {
             .iter()
             .map(|&(_, state)| self.fleet.size(state) as usize)
             .sum();
-        let mut skip = skip.checked_rem(all).unwrap_or(0);
+        // Whole shares of `max`: where one holds all nodes nothing is skipped, ever.
+        let max = max.max(1);
+        let shares = all.div_ceil(max).max(1);
+        let mut skip = skip / max % shares * max;
         let mut found: Vec<(i64, Vec<u32>)> = Vec::new();
         let mut left = max;
         for equals in totals.chunk_by(|a, b| a.0 == b.0) {

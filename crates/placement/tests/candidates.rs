@@ -61,6 +61,12 @@ fn candidates_come_by_falling_scores_and_go_on_where_they_ended() {
     assert_eq!(ask((0, 2)), ["n3", "n2"]);
     assert_eq!(ask((2, 2)), ["n1", "n0"]);
     assert_eq!(ask((4, 1)), ["n3"], "behind the last one it begins again");
+    assert_eq!(ask((3, 3)), ["n0"]);
+    assert_eq!(
+        ask((30, 10)),
+        ["n3", "n2", "n1", "n0"],
+        "one share holds all"
+    );
     // The node in view comes beside them, if it passes; its own claim is none against it.
     let big = pod("b", "2500m", 0, None);
     let class = cluster.class_of(&big.spec);
