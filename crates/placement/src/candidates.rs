@@ -25,8 +25,8 @@ pub struct Candidates {
 }
 
 impl Cluster {
-    /// Nodes that pass the filters for a pod, the best first: at most `max`, after the first `skip`. `skip` begins
-    /// again at the best where it is beyond the last. Not empty, and of no pod that `pick_for` finds no node for.
+    /// Nodes that pass the filters for a pod, the best first: at most `max`, after the first `skip`. `skip` counts
+    /// whole shares of `max` nodes, and begins again at the best where it is beyond the last. Never empty.
     ///
     /// # Errors
     /// As [`Cluster::pick`].

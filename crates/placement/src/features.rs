@@ -30,7 +30,8 @@ pub(crate) fn needed(spec: &Value) -> Vec<Box<str>> {
     let users = spec["hostNetwork"] == true && spec["hostUsers"] == false;
     [(restarts_all, RESTART_ALL), (users, USERS_IN_HOST_NETWORK)]
         .into_iter()
-        .filter_map(|(is_needed, name)| is_needed.then(|| name.into()))
+        .filter(|(is_needed, _)| *is_needed)
+        .map(|(_, name)| name.into())
         .collect()
 }
 

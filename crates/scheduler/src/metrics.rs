@@ -303,7 +303,7 @@ impl SchedulerProgress {
         }
         drop(incoming);
         self.permit_waits.write(text);
-        let name = "scheduler_cache_size";
+        let name = "scheduler_scheduler_cache_size";
         head(text, name, "gauge", "Nodes and pods known.");
         for (kind, count) in [("nodes", &self.nodes), ("pods", &self.pods)] {
             let _ = writeln!(text, "{name}{{type=\"{kind}\"}} {}", count.load(Relaxed));

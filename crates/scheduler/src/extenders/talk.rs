@@ -247,14 +247,14 @@ pub(crate) async fn plead(client: &Client, plea: &Plea) -> Result<Vec<Pleaded>, 
         return Ok(Vec::new());
     };
     let mut known = Known::default();
-    let all: Vec<&Box<str>> = plea
+    let all: Vec<&str> = plea
         .sacrifices
         .iter()
         .flat_map(|sacrifice| {
             sacrifice
                 .victims
                 .iter()
-                .filter_map(|v| sacrifice.pods.get(v))
+                .filter_map(|v| sacrifice.pods.get(v).map(|name| &**name))
         })
         .collect();
     known.fetch(client, &all).await;
@@ -286,9 +286,9 @@ pub(crate) async fn plead(client: &Client, plea: &Plea) -> Result<Vec<Pleaded>, 
                 let named = answer.iter().flat_map(|(node, victims)| {
                     let there = plea.sacrifices.iter().find(|s| *s.node == **node);
                     let keys = victims.uids.iter().map(|uid| PodKey::of(uid));
-                    keys.filter_map(move |key| there?.pods.get(&key))
+                    keys.filter_map(move |key| there?.pods.get(&key).map(|name| &**name))
                 });
-                let named: Vec<&Box<str>> = named.collect();
+                let named: Vec<&str> = named.collect();
                 if !config.node_cache_capable || plea.extenders.len() > 1 {
                     known.fetch(client, &named).await;
                 }
@@ -351,11 +351,11 @@ struct Known {
 
 impl Known {
     /// Reads pods that are not known yet; those that are gone stay unknown.
-    async fn fetch(&mut self, client: &Client, names: &[&Box<str>]) {
+    async fn fetch(&mut self, client: &Client, names: &[&str]) {
         let new = names
             .iter()
-            .filter(|name| self.names.insert((**name).clone()));
-        let wanted: Vec<Box<str>> = new.map(|name| (*name).clone()).collect();
+            .filter(|name| self.names.insert((**name).into()));
+        let wanted: Vec<Box<str>> = new.map(|name| (*name).into()).collect();
         for names in wanted.chunks(PODS_AT_ONCE) {
             let mut reading = JoinSet::new();
             for name in names {

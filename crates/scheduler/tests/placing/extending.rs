@@ -119,6 +119,13 @@ fn scores_are_multiplied_and_added_to_our_own() {
         // One node alone is not scored.
         assert!(one.asked("score").is_empty());
         plane.node("empty", "2", 110, json!({})).await;
+        let known = &plane.progress.nodes;
+        for _ in 0..4_000 {
+            if known.load(Ordering::Relaxed) == 2 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         plane.pod("second", "500m", json!({})).await;
         assert_eq!(plane.placed("second").await, "busy");
         assert_eq!(broken.asked("score").len(), 1);

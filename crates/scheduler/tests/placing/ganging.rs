@@ -4,7 +4,7 @@ use meta::Value;
 use schema::Resource;
 use serde_json::json;
 
-use crate::plane::{NAMESPACE, Plane, condition, core, node_of, run};
+use crate::plane::{NAMESPACE, Plane, condition, node_of, run};
 
 fn groups() -> &'static Resource {
     schema::resource("scheduling.k8s.io", "v1alpha2", "podgroups").unwrap()
@@ -140,8 +140,6 @@ fn groups_are_checked() {
                 .to_string()
                 .contains("field is immutable")
         );
-        let options = client::ListOptions::default();
-        let pods = plane.client.list(core("pods"), NAMESPACE, &options);
-        assert!(pods.await.unwrap().items.is_empty());
+        assert!(plane.pods().await.is_empty());
     });
 }
