@@ -248,7 +248,7 @@ impl Cluster {
         let mut class = self.take_class(id)?;
         let look = class.look(&self.fleet);
         let mut counting = Counting::default();
-        let against = self.against(&mut class);
+        let against = self.against(&class);
         let nodes = named(&class, pin).map(|names| {
             let known = names.iter().filter_map(|name| self.fleet.node(name));
             known.collect::<Vec<u32>>()
