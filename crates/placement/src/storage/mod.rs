@@ -37,7 +37,7 @@ use things::{Attachment, Capacity, Claim, ClaimRef, Class, CsiNode, Driver, Volu
 /// Changes remembered until volumes are counted again; with more, all nodes are. About 100 bytes each.
 const STALE_MAX: usize = 16_384;
 
-/// Whom a change of [`Storage`] concerns.
+/// Whom a change of what is known of volumes concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concerned {
     /// Pods with this claim, by `namespace/name`: they may ask for something else now.

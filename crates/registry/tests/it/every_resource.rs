@@ -58,6 +58,7 @@ pub fn minimal(res: &Resource) -> Value {
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             spec(json!({"type": "Exempt"}))
         }
+        ("scheduling.k8s.io", "podgroups") => json!({"spec": {"schedulingPolicy": {"basic": {}}}}),
         _ => json!({}),
     };
     let name = match (res.group, res.resource) {
