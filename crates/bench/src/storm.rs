@@ -352,6 +352,14 @@ async fn live(dialer: Dialer, index: usize, version: i64, crowd: Arc<Crowd>) {
     }
 }
 
+/// The answer to a watch, as far as it was read.
+#[derive(Default)]
+struct Stream {
+    status: Option<String>,
+    cutter: EventCutter,
+    is_over: bool,
+}
+
 struct OneClient {
     index: usize,
     /// The last that was seen; none: begin anew.
@@ -379,53 +387,46 @@ impl OneClient {
                 target: &target,
                 body: Bytes::new(),
             })?;
-            if tokio::time::timeout(TRY_TIMEOUT, self.answered(&mut peer))
-                .await
-                .map_err(timeout)??
-            {
-                self.serve();
-            }
-            let mut cutter = EventCutter::default();
-            let mut over = false;
-            while !over {
-                let mut broken = None;
-                peer.turn(|event| match event {
-                    Event::Data { data, end, .. } => {
-                        over |= end;
-                        let taken =
-                            cutter.take(data, |kind, object| over |= !self.event(kind, object));
-                        broken = taken.err();
-                    }
-                    Event::Trailers { .. } => over = true,
-                    _ => {}
-                })
-                .await?;
-                if let Some(error) = broken {
-                    return Err(error);
+            let mut stream = Stream::default();
+            tokio::time::timeout(TRY_TIMEOUT, async {
+                while stream.status.is_none() {
+                    self.turn(&mut peer, &mut stream).await?;
                 }
+                Ok::<(), String>(())
+            })
+            .await
+            .map_err(timeout)??;
+            if let Some(status) = stream.status.as_deref().filter(|status| *status != "200") {
+                return Err(format!("a watch was refused: {status}"));
+            }
+            self.serve();
+            while !stream.is_over {
+                self.turn(&mut peer, &mut stream).await?;
             }
         }
     }
 
-    /// Whether the watch began.
-    async fn answered(&self, peer: &mut Peer) -> Result<bool, String> {
-        let mut status = None;
-        while status.is_none() {
-            peer.turn(|event| {
-                if let Event::Headers { fields, .. } = event {
-                    let text = fields.get(b":status").unwrap_or_default();
-                    status = Some(String::from_utf8_lossy(text).into_owned());
-                }
-            })
-            .await?;
-        }
-        match status.as_deref() {
-            Some("200") => Ok(true),
-            status => Err(format!(
-                "a watch was refused: {}",
-                status.unwrap_or_default()
-            )),
-        }
+    /// Reads once. What there is to tell may come together with the head of the answer.
+    async fn turn(&mut self, peer: &mut Peer, stream: &mut Stream) -> Result<(), String> {
+        let mut broken = None;
+        peer.turn(|event| match event {
+            Event::Headers { fields, .. } => {
+                let text = fields.get(b":status").unwrap_or_default();
+                let status = || String::from_utf8_lossy(text).into_owned();
+                stream.status.get_or_insert_with(status);
+            }
+            Event::Data { data, end, .. } => {
+                stream.is_over |= end;
+                let taken = stream.cutter.take(data, |kind, object| {
+                    stream.is_over |= !self.event(kind, object);
+                });
+                broken = broken.take().or(taken.err());
+            }
+            Event::Trailers { .. } => stream.is_over = true,
+            _ => {}
+        })
+        .await?;
+        broken.map_or(Ok(()), Err)
     }
 
     /// Takes in one event; false if the watch is over and must begin anew.

@@ -6,7 +6,7 @@
 //!      └──(410, back-off)─────┘
 //! ```
 //!
-//! The reflector holds no objects. Its channel is bounded, so that a slow consumer leaves the events where they
+//! The reflector holds no objects; where it is told what to ignore, a print of each (`prints.rs`, 16 bytes). Its channel is bounded, so that a slow consumer leaves the events where they
 //! are kept already, in the API server's history.
 
 use std::collections::HashMap;

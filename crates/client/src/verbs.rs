@@ -191,10 +191,8 @@ impl Client {
         patch_type: PatchType,
         patch: &Value,
     ) -> Result<Value, ClientError> {
-        let mut request = self.request(Method::Patch, path(resource, namespace, name, subresource));
-        request.content_type = patch_type.content_type().into();
-        request.body = patch.to_string().into();
-        self.object(request).await
+        let reply = self.patch_unread(resource, namespace, name, subresource, patch_type, patch);
+        decode_object(&reply.await?)
     }
 
     /// Deletes an object.

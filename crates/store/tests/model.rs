@@ -1,5 +1,7 @@
 //! The store against a model that keeps every state there ever was.
 
+mod values;
+
 use bytes::Bytes;
 use kv::{
     Compare, DeleteOp, Durability, End, KeyRange, KeyValue, LeaseId, LogRecord, Op, OpReply, PutOp,
@@ -12,6 +14,7 @@ use store::{
     Change, CollectionConfig, Interest, Precondition, ReadError, SnapshotScope, Store, StoreConfig,
     WatchItem, Watcher, WriteError, collection_prefix,
 };
+use values::value_of;
 
 const KEYS: [&str; 8] = [
     "/registry/pods/a/x",
@@ -27,21 +30,6 @@ const PODS: &str = "/registry/pods/";
 const SECOND: i64 = 1_000_000;
 
 type State = BTreeMap<Bytes, KeyValue>;
-
-/// Values that differ little, as versions of an object do: so history keeps most of them by their differences.
-fn value_of(byte: u8) -> Bytes {
-    let changed = vec![byte; usize::from(byte) % 9];
-    match byte % 5 {
-        0 => changed.into(),
-        _ => [
-            &b"the same in front of every value: "[..],
-            &changed,
-            b" and the same behind",
-        ]
-        .concat()
-        .into(),
-    }
-}
 
 /// Every state there ever was, by the revision that made it.
 struct Model {

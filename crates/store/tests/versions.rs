@@ -1,5 +1,7 @@
 //! All kept versions against a model that forgets nothing, while writes and compactions go on.
 
+mod values;
+
 use bytes::Bytes;
 use kv::{DeleteOp, KeyRange, LogRecord, Op, PutOp, Revision, Txn};
 use proptest::prelude::*;
@@ -7,6 +9,7 @@ use std::collections::BTreeMap;
 use store::{
     CollectionConfig, KeptVersion, ReadError, SnapshotScope, Store, StoreConfig, Versions,
 };
+use values::value_of;
 
 const KEYS: [&str; 6] = [
     "/registry/pods/a",
@@ -16,21 +19,6 @@ const KEYS: [&str; 6] = [
     "plain",
     "zeta",
 ];
-
-/// Values that differ little, as versions of an object do: so history keeps most of them by their differences.
-fn value_of(byte: u8) -> Bytes {
-    let changed = vec![byte; usize::from(byte) % 9];
-    match byte % 5 {
-        0 => changed.into(),
-        _ => [
-            &b"the same in front of every value: "[..],
-            &changed,
-            b" and the same behind",
-        ]
-        .concat()
-        .into(),
-    }
-}
 
 /// What a version is compared by: revision, place, key, and value, creation, counter of a put.
 type Plain = (i64, u32, Bytes, Option<(Bytes, i64, i64)>);
