@@ -6,6 +6,7 @@ use json_patch::PatchOperation;
 use meta::{ApiError, Value};
 use rest::negotiate::PatchType;
 use schema::TypeId;
+use serde::Deserialize;
 
 use crate::body::{self, Expected, Sent};
 use crate::state::Served;
@@ -92,6 +93,8 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
     for field in ["apiVersion", "kind"] {
         tree[field] = old[field].clone();
     }
+    // The library works on serde_json's values.
+    let mut tree = serde_json::to_value(tree).map_err(|error| undecodable(&error))?;
     let mut copied_bytes = 0usize;
     let mut depth = depth_of(&tree);
     for operation in &patch.0 {
@@ -127,7 +130,7 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
         json_patch::patch(&mut tree, std::slice::from_ref(operation))
             .map_err(|error| refused(&error))?;
     }
-    Ok(tree)
+    Value::deserialize(tree).map_err(|error| undecodable(&error))
 }
 
 /// 422: the patch is a patch, but not for this object (k8s answers a failed `test` so, for one).
@@ -140,10 +143,10 @@ fn refused(error: &json_patch::PatchError) -> ApiError {
 }
 
 /// Levels of a tree. Recursion is safe: every tree that gets here is bounded.
-fn depth_of(tree: &Value) -> usize {
+fn depth_of(tree: &serde_json::Value) -> usize {
     1 + match tree {
-        Value::Array(items) => items.iter().map(depth_of).max().unwrap_or(0),
-        Value::Object(fields) => fields.values().map(depth_of).max().unwrap_or(0),
+        serde_json::Value::Array(items) => items.iter().map(depth_of).max().unwrap_or(0),
+        serde_json::Value::Object(fields) => fields.values().map(depth_of).max().unwrap_or(0),
         _ => 0,
     }
 }
@@ -151,7 +154,7 @@ fn depth_of(tree: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn patched(patch: &Value) -> Result<Value, ApiError> {
         let type_id = schema::kind_type("v1", "ConfigMap").unwrap();

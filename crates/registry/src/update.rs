@@ -183,17 +183,11 @@ fn count_generation(strategy: Strategy, old: &Value, new: &mut Value) {
 }
 
 fn content_changed(old: &Value, new: &Value) -> bool {
-    let content = |object: &'_ Value| -> Option<Vec<(String, Value)>> {
-        let fields = object.as_object()?;
-        let own = fields
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion"));
-        Some(
-            own.map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        )
+    let content = |object| {
+        let fields = Value::as_object(object).into_iter().flatten();
+        fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion"))
     };
-    content(old) != content(new)
+    old.is_object() != new.is_object() || !content(old).eq(content(new))
 }
 
 /// Whether nothing holds a deleting object back any more.

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::PatchError;
@@ -29,7 +29,7 @@ pub fn merge_patch(original: &mut Value, patch: &Value) {
         if change.is_null() {
             map.remove(key);
         } else {
-            merge_patch(map.entry(key.as_str()).or_insert(Value::Null), change);
+            merge_patch(map.entry(key).or_insert(Value::Null), change);
         }
     }
 }
@@ -107,7 +107,7 @@ impl Schema {
     }
 }
 
-type Object = Map<String, Value>;
+type Object = Map;
 
 fn merge_map(
     mut original: Object,
@@ -187,7 +187,7 @@ fn ordered_lists(
     schema: Schema,
     depth: usize,
 ) -> Result<(), PatchError> {
-    let directives: Vec<String> = patch
+    let directives: Vec<value::Key> = patch
         .keys()
         .filter(|name| name.starts_with(SET_ELEMENT_ORDER))
         .cloned()
@@ -423,7 +423,7 @@ fn malformed(text: &str) -> PatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn pod(patch: Value, original: Value) -> Result<Value, String> {
         let ty = crate::kind_type("v1", "Pod").unwrap();
