@@ -16,7 +16,7 @@ enum Floor {
 }
 
 const FLOORS: &[(Floor, &str, &[&str])] = &[
-    (Floor::Words, "words", &["kv", "meta", "schema"]),
+    (Floor::Words, "words", &["kv", "value", "meta", "schema"]),
     (
         Floor::Core,
         "cores",
