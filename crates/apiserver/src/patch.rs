@@ -7,6 +7,7 @@ use meta::{ApiError, Value};
 use rest::negotiate::PatchType;
 use schema::TypeId;
 use serde::Deserialize;
+use value::Map;
 
 use crate::body::{self, Expected, Sent};
 use crate::state::Served;
@@ -43,15 +44,21 @@ pub fn apply(
     validation: schema::FieldValidation,
     old: &Value,
 ) -> Result<Sent, ApiError> {
-    let tree = match patch_type {
-        PatchType::Json => json_patch(patch, expected.type_id, old)?,
+    let (tree, untouched) = match patch_type {
+        PatchType::Json => (json_patch(patch, expected.type_id, old)?, Map::new()),
         PatchType::Merge => {
-            let mut tree = old.clone();
-            schema::merge_patch(&mut tree, &document(patch)?);
-            tree
+            let patch = document(patch)?;
+            let (mut tree, untouched) = parted(old, &patch);
+            schema::merge_patch(&mut tree, &patch);
+            (tree, untouched)
         }
-        PatchType::Strategic => schema::strategic_merge(expected.type_id, old, &document(patch)?)
-            .map_err(|error| ApiError::bad_request(error.to_string()))?,
+        PatchType::Strategic => {
+            let patch = document(patch)?;
+            let (tree, untouched) = parted(old, &patch);
+            let merged = schema::strategic_merge(expected.type_id, tree, patch)
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            (merged, untouched)
+        }
         PatchType::Apply => {
             return Err(ApiError::unsupported_media_type(
                 "server-side apply (application/apply-patch+yaml) is not served by this release of Megaplane: use \
@@ -63,11 +70,33 @@ pub fn apply(
     let decoded = schema::complete(expected.type_id, tree).map_err(|error| {
         ApiError::bad_request(format!("error when converting the patched object: {error}"))
     })?;
-    body::validated(decoded, expected, validation)
+    let mut sent = body::validated(decoded, expected, validation)?;
+    if let Value::Object(fields) = &mut sent.object {
+        fields.extend(untouched);
+    }
+    Ok(sent)
+}
+
+/// The stored object as far as a patch names its fields, and the fields it does not name: they are as they were when
+/// they were stored, and need no second look. Directives (`$patch`, `$retainKeys`) may mean any field.
+fn parted(old: &Value, patch: &Value) -> (Value, Map) {
+    let (mut named, mut others) = (Map::new(), Map::new());
+    if let (Value::Object(old), Value::Object(patch)) = (old, patch) {
+        let any = patch.keys().any(|name| name.starts_with('$'));
+        for (name, value) in old {
+            let part = if any || patch.contains_key(name) {
+                &mut named
+            } else {
+                &mut others
+            };
+            part.insert(name, value.clone());
+        }
+    }
+    (Value::Object(named), others)
 }
 
 fn document(patch: &[u8]) -> Result<Value, ApiError> {
-    let document: Value = serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
+    let document = schema::parse_json(patch).map_err(|error| undecodable(&error))?;
     if document.is_object() {
         Ok(document)
     } else {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use meta::{ApiError, api_version};
 use schema::{Resource, TypeId};
-use value::{Map, Value, json};
+use value::{Map, json};
 
 use crate::document::Document;
 use crate::http::Reply;

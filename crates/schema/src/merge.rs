@@ -35,13 +35,13 @@ pub fn merge_patch(original: &mut Value, patch: &Value) {
 }
 
 /// Applies a strategic merge patch. `original` is not changed; the result still has to be completed.
-pub fn strategic_merge(ty: TypeId, original: &Value, patch: &Value) -> Result<Value, PatchError> {
+pub fn strategic_merge(ty: TypeId, original: Value, patch: Value) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(malformed(
             "a strategic merge patch and what it applies to must be objects",
         ));
     };
-    merge_map(original.clone(), patch.clone(), Schema::Type(ty), 0).map(Value::Object)
+    merge_map(original, patch, Schema::Type(ty), 0).map(Value::Object)
 }
 
 /// What the table knows about the value at hand.
@@ -427,7 +427,7 @@ mod tests {
 
     fn pod(patch: Value, original: Value) -> Result<Value, String> {
         let ty = crate::kind_type("v1", "Pod").unwrap();
-        strategic_merge(ty, &original, &patch).map_err(|error| error.to_string())
+        strategic_merge(ty, original, patch).map_err(|error| error.to_string())
     }
 
     fn containers(names: &[&str]) -> Value {
@@ -554,11 +554,11 @@ mod tests {
         let deployment = crate::kind_type("apps/v1", "Deployment").unwrap();
         let original = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
         let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-        let merged = strategic_merge(deployment, &original, &patch).unwrap();
+        let merged = strategic_merge(deployment, original.clone(), patch.clone()).unwrap();
         assert_eq!(merged, json!({"spec": {"strategy": {"type": "Recreate"}}}));
         let bad = json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}});
         assert_eq!(
-            strategic_merge(deployment, &original, &bad)
+            strategic_merge(deployment, original.clone(), bad.clone())
                 .unwrap_err()
                 .to_string(),
             "invalid patch format of retainKeys"

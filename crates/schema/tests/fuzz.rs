@@ -126,7 +126,7 @@ fn mutated_patches() {
     for _ in 0..2_000 {
         let patch = mutate(seeds[random.below(2)].as_bytes(), &mut random);
         if let Ok(patch) = schema::parse_json(&patch) {
-            if let Ok(merged) = schema::strategic_merge(ty, &original, &patch) {
+            if let Ok(merged) = schema::strategic_merge(ty, original.clone(), patch.clone()) {
                 let _ = schema::complete(ty, merged);
             }
             let mut value = original.clone();
