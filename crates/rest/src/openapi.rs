@@ -303,6 +303,7 @@ fn kinds() -> Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use value::Value;
 
     fn documents() -> OpenApi {
         OpenApi::of(
