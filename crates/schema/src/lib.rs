@@ -37,7 +37,7 @@ pub use fieldset::FieldSet;
 pub use json::indent as indent_json;
 pub use merge::{merge_patch, strategic_merge};
 pub use print::print_without;
-pub use reader::{FieldReader, Spliced, read_map, splice_resource_version};
+pub use reader::{FieldReader, Spliced, read_labels, read_map, splice_resource_version};
 pub use resources::{Resource, StorageRef, Subresource, resource, resource_for_kind, resources};
 pub use serde_json::Value;
 pub use table::TypeId;

@@ -60,3 +60,6 @@ pub const TIME_MARKS_MAX: usize = 3600;
 
 /// Changes a reader of all versions holds, over all collections: 64 Ki of about 150 bytes are 10 MB.
 pub const VERSIONS_BUFFERED_MAX: usize = 64 << 10;
+
+/// Facets one watcher is found by: each takes a seat of 88 bytes and a place in the index.
+pub const FACETS_MAX: usize = 16;
