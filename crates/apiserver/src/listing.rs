@@ -33,7 +33,7 @@ const WHOLE_BYTES_MAX: usize = 1 << 20;
 /// Objects looked at in one turn. A selection may want none of them, and others wait for theirs.
 const LOOKS_A_TURN: usize = 4096;
 /// Objects read at a time while nobody knows how large they are.
-const FIRST_LOOKS: usize = 32;
+pub const FIRST_LOOKS: usize = 32;
 
 impl State {
     /// A list as a reply.
@@ -303,14 +303,9 @@ impl ListStream {
             })?;
             looks += self.looks;
             // As many as one piece holds: what is read and not written is read again.
-            self.looks = match self.written - written {
-                0 => LOOKS_AT_ONCE,
-                count => {
-                    let each = (out.len() - before) / usize::try_from(count).unwrap_or(1) + 1;
-                    (limit.saturating_sub(out.len()) / each).max(PIECE_BYTES / each) + 1
-                }
-            }
-            .min(LOOKS_AT_ONCE);
+            let count = usize::try_from(self.written - written).unwrap_or(1);
+            let each = (out.len() - before) / count.max(1);
+            self.looks = (PIECE_BYTES / each.max(1) + 1).min(LOOKS_AT_ONCE);
             if !wanted || looks >= LOOKS_A_TURN {
                 return Ok(());
             }
