@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use value::Value;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Floor {

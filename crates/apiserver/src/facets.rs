@@ -101,9 +101,9 @@ fn mix(one: u64, other: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
-    fn found_in(key: &str, labels: &serde_json::Value) -> Vec<u64> {
+    fn found_in(key: &str, labels: &value::Value) -> Vec<u64> {
         let ty = schema::kind_type("v1", "ConfigMap").unwrap();
         let object = json!({"metadata": {"name": "n", "labels": labels, "annotations": {"a": "b"}},
             "data": {"app": "not a label"}});

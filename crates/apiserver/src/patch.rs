@@ -151,7 +151,7 @@ fn depth_of(tree: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn patched(patch: &Value) -> Result<Value, ApiError> {
         let type_id = schema::kind_type("v1", "ConfigMap").unwrap();

@@ -3,7 +3,7 @@
 //! Does not know how it was found.
 
 use meta::{Quantity, Value};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 use crate::allocate::Prepared;
 use crate::capacity::Amounts;

@@ -433,7 +433,7 @@ fn read(file: File) -> Result<Option<Stage>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn stage(name: &str, spec: &str) -> String {
         format!(

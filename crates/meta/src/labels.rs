@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use value::Value;
 
 use crate::field::{FieldError, FieldPath, aggregate};
 use crate::names;
@@ -526,7 +526,7 @@ impl Token<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use value::json;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::field::{FieldError, aggregate};
 use crate::gvk::{GroupKind, GroupResource};
@@ -501,14 +501,14 @@ pub fn success_status(details: Option<&Details>) -> Value {
     Value::Object(status)
 }
 
-fn status_head(outcome: &str, metadata: Map<String, Value>) -> Map<String, Value> {
+fn status_head(outcome: &str, metadata: Map) -> Map {
     match json!({"kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": outcome}) {
         Value::Object(head) => head,
         _ => Map::new(),
     }
 }
 
-fn put(out: &mut Map<String, Value>, key: &str, value: &str) {
+fn put(out: &mut Map, key: &str, value: &str) {
     if !value.is_empty() {
         out.insert(key.to_owned(), value.into());
     }

@@ -8,8 +8,8 @@ use crate::owner::{self, Claim, claim, controller_reference};
 use crate::pod::controller_uid;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// Old revisions kept when the owner does not say how many, as the API's default.
 const HISTORY_LIMIT: i64 = 10;

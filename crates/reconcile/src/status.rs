@@ -4,7 +4,7 @@
 
 use crate::pod::{items, text_of};
 use meta::{Value, time};
-use serde_json::json;
+use value::json;
 
 /// A condition to be set.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 use meta::Value;
 
 /// A JSON object.
-pub(crate) type Map = serde_json::Map<String, Value>;
+pub(crate) type Map = value::Map;
 
 /// The value at a dotted path; null counts as unset.
 pub(crate) fn get<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
@@ -183,7 +183,7 @@ fn split_leaf(path: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn paths_read_fill_and_remove() {

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use meta::{ApiError, api_version};
 use schema::Resource;
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::document::{Document, fingerprint};
 use crate::http::Reply;
@@ -239,7 +239,7 @@ fn version_parts(version: &str) -> Option<(u8, u32, u32)> {
     Some((stability, major, minor.parse().ok()?))
 }
 
-fn group_summary(group: &Group<'_>) -> Map<String, Value> {
+fn group_summary(group: &Group<'_>) -> Map {
     let versions: Vec<Value> = group
         .versions
         .iter()

@@ -8,7 +8,7 @@ mod columns;
 mod pod;
 
 use meta::{Value, object, time};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 const TABLE_API_VERSION: &str = "meta.k8s.io/v1";
 

@@ -3,7 +3,7 @@
 //!
 //! Made so that decisions are close: few sizes, few labels, nodes that fill up. Does not know who decides.
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 /// Nodes of a story.
 pub const NODES: u64 = 20;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use apiserver::pki::{Pki, PkiOptions};
 use client::Kubeconfig;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::api::Api;
 use crate::listen::{FLAGS, Log};

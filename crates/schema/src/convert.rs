@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::error::ConvertError;
 use crate::json::{Html, write_value};
@@ -47,7 +47,7 @@ const EVENT_NAMES: &[(&str, &str)] = &[
     ("reportingComponent", "reportingController"),
 ];
 
-fn rename(object: &mut Map<String, Value>, names: &[(&str, &str)], back: bool) {
+fn rename(object: &mut Map, names: &[(&str, &str)], back: bool) {
     for (core, events) in names {
         let (old, new) = if back { (events, core) } else { (core, events) };
         if let Some(value) = object.remove(*old) {
@@ -62,7 +62,7 @@ const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
-fn scaler_to_v1(object: &mut Map<String, Value>) {
+fn scaler_to_v1(object: &mut Map) {
     let mut notes = Map::new();
     if let Some(Value::Object(spec)) = object.get_mut("spec") {
         if let Some(Value::Array(metrics)) = spec.remove("metrics") {
@@ -126,7 +126,7 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
     }
 }
 
-fn scaler_to_v2(object: &mut Map<String, Value>) {
+fn scaler_to_v2(object: &mut Map) {
     let mut note = |name: &str| -> Option<Value> {
         let metadata = object.get_mut("metadata")?.as_object_mut()?;
         let annotations = metadata.get_mut("annotations")?.as_object_mut()?;

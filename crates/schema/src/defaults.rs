@@ -1,6 +1,6 @@
 //! Declared defaults: the `+default` markers of the table. Programmatic defaults are the registry's.
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::json;
 use crate::normalize::is_zero;
@@ -13,7 +13,7 @@ pub fn apply_declared_defaults(ty: TypeId, value: &mut Value) {
     }
 }
 
-fn message(ty: TypeId, map: &mut Map<String, Value>) {
+fn message(ty: TypeId, map: &mut Map) {
     let message_type = table().get(ty);
     if !message_type.has_defaults {
         return;
@@ -66,7 +66,7 @@ fn message(ty: TypeId, map: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn defaults_only_where_the_struct_is() {

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of Kubernetes types. Integers are kept exactly; nesting is bounded by [`crate::MAX_DEPTH`].
 
-use serde_json::{Map, Number, Value};
+use value::{Map, Number, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::DecodeError;

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::PatchError;
@@ -107,7 +107,7 @@ impl Schema {
     }
 }
 
-type Object = Map<String, Value>;
+type Object = Map;
 
 fn merge_map(
     mut original: Object,
@@ -423,7 +423,7 @@ fn malformed(text: &str) -> PatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn pod(patch: Value, original: Value) -> Result<Value, String> {
         let ty = crate::kind_type("v1", "Pod").unwrap();

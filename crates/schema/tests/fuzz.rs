@@ -173,13 +173,13 @@ fn depth_is_bounded_everywhere() {
         &mut Vec::new(),
     );
     assert_eq!(streamed, Err(schema::DecodeError::TooDeep));
-    let mut nested = serde_json::json!(1);
+    let mut nested = value::json!(1);
     for _ in 0..1_000 {
-        nested = serde_json::json!([nested]);
+        nested = value::json!([nested]);
     }
     let revision = schema::kind_type("apps/v1", "ControllerRevision").unwrap();
     assert_eq!(
-        schema::complete(revision, serde_json::json!({"data": nested})),
+        schema::complete(revision, value::json!({"data": nested})),
         Err(schema::DecodeError::TooDeep)
     );
 }

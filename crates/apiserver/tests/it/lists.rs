@@ -1,7 +1,7 @@
 //! Lists: pages at a fixed version, what `resourceVersion` and its match mean, selectors.
 
 use rest::http::{Body, FrameSource, Method, Request};
-use serde_json::json;
+use value::json;
 
 use crate::plane::{Plane, block_on};
 use crate::speak::{Speaker, config_map, names, version};
@@ -394,7 +394,7 @@ fn a_list_that_is_read_too_slowly_breaks_off() {
         while let Some(piece) = next_piece(&mut source).await {
             body.extend_from_slice(&piece);
         }
-        assert!(serde_json::from_slice::<serde_json::Value>(&body).is_err());
+        assert!(serde_json::from_slice::<value::Value>(&body).is_err());
         let again = api.get(&path).await.expect(200);
         assert_eq!(again["items"].as_array().unwrap().len(), 59);
     });
@@ -403,7 +403,7 @@ fn a_list_that_is_read_too_slowly_breaks_off() {
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// Of each item: name, version, data.
-fn told(list: &serde_json::Value) -> Vec<[serde_json::Value; 3]> {
+fn told(list: &value::Value) -> Vec<[value::Value; 3]> {
     let items = list["items"].as_array().unwrap().iter();
     let told = items.map(|item| {
         let metadata = &item["metadata"];
@@ -417,7 +417,7 @@ fn told(list: &serde_json::Value) -> Vec<[serde_json::Value; 3]> {
     told.collect()
 }
 
-async fn by_pages(api: &Speaker, path: &str) -> Vec<[serde_json::Value; 3]> {
+async fn by_pages(api: &Speaker, path: &str) -> Vec<[value::Value; 3]> {
     let (mut all, mut token) = (Vec::new(), String::new());
     for _ in 0..100 {
         let page = api
@@ -453,7 +453,7 @@ async fn next_piece(source: &mut Box<dyn FrameSource>) -> Option<bytes::Bytes> {
     std::future::poll_fn(|cx| source.poll_frame(cx)).await
 }
 
-fn of_protobuf(body: &[u8]) -> serde_json::Value {
+fn of_protobuf(body: &[u8]) -> value::Value {
     let envelope = schema::envelope::unwrap(body).unwrap();
     let ty = schema::kind_type(envelope.api_version, envelope.kind).unwrap();
     schema::decode_protobuf(ty, envelope.raw).unwrap()

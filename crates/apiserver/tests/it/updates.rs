@@ -1,7 +1,7 @@
 //! Update, the three languages of PATCH, status and scale.
 
 use rest::http::Method;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::speak::{Speaker, config_map, version};
 

@@ -14,9 +14,9 @@ use placement::{
     Preemption, Thing, Unschedulable,
 };
 use proptest::prelude::*;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use storage::Sort;
+use value::{Value, json};
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -4,8 +4,8 @@
 
 use crate::{around, evict, storage};
 use placement::Scores;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use value::{Value, json};
 
 /// cpu in millis, everything else whole.
 pub type Amounts = BTreeMap<String, i64>;

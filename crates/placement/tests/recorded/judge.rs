@@ -27,9 +27,9 @@ use placement::{
     Budget, Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey,
     Preemption, Profile, Scores, Unschedulable, Weights,
 };
-use serde_json::{Map, Value};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use value::{Map, Value};
 
 /// Stands for the present where nothing depends on it.
 const NOW_MICROS: i64 = 4_000_000_000_000_000;

@@ -6,8 +6,8 @@ use crate::owner::controller_reference;
 use crate::pod::{condition, items, micros, text_of};
 use crate::status;
 use meta::{Value, object, time};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// A moment after the time itself: nobody wakes a little early.
 const WAKE_LATE_MICROS: i64 = 100_000;

@@ -12,9 +12,9 @@ use crate::revision::{Revisions, revise};
 use crate::status;
 use meta::labels::LabelSelector;
 use meta::{Value, intstr, object};
-use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+use value::json;
 
 /// Annotation and label that date from before revisions; some tools still read them.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";

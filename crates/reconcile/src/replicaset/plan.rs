@@ -9,8 +9,8 @@ use crate::pod::Pod;
 use crate::status::{self, Condition};
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 

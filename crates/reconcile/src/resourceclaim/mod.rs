@@ -11,8 +11,8 @@
 use crate::action::{Action, Involved, PODS, PatchType, RESOURCE_CLAIMS};
 use crate::pod::{Pod, PodClaim};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// Ties a claim to the entry of the pod's spec that it was made for.
 pub const POD_CLAIM_ANNOTATION: &str = "resource.kubernetes.io/pod-claim-name";

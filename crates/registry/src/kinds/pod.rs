@@ -17,7 +17,7 @@ pub(super) const ROOM: Room = Room {
             tree::put(
                 pod,
                 "status.conditions",
-                vec![serde_json::json!({
+                vec![value::json!({
                     "type": "PodScheduled",
                     "status": "False",
                     "reason": "SchedulingGated",

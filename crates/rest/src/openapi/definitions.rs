@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::TypeId;
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use super::types::{self, Element, Property, Shape, Special};
 
@@ -75,11 +75,7 @@ pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) type Kinds = BTreeMap<TypeId, BTreeSet<(String, String, String)>>;
 
 /// The definitions of `roots` and of everything they reach, by name, and that of a patch.
-pub(super) fn collect(
-    dialect: Dialect,
-    roots: &BTreeSet<TypeId>,
-    kinds: &Kinds,
-) -> Map<String, Value> {
+pub(super) fn collect(dialect: Dialect, roots: &BTreeSet<TypeId>, kinds: &Kinds) -> Map {
     let mut definitions = Map::new();
     definitions.insert(PATCH.to_owned(), json!({ "type": "object" }));
     let mut seen: BTreeSet<TypeId> = roots.clone();
@@ -253,7 +249,7 @@ fn element_schema(dialect: Dialect, element: Element) -> Value {
 }
 
 /// Adds keys. In version 3 a reference stands alone, so that it moves into an `allOf` beside them.
-fn decorate(dialect: Dialect, schema: &mut Value, extras: Map<String, Value>) {
+fn decorate(dialect: Dialect, schema: &mut Value, extras: Map) {
     if dialect == Dialect::V3 && !extras.is_empty() {
         detach_reference(schema);
     }
