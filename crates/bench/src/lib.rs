@@ -16,6 +16,7 @@ mod connections;
 mod descriptors;
 mod etcd;
 mod event_cutter;
+mod label_watches;
 mod latencies;
 mod lease_renewal;
 mod lease_wire;
@@ -97,7 +98,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 18] = [
+const BENCHMARKS: [Benchmark; 19] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -181,6 +182,12 @@ const BENCHMARKS: [Benchmark; 18] = [
         about: "--nodes idle watches of `megaplane up` as a process, bytes each; then events at --rate, and their latency",
         flags: "--nodes --connections --operations --rate",
         run: watches::run,
+    },
+    Benchmark {
+        name: "label-watches",
+        about: "changes of pods beside --nodes watches with a label selector each, found by the label or not; a list by label",
+        flags: "--nodes --operations",
+        run: label_watches::run,
     },
     Benchmark {
         name: "storm",
