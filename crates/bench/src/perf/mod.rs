@@ -218,6 +218,7 @@ fn measured_promise(promise: &Promise, options: &Options) -> Result<Report, Stri
             let report = outcome::report(begun, "core-only", size, &outcomes);
             Ok(preemption::with_times(
                 report,
+                size,
                 &times.pop().unwrap_or_default(),
             ))
         }
