@@ -1,8 +1,8 @@
 //! Every case of scheduler_perf in a small size: it ends, all measured pods have a node, and the recount agrees.
 
 use bench::Options;
-use serde_json::Value;
 use std::time::Duration;
+use value::Value;
 
 fn options(case: &str, core_only: bool, nodes: usize, pods: usize) -> Options {
     Options {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use super::plan::{Fate, Meanwhile, Plan, Pods, Size};
 use super::shapes::{self, Among, Disk};

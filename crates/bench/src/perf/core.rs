@@ -377,7 +377,7 @@ impl Others {
         if matches!(plan.meanwhile, Some(Meanwhile::Mixed { .. })) {
             self.is_there = !self.is_there;
             let node = (plan.node)(plan.nodes);
-            let selector = &serde_json::json!({"app": "other"});
+            let selector = &value::json!({"app": "other"});
             if self.is_there {
                 stage.cluster.upsert_node(&NodeInfo::from_object(&node)?);
                 stage

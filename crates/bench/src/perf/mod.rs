@@ -25,7 +25,7 @@ mod steady;
 
 use std::io::Write as _;
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use self::cases::{ABSENT, CASES, Case};
 use self::plan::{Plan, Size};

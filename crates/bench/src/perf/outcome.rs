@@ -62,7 +62,7 @@ pub fn beside(plan: &Plan, recount: &mut Recount) {
     let (key, value) = shapes::TEAM;
     for (name, is_labelled) in &plan.spaces {
         let labels = if *is_labelled {
-            serde_json::json!({key: value})
+            value::json!({key: value})
         } else {
             meta::Value::Null
         };

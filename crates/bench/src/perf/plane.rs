@@ -18,7 +18,7 @@ use meta::Value;
 use placement::PodInfo;
 use rest::http::Method;
 use scheduler::SchedulerProgress;
-use serde_json::json;
+use value::json;
 
 use super::core::{Stage, key};
 use super::outcome::Outcome;

@@ -4,7 +4,7 @@
 //! In the core alone: a million nodes with an API server around them take more memory than a test machine has.
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use super::plan::{Plan, Pods, Size};
 use super::shapes;

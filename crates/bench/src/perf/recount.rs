@@ -407,7 +407,7 @@ fn likes(spec: &Value, node: &Node) -> bool {
 mod tests {
     use super::super::shapes::{self, Among};
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn nodes(count: usize) -> Recount {
         let mut recount = Recount::default();

@@ -3,7 +3,7 @@
 //! Single objects only: how many there are of each, and when they come, is `cases.rs`'s.
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::workload::Digits;
 
