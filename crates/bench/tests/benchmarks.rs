@@ -9,6 +9,8 @@ fn options(name: &str) -> Options {
         name: name.into(),
         nodes: 40,
         pods: 60,
+        asked_nodes: None,
+        asked_pods: None,
         operations: 300,
         case: None,
         connections: 2,
