@@ -228,7 +228,7 @@ async fn create_node(client: &Client, node: &Value) -> Result<(), String> {
     if let Some(spec) = created["spec"].as_object_mut() {
         match &node["spec"]["taints"] {
             Value::Null => spec.remove("taints"),
-            own => spec.insert("taints".into(), own.clone()),
+            own => spec.insert("taints", own.clone()),
         };
     }
     let updated = client
