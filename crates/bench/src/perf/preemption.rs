@@ -4,7 +4,7 @@
 //! given: which node costs least, and what it would cost.
 
 use placement::{
-    ClassId, Cluster, Config, NodeId, NodeInfo, PickError, PodInfo, PodKey, Preemption,
+    ClassId, Cluster, Config, NodeId, NodeInfo, PickError, PodInfo, PodKey, Preemption, Profile,
 };
 
 use super::core::key;
@@ -180,14 +180,9 @@ pub fn run(size: Size) -> Result<(Outcome, Vec<u32>), String> {
         outcome.bound += 1;
         outcome.evicted += victims.len();
         let number = numbers.get(&node).copied().unwrap_or_default();
-        note(
-            &mut full.shadows[number],
-            number,
-            &victims,
-            wanted,
-            least,
-            &mut outcome,
-        );
+        let looked = least.map(|least| (least, candidates_percent(size.nodes) == 100));
+        let shadow = &mut full.shadows[number];
+        note(shadow, number, &victims, wanted, looked, &mut outcome);
     }
     outcome.decision_seconds = outcome.spent.wall.as_secs_f64();
     outcome.resident_bytes = resident_bytes();
@@ -237,8 +232,7 @@ fn note(
     number: usize,
     victims: &[PodKey],
     wanted: i64,
-    least: Option<Option<Cost>>,
-    tries_all: bool,
+    looked: Option<(Option<Cost>, bool)>,
     outcome: &mut Outcome,
 ) {
     let mut gone: Vec<usize> = (0..LOW_EACH)
@@ -249,7 +243,7 @@ fn note(
             .wrongs
             .add(|| format!("not all victims were on node {number}"));
     }
-    if let Some(least) = least.filter(|_| !victims.is_empty()) {
+    if let Some((least, tries_all)) = looked.filter(|_| !victims.is_empty()) {
         outcome.audited += 1;
         let priorities = |places: &[usize]| {
             let mut all: Vec<Option<i64>> = places.iter().map(|p| shadow.low[*p]).collect();
