@@ -102,12 +102,17 @@ async fn measured(plane: &Plane, options: &Options) -> Result<Report, String> {
     Ok(report)
 }
 
+/// The value of a pod's label: from 1, because no label may be compared with less than 0.
+fn label(number: usize) -> usize {
+    number + 1
+}
+
 async fn create_pods(client: &Client, count: usize) -> Result<(), String> {
     let resource = resource("", "pods")?;
     let mut progress = Progress::new("creating pods", count);
     for number in 0..count {
         let mut pod = pod(number, &Digits::name(number));
-        pod["metadata"]["labels"]["app"] = json!(number.to_string());
+        pod["metadata"]["labels"]["app"] = json!(label(number).to_string());
         let created = client.create(resource, "default", &pod).await;
         created.map_err(|error| format!("a pod was refused: {error}"))?;
         progress.set(number);
@@ -131,11 +136,10 @@ async fn watch(
     selectors: Selectors,
     number: usize,
 ) -> Result<Box<dyn rest::http::FrameSource>, String> {
+    let label = label(number);
     let selector = match selectors {
-        Selectors::Between => {
-            format!("app%3E{},app%3C{}", number as i64 - 1, number + 1)
-        }
-        Selectors::None | Selectors::Equal => format!("app%3D{number}"),
+        Selectors::Between => format!("app%3E{},app%3C{}", label - 1, label + 1),
+        Selectors::None | Selectors::Equal => format!("app%3D{label}"),
     };
     let mut request = plane.request(Method::Get, "/api/v1/pods".into(), Bytes::new());
     request.accept = "application/vnd.kubernetes.protobuf;stream=watch".into();

@@ -406,7 +406,7 @@ async fn single(options: &Options, plane: &PlaneProcess, board: &Arc<Board>) -> 
         let count =
             options.operations / WRITERS + usize::from(number < options.operations % WRITERS);
         let rate = options.rate as f64 / WRITERS as f64;
-        writers.spawn(write(peer, count, rate, board.clone()));
+        writers.spawn(write(peer, number, count, rate, board.clone()));
     }
     let mut progress = Progress::new("events of single objects", options.operations);
     let (mut before, mut since) = (0, Instant::now());
@@ -433,7 +433,13 @@ async fn single(options: &Options, plane: &PlaneProcess, board: &Arc<Board>) -> 
 }
 
 /// Writes so often, as far as there are free targets.
-async fn write(mut peer: Peer, count: usize, rate: f64, board: Arc<Board>) -> Result<(), String> {
+async fn write(
+    mut peer: Peer,
+    number: usize,
+    count: usize,
+    rate: f64,
+    board: Arc<Board>,
+) -> Result<(), String> {
     let begun = Instant::now();
     let mut asked = 0;
     let mut open: HashMap<StreamId, usize> = HashMap::new();
@@ -444,7 +450,8 @@ async fn write(mut peer: Peer, count: usize, rate: f64, board: Arc<Board>) -> Re
             let stream = peer.ask(&Ask {
                 method: "PATCH",
                 target: &targets::pod_path(target),
-                body: targets::patch(asked),
+                // No two writers say the same: what changes nothing is no event.
+                body: targets::patch(asked * WRITERS + number),
             })?;
             open.insert(stream, target);
             asked += 1;
