@@ -23,6 +23,7 @@ mod footprint;
 mod frames;
 pub mod listen;
 pub mod metrics;
+mod narrow;
 mod patch;
 pub mod pki;
 mod probes;

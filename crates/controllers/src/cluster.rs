@@ -150,8 +150,14 @@ impl Cluster {
             Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Apply(key, seen) => {
-                let (kept, view) =
-                    self.keep(&seen.observation, seen.finalizers, seen.version, seen.body);
+                let (kept, view) = self.keep(
+                    place,
+                    &key,
+                    seen.version,
+                    &seen.observation,
+                    seen.finalizers,
+                    seen.body,
+                );
                 observation = Some(seen.observation);
                 node = view;
                 Change::Apply(key, kept)
@@ -179,18 +185,26 @@ impl Cluster {
 
     fn keep(
         &mut self,
+        place: usize,
+        key: &str,
+        version: i64,
         observation: &Observation,
         finalizers: Vec<String>,
-        version: i64,
         body: SeenBody,
     ) -> (Kept, Option<Box<NodeView>>) {
         let mut node = None;
+        // Most changes leave labels and taints as they were: then there is nothing to look for.
+        let old = || self.mirrors.get(place).and_then(|mirror| mirror.get(key));
         let body = match body {
             SeenBody::Nothing => Body::Nothing,
             SeenBody::Renewed { micros } => Body::Renewed { micros },
             SeenBody::Whole(value) => Body::Whole(value),
             SeenBody::Pod(mut pod) => {
-                self.labels.share(&mut pod);
+                let labels = old().and_then(Kept::pod).map(|old| &old.labels);
+                match labels.filter(|labels| **labels == pod.labels) {
+                    Some(labels) => pod.labels = Arc::clone(labels),
+                    None => self.labels.share(&mut pod),
+                }
                 Body::Pod(Arc::new(*pod))
             }
             SeenBody::Node(view, facts) => {
@@ -202,10 +216,15 @@ impl Cluster {
                     .filter(|zone| !zone.is_empty());
                 let zone = zone.map(Box::from);
                 node = Some(view);
-                Body::Node {
-                    zone,
-                    facts: self.classes.share(*facts),
-                }
+                let same = old()
+                    .and_then(Kept::facts)
+                    .filter(|old| ***old == *facts)
+                    .map(Arc::clone);
+                let facts = match same {
+                    Some(facts) => facts,
+                    None => self.classes.share(*facts),
+                };
+                Body::Node { zone, facts }
             }
         };
         let kept = Kept {

@@ -28,7 +28,7 @@ pub use context::Context;
 pub use create::{default_object, prepare_create};
 pub use delete::{DeleteOptions, Deletion, Propagation, prepare_delete};
 pub use evict::{Eviction, prepare_eviction};
-pub use narrow::{Narrow, Part, narrow};
+pub use narrow::{Narrow, Part, narrow, node_of};
 pub use renew::{LeaseAt, Renewal, renewal};
 pub use scale::{scale_of, with_scale};
 pub use select::{SelectableField, field_value, selectable_fields};

@@ -86,6 +86,19 @@ pub fn narrow(part: Part, stored: &[u8], revision: i64, document: &[u8]) -> Opti
     })
 }
 
+/// The node of a stored pod; empty while it has none.
+#[must_use]
+pub fn node_of(stored: &[u8]) -> Option<&str> {
+    const NODE_NAME: u32 = 10;
+    let mut reader = Reader::new(Whole::of(stored)?.spec);
+    while let Some((number, wire)) = reader.field().ok()? {
+        if let (NODE_NAME, Wire::Bytes(name)) = (number, wire) {
+            return std::str::from_utf8(name).ok();
+        }
+    }
+    Some("")
+}
+
 /// A text of the document. A null is none: it would delete the field.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
