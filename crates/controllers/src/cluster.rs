@@ -248,12 +248,22 @@ impl Cluster {
         events: &mut Vec<Event>,
     ) {
         let resource = feeds()[place].reference;
-        if let Some(old) = &old {
-            self.index(place, &key, old, false);
-        }
         // Moved out for a moment, because indexing needs all of the cluster.
         let mirror = std::mem::take(&mut self.mirrors[place]);
         let new = mirror.get(&key);
+        let counts_alike = old.as_ref().zip(new).is_some_and(|(old, new)| {
+            (old.deleting, &old.finalizers) == (new.deleting, &new.finalizers)
+        });
+        if let Some((namespace, _)) = key.split_once('/').filter(|_| !counts_alike) {
+            for (kept, enter) in [(old.as_ref(), false), (new, true)] {
+                if let Some(kept) = kept {
+                    self.count(place, namespace, kept, enter);
+                }
+            }
+        }
+        if let Some(old) = &old {
+            self.index(place, &key, old, false);
+        }
         if let Some(new) = new {
             self.index(place, &key, new, true);
         }
@@ -270,9 +280,6 @@ impl Cluster {
 
     /// Enters an object into the indices, or takes it out.
     fn index(&mut self, place: usize, key: &str, kept: &Kept, enter: bool) {
-        if let Some((namespace, _)) = key.split_once('/') {
-            self.count(place, namespace, kept, enter);
-        }
         let value = match &kept.body {
             Body::Pod(pod) if enter => return self.pods.insert(pod),
             Body::Pod(pod) => return self.pods.remove(pod),

@@ -19,6 +19,8 @@ use reconcile::{Pod, ResourceRef, action};
 use schema::Resource;
 use tokio::sync::mpsc;
 
+use crate::plain::PlainPods;
+
 /// Changes of one feed that are handed over at a time.
 const BATCH_CHANGES_MAX: usize = 256;
 /// Batches of all feeds that may wait: with [`BATCH_CHANGES_MAX`], at most 16,384 changes.
@@ -69,6 +71,9 @@ const NODE: [&str; 6] = [
 ];
 /// Time between two looks at renewed Leases. A node is given up after 40 s without one.
 const LEASE_PACE: Duration = Duration::from_millis(20);
+
+/// Time between two looks at changed pods where they are few: what happens to many is then looked at together.
+const POD_PACE: Duration = Duration::from_millis(2);
 
 pub(crate) const LEASES: ResourceRef = ResourceRef::new("coordination.k8s.io", "v1", "leases");
 
@@ -230,9 +235,15 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
         let reflector = match feed.shape {
             Shape::Node => reflector.ignoring(&["status.conditions.lastHeartbeatTime"]),
             Shape::Lease => reflector.ignoring(&["spec.renewTime"]).paced(LEASE_PACE),
+            Shape::Pod => reflector.paced(POD_PACE),
             _ => reflector,
         };
-        let mut changes = reflector.spawn(project);
+        let mut changes = if feed.shape == Shape::Pod {
+            let mut plain = PlainPods::default();
+            reflector.spawn_reading(move |message| plain.read(message), project)
+        } else {
+            reflector.spawn(project)
+        };
         let sender = sender.clone();
         tokio::spawn(async move {
             loop {
