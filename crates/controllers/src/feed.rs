@@ -72,8 +72,8 @@ const NODE: [&str; 6] = [
 /// Time between two looks at renewed Leases. A node is given up after 40 s without one.
 const LEASE_PACE: Duration = Duration::from_millis(20);
 
-/// Time between two looks at changed pods where they are few: what happens to many is then looked at together.
-const POD_PACE: Duration = Duration::from_millis(2);
+/// Time between two looks at changed pods or nodes where they are few: what happens to many is then looked at together.
+const CHANGE_PACE: Duration = Duration::from_millis(2);
 
 pub(crate) const LEASES: ResourceRef = ResourceRef::new("coordination.k8s.io", "v1", "leases");
 
@@ -233,9 +233,12 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
             None => reflector,
         };
         let reflector = match feed.shape {
-            Shape::Node => reflector.ignoring(&["status.conditions.lastHeartbeatTime"]),
+            Shape::Node => {
+                let reflector = reflector.ignoring(&["status.conditions.lastHeartbeatTime"]);
+                reflector.paced(CHANGE_PACE)
+            }
             Shape::Lease => reflector.ignoring(&["spec.renewTime"]).paced(LEASE_PACE),
-            Shape::Pod => reflector.paced(POD_PACE),
+            Shape::Pod => reflector.paced(CHANGE_PACE),
             _ => reflector,
         };
         let mut changes = if feed.shape == Shape::Pod {
