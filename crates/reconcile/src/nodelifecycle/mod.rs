@@ -21,7 +21,7 @@ mod view;
 
 pub use eviction::TaintEviction;
 pub use lifecycle::{Config, Lifecycle, ZoneState};
-pub use view::{NodeView, Readiness, Taint};
+pub use view::{NodeView, Readiness, Taint, wanted_taints};
 
 /// Taint of nodes whose kubelet says they are not ready.
 pub const TAINT_NOT_READY: &str = "node.kubernetes.io/not-ready";
