@@ -20,7 +20,6 @@ use schema::Resource;
 use tokio::sync::mpsc;
 
 use crate::plain::PlainPods;
-use crate::plain_nodes::PlainNodes;
 
 /// Changes of one feed that are handed over at a time.
 const BATCH_CHANGES_MAX: usize = 256;
@@ -242,16 +241,11 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
             Shape::Pod => reflector.paced(CHANGE_PACE),
             _ => reflector,
         };
-        let mut changes = match feed.shape {
-            Shape::Pod => {
-                let mut plain = PlainPods::default();
-                reflector.spawn_reading(move |message| plain.read(message), project)
-            }
-            Shape::Node => {
-                let mut plain = PlainNodes::default();
-                reflector.spawn_reading(move |message| plain.read(message), project)
-            }
-            _ => reflector.spawn(project),
+        let mut changes = if feed.shape == Shape::Pod {
+            let mut plain = PlainPods::default();
+            reflector.spawn_reading(move |message| plain.read(message), project)
+        } else {
+            reflector.spawn(project)
         };
         let sender = sender.clone();
         tokio::spawn(async move {

@@ -18,7 +18,6 @@ mod execute;
 mod expectations;
 mod feed;
 mod plain;
-mod plain_nodes;
 mod plane;
 mod pods;
 mod queue;

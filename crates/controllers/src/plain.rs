@@ -13,7 +13,7 @@ use foldhash::quality::RandomState;
 use meta::Value;
 use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, Observation, OwnerReference};
 use reconcile::pod::{JOB_TRACKING_FINALIZER, NamedPort, Phase, Toleration};
-use reconcile::{Pod, ResourceRef, action};
+use reconcile::{Pod, action};
 use schema::wire::{Reader, Wire};
 
 use crate::feed::{Seen, SeenBody};
@@ -29,14 +29,8 @@ const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// Reads pods, and remembers their label sets.
 #[derive(Default)]
 pub(crate) struct PlainPods {
-    labels: LabelSets,
-}
-
-/// Label sets, by their bytes.
-#[derive(Default)]
-pub(crate) struct LabelSets {
     /// By the hash of their bytes; of two that have the same, the later.
-    sets: HashMap<u64, (Box<[u8]>, Arc<Value>), RandomState>,
+    labels: HashMap<u64, (Box<[u8]>, Arc<Value>), RandomState>,
 }
 
 impl PlainPods {
@@ -52,16 +46,13 @@ impl PlainPods {
             }
             Some(())
         })?;
-        let metadata = Metadata::of(metadata)?;
-        if metadata.namespace.is_empty() {
-            return None;
-        }
+        let metadata = self.metadata(metadata)?;
         let mut pod = Pod {
             namespace: metadata.namespace.into(),
             name: metadata.name.into(),
             uid: metadata.uid.into(),
             controller_uid: metadata.controller_uid.map(Box::from),
-            labels: self.labels.of(metadata.labels)?,
+            labels: metadata.labels,
             phase: Phase::Pending,
             ready_since_micros: None,
             created_micros: metadata.created_micros.unwrap_or(0),
@@ -82,69 +73,36 @@ impl PlainPods {
         };
         read_spec(spec, &mut pod)?;
         read_status(status, &mut pod)?;
+        let has = |wanted| metadata.finalizers.contains(&wanted);
+        let observation = Observation {
+            resource: action::PODS,
+            namespace: metadata.namespace.to_owned(),
+            name: metadata.name.to_owned(),
+            uid: metadata.uid.to_owned(),
+            owners: metadata.owners,
+            deleting: metadata.deletion_micros.is_some(),
+            foreground: has(FOREGROUND_FINALIZER),
+            orphan: has(ORPHAN_FINALIZER),
+        };
         let mut key = String::with_capacity(metadata.namespace.len() + 1 + metadata.name.len());
         key.push_str(metadata.namespace);
         key.push('/');
         key.push_str(metadata.name);
-        let seen = metadata.seen(action::PODS, SeenBody::Pod(Box::new(pod)))?;
+        let seen = Seen {
+            finalizers: if observation.deleting {
+                let all = metadata.finalizers.iter();
+                all.map(|finalizer| (*finalizer).to_owned()).collect()
+            } else {
+                Vec::new()
+            },
+            version: metadata.version.parse().ok()?,
+            body: SeenBody::Pod(Box::new(pod)),
+            observation,
+        };
         Some((key, seen))
     }
-}
 
-impl LabelSets {
-    /// The label set of these entries.
-    pub(crate) fn of(&mut self, entries: &[u8]) -> Option<Arc<Value>> {
-        if entries.is_empty() {
-            return Some(Arc::new(Value::Null));
-        }
-        let mut hasher = self.sets.hasher().build_hasher();
-        entries.hash(&mut hasher);
-        let hash = hasher.finish();
-        if let Some((_, labels)) = self
-            .labels
-            .get(&hash)
-            .filter(|(same, _)| **same == *entries)
-        {
-            return Some(Arc::clone(labels));
-        }
-        let mut map = serde_json::Map::new();
-        each(entries, |_, wire| {
-            let Wire::Bytes(entry) = wire else {
-                return None;
-            };
-            let (key, value) = pair(entry)?;
-            map.insert(key.to_owned(), value.into());
-            Some(())
-        })?;
-        if self.sets.len() >= LABEL_SETS_MAX {
-            self.sets.clear();
-        }
-        let labels = Arc::new(Value::Object(map));
-        self.sets
-            .insert(hash, (entries.into(), Arc::clone(&labels)));
-        Some(labels)
-    }
-}
-
-/// What of an object's metadata is read.
-pub(crate) struct Metadata<'a> {
-    pub(crate) name: &'a str,
-    namespace: &'a str,
-    pub(crate) uid: &'a str,
-    pub(crate) version: &'a str,
-    pub(crate) created_micros: Option<i64>,
-    deletion_micros: Option<i64>,
-    deletion_cost: i32,
-    completion_index: i32,
-    /// The entries as they stand there.
-    pub(crate) labels: &'a [u8],
-    controller_uid: Option<&'a str>,
-    owners: Vec<OwnerReference>,
-    finalizers: Vec<&'a str>,
-}
-
-impl<'a> Metadata<'a> {
-    pub(crate) fn of(message: &'a [u8]) -> Option<Metadata<'a>> {
+    fn metadata<'a>(&mut self, message: &'a [u8]) -> Option<Metadata<'a>> {
         let mut metadata = Metadata {
             name: "",
             namespace: "",
@@ -154,7 +112,7 @@ impl<'a> Metadata<'a> {
             deletion_micros: None,
             deletion_cost: 0,
             completion_index: -1,
-            labels: b"",
+            labels: Arc::new(Value::Null),
             controller_uid: None,
             owners: Vec::new(),
             finalizers: Vec::new(),
@@ -194,33 +152,59 @@ impl<'a> Metadata<'a> {
             at = reader.position();
         }
         if end > 0 {
-            metadata.labels = message.get(begin..end)?;
+            metadata.labels = self.labels(message.get(begin..end)?)?;
         }
-        (!metadata.name.is_empty()).then_some(metadata)
+        let is_whole = !metadata.name.is_empty() && !metadata.namespace.is_empty();
+        is_whole.then_some(metadata)
     }
 
-    /// What is kept of every object, and this.
-    pub(crate) fn seen(self, resource: ResourceRef, body: SeenBody) -> Option<Seen> {
-        let has = |wanted| self.finalizers.contains(&wanted);
-        let observation = Observation {
-            resource,
-            namespace: self.namespace.to_owned(),
-            name: self.name.to_owned(),
-            uid: self.uid.to_owned(),
-            deleting: self.deletion_micros.is_some(),
-            foreground: has(FOREGROUND_FINALIZER),
-            orphan: has(ORPHAN_FINALIZER),
-            owners: self.owners,
-        };
-        let all = self.finalizers.iter().filter(|_| observation.deleting);
-        Some(Seen {
-            finalizers: all.map(|finalizer| (*finalizer).to_owned()).collect(),
-            version: self.version.parse().ok()?,
-            body,
-            observation,
-        })
+    /// The label set of these entries.
+    fn labels(&mut self, entries: &[u8]) -> Option<Arc<Value>> {
+        let mut hasher = self.labels.hasher().build_hasher();
+        entries.hash(&mut hasher);
+        let hash = hasher.finish();
+        if let Some((_, labels)) = self
+            .labels
+            .get(&hash)
+            .filter(|(same, _)| **same == *entries)
+        {
+            return Some(Arc::clone(labels));
+        }
+        let mut map = serde_json::Map::new();
+        each(entries, |_, wire| {
+            let Wire::Bytes(entry) = wire else {
+                return None;
+            };
+            let (key, value) = pair(entry)?;
+            map.insert(key.to_owned(), value.into());
+            Some(())
+        })?;
+        if self.labels.len() >= LABEL_SETS_MAX {
+            self.labels.clear();
+        }
+        let labels = Arc::new(Value::Object(map));
+        self.labels
+            .insert(hash, (entries.into(), Arc::clone(&labels)));
+        Some(labels)
     }
+}
 
+struct Metadata<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    uid: &'a str,
+    version: &'a str,
+    created_micros: Option<i64>,
+    deletion_micros: Option<i64>,
+    deletion_cost: i32,
+    completion_index: i32,
+    labels: Arc<Value>,
+    controller_uid: Option<&'a str>,
+    owners: Vec<OwnerReference>,
+    finalizers: Vec<&'a str>,
+}
+
+impl<'a> Metadata<'a> {
     fn own(&mut self, message: &'a [u8]) -> Option<()> {
         let [mut kind, mut name, mut uid, mut api_version] = [""; 4];
         let (mut controls, mut block) = (false, false);
@@ -411,10 +395,7 @@ fn ready_since(condition: &[u8]) -> Option<Option<Option<i64>>> {
 }
 
 /// Shows every field of a message; `None` if it is broken, or `look` says so.
-pub(crate) fn each<'a>(
-    message: &'a [u8],
-    mut look: impl FnMut(u32, Wire<'a>) -> Option<()>,
-) -> Option<()> {
+fn each<'a>(message: &'a [u8], mut look: impl FnMut(u32, Wire<'a>) -> Option<()>) -> Option<()> {
     let mut reader = Reader::new(message);
     while let Some((number, wire)) = reader.field().ok()? {
         look(number, wire)?;
@@ -422,12 +403,12 @@ pub(crate) fn each<'a>(
     Some(())
 }
 
-pub(crate) fn text(bytes: &[u8]) -> Option<&str> {
+fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
 /// An entry of a map of texts.
-pub(crate) fn pair(entry: &[u8]) -> Option<(&str, &str)> {
+fn pair(entry: &[u8]) -> Option<(&str, &str)> {
     let (mut key, mut value) = ("", "");
     each(entry, |number, wire| {
         match (number, wire) {
@@ -441,7 +422,7 @@ pub(crate) fn pair(entry: &[u8]) -> Option<(&str, &str)> {
 }
 
 /// A time in microseconds; `Some(None)` if it is unset. What is before 1970 is left to the general way.
-pub(crate) fn micros(time: &[u8]) -> Option<Option<i64>> {
+fn micros(time: &[u8]) -> Option<Option<i64>> {
     if time.is_empty() {
         return Some(None);
     }

@@ -185,7 +185,7 @@ fn bytes_say_what_the_tree_says() {
         assert_eq!(told(&short), told(&general), "{pod}");
     }
     assert!(read > PODS / 2, "{read}");
-    assert!(plain.labels.sets.len() < 40, "label sets are shared");
+    assert!(plain.labels.len() < 40, "label sets are shared");
 }
 
 #[test]

@@ -29,25 +29,12 @@ const DAEMON_TOLERATIONS: [(&str, &str); 6] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeFacts {
     /// metadata.labels, but for a host name that is the node's name.
-    labels: Arc<Value>,
+    labels: Value,
     host_is_name: bool,
     taints: Vec<Taint>,
 }
 
 impl NodeFacts {
-    /// From a node's labels, but for a host name that is the node's name (then `host_is_name`), and its taints.
-    pub fn new(labels: Arc<Value>, host_is_name: bool, taints: &[Taint]) -> Self {
-        let timeless = |taint: &Taint| Taint {
-            time_added: None,
-            ..taint.clone()
-        };
-        Self {
-            labels,
-            host_is_name,
-            taints: taints.iter().map(timeless).collect(),
-        }
-    }
-
     /// Projects a whole node.
     pub fn from_object(node: &Value) -> Self {
         let taint = |taint: &Value| Taint {
@@ -62,7 +49,7 @@ impl NodeFacts {
             object::remove_at(&mut labels, &[HOSTNAME]);
         }
         Self {
-            labels: Arc::new(labels),
+            labels,
             host_is_name,
             taints: items(node, &["spec", "taints"]).iter().map(taint).collect(),
         }

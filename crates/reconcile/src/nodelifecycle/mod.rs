@@ -21,7 +21,7 @@ mod view;
 
 pub use eviction::TaintEviction;
 pub use lifecycle::{Config, Lifecycle, ZoneState};
-pub use view::{NodeView, Readiness, Taint, wanted_taints};
+pub use view::{NodeView, Readiness, Taint};
 
 /// Taint of nodes whose kubelet says they are not ready.
 pub const TAINT_NOT_READY: &str = "node.kubernetes.io/not-ready";

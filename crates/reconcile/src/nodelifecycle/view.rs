@@ -17,18 +17,6 @@ pub enum Readiness {
     Never,
 }
 
-impl Readiness {
-    /// By the status of the Ready condition, empty if there is none.
-    pub fn of(status: &str) -> Self {
-        match status {
-            "True" => Readiness::Ready,
-            "False" => Readiness::NotReady,
-            "" => Readiness::Never,
-            _ => Readiness::Unknown,
-        }
-    }
-}
-
 /// A taint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
@@ -101,9 +89,36 @@ impl NodeView {
     pub fn from_object(node: &Value) -> Self {
         let status_of =
             |kind: &str| condition(node, kind).map_or("", |condition| text_of(condition, "status"));
-        let readiness = Readiness::of(status_of("Ready"));
-        let unschedulable = object::bool_at(node, &["spec", "unschedulable"]) == Some(true);
-        let wanted_taints = wanted_taints(readiness, status_of, unschedulable);
+        let readiness = match status_of("Ready") {
+            "True" => Readiness::Ready,
+            "False" => Readiness::NotReady,
+            "" => Readiness::Never,
+            _ => Readiness::Unknown,
+        };
+        let mut wanted_taints = Vec::new();
+        match readiness {
+            Readiness::NotReady => wanted_taints.push(TAINT_NOT_READY),
+            Readiness::Unknown => wanted_taints.push(TAINT_UNREACHABLE),
+            Readiness::Ready | Readiness::Never => {}
+        }
+        let pressures = [
+            ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+            ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+            (
+                "NetworkUnavailable",
+                "node.kubernetes.io/network-unavailable",
+            ),
+            ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+        ];
+        wanted_taints.extend(
+            pressures
+                .iter()
+                .filter(|(kind, _)| status_of(kind) == "True")
+                .map(|(_, taint)| taint),
+        );
+        if object::bool_at(node, &["spec", "unschedulable"]) == Some(true) {
+            wanted_taints.push(TAINT_UNSCHEDULABLE);
+        }
         let label = |key: &str| object::label(node, key).unwrap_or_default();
         Self {
             name: object::name(node).into(),
@@ -136,37 +151,6 @@ impl NodeView {
                 .collect(),
         }
     }
-}
-
-/// The keys of the NoSchedule taints that conditions and spec ask for. `status_of` gives a condition's status.
-pub fn wanted_taints<'a>(
-    readiness: Readiness,
-    status_of: impl Fn(&str) -> &'a str,
-    unschedulable: bool,
-) -> Vec<&'static str> {
-    let mut wanted = Vec::new();
-    match readiness {
-        Readiness::NotReady => wanted.push(TAINT_NOT_READY),
-        Readiness::Unknown => wanted.push(TAINT_UNREACHABLE),
-        Readiness::Ready | Readiness::Never => {}
-    }
-    let pressures = [
-        ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-        ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-        (
-            "NetworkUnavailable",
-            "node.kubernetes.io/network-unavailable",
-        ),
-        ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ];
-    let pressing = pressures
-        .iter()
-        .filter(|(kind, _)| status_of(kind) == "True");
-    wanted.extend(pressing.map(|(_, taint)| *taint));
-    if unschedulable {
-        wanted.push(TAINT_UNSCHEDULABLE);
-    }
-    wanted
 }
 
 /// Taint keys this controller adds and removes with effect NoSchedule.
