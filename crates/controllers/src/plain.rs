@@ -170,7 +170,7 @@ impl PlainPods {
         {
             return Some(Arc::clone(labels));
         }
-        let mut map = serde_json::Map::new();
+        let mut map = value::Map::new();
         each(entries, |_, wire| {
             let Wire::Bytes(entry) = wire else {
                 return None;

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::feed::{Feed, feeds, project};
-use serde_json::json;
+use value::json;
 
 const PODS: usize = 4_000;
 

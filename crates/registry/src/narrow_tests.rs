@@ -6,7 +6,7 @@
 use super::*;
 use crate::{Context, Update, prepare_update};
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 const REVISION: i64 = 4_711;
 const ROUNDS: usize = 4_000;

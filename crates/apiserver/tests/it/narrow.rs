@@ -1,6 +1,6 @@
 //! Narrow patches: what is decided on bytes is told, refused and left alone as every other patch is.
 
-use serde_json::json;
+use value::json;
 
 use crate::speak::{Speaker, version};
 

@@ -7,10 +7,10 @@ use crate::nodelifecycle::Taint;
 use crate::pod::{hash_texts, items, text_of};
 use meta::labels::{LabelOperator, LabelRequirement};
 use meta::{Value, object};
-use serde_json::json;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
+use value::json;
 
 /// Combinations of labels and taints that are shared before sharing starts afresh: of ~1 KiB, 64 MiB at most.
 const CLASSES_MAX: usize = 64 * 1024;
