@@ -17,7 +17,7 @@ use crate::select::Selection;
 use crate::state::{SYSTEM_USER, Served, State};
 use crate::write::{Address, Mode};
 use crate::{
-    body, components, encode, metrics, patch, renew, reviews, subresource, watching, write,
+    body, components, encode, metrics, narrow, patch, renew, reviews, subresource, watching, write,
 };
 
 /// An API server over a store. Cheap to clone.
@@ -458,6 +458,9 @@ impl Call<'_> {
         let output = self.output(query)?;
         let patch_type = negotiate::patch(&self.request.content_type, true)?;
         query.validate_patch(patch_type)?;
+        if let Some(outcome) = narrow::patch(self, query, subresource, patch_type).await {
+            return self.written(&outcome, &output, query, Vec::new());
+        }
         let mut warnings = Vec::new();
         let served = self.served;
         let next = |old: &Value| {

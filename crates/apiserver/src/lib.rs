@@ -25,6 +25,7 @@ mod frames;
 pub mod listen;
 mod listing;
 pub mod metrics;
+mod narrow;
 mod patch;
 pub mod pki;
 mod probes;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use meta::Value;
-use schema::Resource;
+use schema::{FieldReader, Resource, envelope};
 use tokio::sync::mpsc;
 
 use crate::prints::Prints;
@@ -148,16 +148,36 @@ impl Reflector {
         self,
         project: impl Fn(Value) -> T + Send + Sync + 'static,
     ) -> mpsc::Receiver<Change<T>> {
+        self.start(None::<fn(&[u8]) -> Option<(String, T)>>, project)
+    }
+
+    /// The same; what is new or changed is first shown to `read` as the bytes of its message, which gives its key and what
+    /// to keep of it, or nothing: then it is decoded for `project`. Both must keep the same.
+    #[must_use]
+    pub fn spawn_reading<T: Send + 'static>(
+        self,
+        read: impl FnMut(&[u8]) -> Option<(String, T)> + Send + 'static,
+        project: impl Fn(Value) -> T + Send + Sync + 'static,
+    ) -> mpsc::Receiver<Change<T>> {
+        self.start(Some(read), project)
+    }
+
+    fn start<T: Send + 'static>(
+        self,
+        read: Option<impl FnMut(&[u8]) -> Option<(String, T)> + Send + 'static>,
+        project: impl Fn(Value) -> T + Send + Sync + 'static,
+    ) -> mpsc::Receiver<Change<T>> {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
         tokio::spawn(async move {
             // An error here means only that nobody listens any more.
-            let _ = self.run(project, sender).await;
+            let _ = self.run(read, project, sender).await;
         });
         receiver
     }
 
     async fn run<T>(
         self,
+        mut read: Option<impl FnMut(&[u8]) -> Option<(String, T)>>,
         project: impl Fn(Value) -> T,
         sender: mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
@@ -186,7 +206,7 @@ impl Reflector {
                 }
             };
             backoff = BACKOFF_MIN;
-            self.follow(version, &project, &sender).await?;
+            self.follow(version, &mut read, &project, &sender).await?;
         }
     }
 
@@ -230,10 +250,12 @@ impl Reflector {
     async fn follow<T>(
         &self,
         mut version: String,
+        read: &mut Option<impl FnMut(&[u8]) -> Option<(String, T)>>,
         project: &impl Fn(Value) -> T,
         sender: &mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
+        let messages = read.as_ref().and_then(|_| Messages::of(self.resource));
         loop {
             let options = WatchOptions {
                 label_selector: self.label_selector.clone(),
@@ -276,6 +298,16 @@ impl Reflector {
                         sender.send(Change::Same(key)).await?;
                         continue;
                     }
+                    let at_hand = messages
+                        .as_ref()
+                        .and_then(|messages| messages.present(&frame))
+                        .and_then(|(message, at)| Some((read.as_mut()?(message)?, at)));
+                    if let Some(((key, object), at)) = at_hand {
+                        backoff = BACKOFF_MIN;
+                        version = at;
+                        sender.send(Change::Apply(key, object)).await?;
+                        continue;
+                    }
                     let (object, deleted) = match decode_event(&frame, self.only.as_deref()) {
                         Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                             (object, false)
@@ -313,6 +345,33 @@ impl Reflector {
                 tokio::time::sleep(BACKOFF_MIN).await;
             }
         }
+    }
+}
+
+/// Finds the messages in a watch's events.
+struct Messages {
+    api_version: String,
+    kind: &'static str,
+    version: FieldReader,
+}
+
+impl Messages {
+    fn of(resource: &'static Resource) -> Option<Messages> {
+        Some(Messages {
+            api_version: meta::api_version(resource.group, resource.version),
+            kind: resource.kind,
+            version: FieldReader::compile(resource.type_id, "metadata.resourceVersion")?,
+        })
+    }
+
+    /// The message and the version of an object that is there, if the event tells of one.
+    fn present<'a>(&self, frame: &'a [u8]) -> Option<(&'a [u8], String)> {
+        let (event, object) = envelope::watch_event(frame).ok()?;
+        let unknown = envelope::unwrap(object).ok()?;
+        let is_there = matches!(event, "ADDED" | "MODIFIED");
+        let is_ours = (unknown.api_version, unknown.kind) == (&*self.api_version, self.kind);
+        let version = self.version.read_str(unknown.raw)?;
+        (is_there && is_ours).then(|| (unknown.raw, version.into_owned()))
     }
 }
 

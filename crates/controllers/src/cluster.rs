@@ -150,8 +150,14 @@ impl Cluster {
             Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Apply(key, seen) => {
-                let (kept, view) =
-                    self.keep(&seen.observation, seen.finalizers, seen.version, seen.body);
+                let (kept, view) = self.keep(
+                    place,
+                    &key,
+                    seen.version,
+                    &seen.observation,
+                    seen.finalizers,
+                    seen.body,
+                );
                 observation = Some(seen.observation);
                 node = view;
                 Change::Apply(key, kept)
@@ -179,18 +185,26 @@ impl Cluster {
 
     fn keep(
         &mut self,
+        place: usize,
+        key: &str,
+        version: i64,
         observation: &Observation,
         finalizers: Vec<String>,
-        version: i64,
         body: SeenBody,
     ) -> (Kept, Option<Box<NodeView>>) {
         let mut node = None;
+        // Most changes leave labels and taints as they were: then there is nothing to look for.
+        let old = || self.mirrors.get(place).and_then(|mirror| mirror.get(key));
         let body = match body {
             SeenBody::Nothing => Body::Nothing,
             SeenBody::Renewed { micros } => Body::Renewed { micros },
             SeenBody::Whole(value) => Body::Whole(value),
             SeenBody::Pod(mut pod) => {
-                self.labels.share(&mut pod);
+                let labels = old().and_then(Kept::pod).map(|old| &old.labels);
+                match labels.filter(|labels| **labels == pod.labels) {
+                    Some(labels) => pod.labels = Arc::clone(labels),
+                    None => self.labels.share(&mut pod),
+                }
                 Body::Pod(Arc::new(*pod))
             }
             SeenBody::Node(view, facts) => {
@@ -202,10 +216,15 @@ impl Cluster {
                     .filter(|zone| !zone.is_empty());
                 let zone = zone.map(Box::from);
                 node = Some(view);
-                Body::Node {
-                    zone,
-                    facts: self.classes.share(*facts),
-                }
+                let same = old()
+                    .and_then(Kept::facts)
+                    .filter(|old| ***old == *facts)
+                    .map(Arc::clone);
+                let facts = match same {
+                    Some(facts) => facts,
+                    None => self.classes.share(*facts),
+                };
+                Body::Node { zone, facts }
             }
         };
         let kept = Kept {
@@ -229,12 +248,22 @@ impl Cluster {
         events: &mut Vec<Event>,
     ) {
         let resource = feeds()[place].reference;
-        if let Some(old) = &old {
-            self.index(place, &key, old, false);
-        }
         // Moved out for a moment, because indexing needs all of the cluster.
         let mirror = std::mem::take(&mut self.mirrors[place]);
         let new = mirror.get(&key);
+        let counts_alike = old.as_ref().zip(new).is_some_and(|(old, new)| {
+            (old.deleting, &old.finalizers) == (new.deleting, &new.finalizers)
+        });
+        if let Some((namespace, _)) = key.split_once('/').filter(|_| !counts_alike) {
+            for (kept, enter) in [(old.as_ref(), false), (new, true)] {
+                if let Some(kept) = kept {
+                    self.count(place, namespace, kept, enter);
+                }
+            }
+        }
+        if let Some(old) = &old {
+            self.index(place, &key, old, false);
+        }
         if let Some(new) = new {
             self.index(place, &key, new, true);
         }
@@ -251,9 +280,6 @@ impl Cluster {
 
     /// Enters an object into the indices, or takes it out.
     fn index(&mut self, place: usize, key: &str, kept: &Kept, enter: bool) {
-        if let Some((namespace, _)) = key.split_once('/') {
-            self.count(place, namespace, kept, enter);
-        }
         let value = match &kept.body {
             Body::Pod(pod) if enter => return self.pods.insert(pod),
             Body::Pod(pod) => return self.pods.remove(pod),

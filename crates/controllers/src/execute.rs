@@ -295,18 +295,21 @@ impl Executor {
                     reconcile::PatchType::Strategic => PatchType::StrategicMerge,
                 };
                 let subresource = subresource.unwrap_or_default();
-                let reply = self
-                    .client
-                    .patch(
-                        known(*resource)?,
-                        namespace,
-                        name,
-                        subresource,
-                        patch_type,
-                        body,
-                    )
-                    .await;
-                written(controller, key, (*resource, namespace, name), reply)
+                let (found, place) = (known(*resource)?, (*resource, &**namespace, &**name));
+                if is_own(controller, key, place) {
+                    let patched =
+                        self.client
+                            .patch(found, namespace, name, subresource, patch_type, body);
+                    return written(controller, key, place, patched.await);
+                }
+                // Nobody reads what became of it.
+                let patched =
+                    self.client
+                        .patch_unread(found, namespace, name, subresource, patch_type, body);
+                match patched.await {
+                    Err(error) if !error.is_not_found() => Err(failed(&error)),
+                    _ => Ok(Done::default()),
+                }
             }
             Action::DeleteCollection {
                 resource,
@@ -699,24 +702,34 @@ fn known(reference: ResourceRef) -> Result<&'static Resource, Failure> {
     resource_of(reference).ok_or_else(|| other(format!("{reference} is not served")))
 }
 
-fn written(
+/// Whether this is the key's own object, whose version is waited for.
+fn is_own(
     controller: Controller,
     key: &str,
     (resource, namespace, name): (ResourceRef, &str, &str),
+) -> bool {
+    let is_key = || match key.split_once('/') {
+        Some(parts) => parts == (namespace, name),
+        None => namespace.is_empty() && name == key,
+    };
+    controller.resource() == Some(resource) && is_key()
+}
+
+fn written(
+    controller: Controller,
+    key: &str,
+    place: (ResourceRef, &str, &str),
     reply: Result<Value, ClientError>,
 ) -> Result<Done, Failure> {
     match reply {
-        Ok(object) => {
-            let is_key = match key.split_once('/') {
-                Some(parts) => parts == (namespace, name),
-                None => namespace.is_empty() && name == key,
-            };
-            let own = controller.resource() == Some(resource) && is_key;
-            Ok(Done {
-                own_version: if own { version_of(&object) } else { 0 },
-                ..Done::default()
-            })
-        }
+        Ok(object) => Ok(Done {
+            own_version: if is_own(controller, key, place) {
+                version_of(&object)
+            } else {
+                0
+            },
+            ..Done::default()
+        }),
         Err(error) if error.is_not_found() => Ok(Done::default()),
         Err(error) => Err(failed(&error)),
     }

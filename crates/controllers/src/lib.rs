@@ -17,6 +17,7 @@ mod departed;
 mod execute;
 mod expectations;
 mod feed;
+mod plain;
 mod plane;
 mod pods;
 mod queue;

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use reconcile::Pod;
 
 /// A pod by its identity in memory.
@@ -26,7 +27,8 @@ impl Hash for Pointer {
     }
 }
 
-type Group = HashMap<Box<str>, HashSet<Pointer>>;
+type Pointers = HashSet<Pointer, RandomState>;
+type Group = HashMap<Box<str>, Pointers, RandomState>;
 
 /// The indices.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ pub(crate) struct Pods {
     free: Group,
     by_namespace: Group,
     by_node: Group,
-    ended: HashSet<Pointer>,
+    ended: Pointers,
 }
 
 impl Pods {
@@ -80,7 +82,7 @@ impl Pods {
 
     /// How many pods an owner controls.
     pub(crate) fn count_of_controller(&self, uid: &str) -> usize {
-        self.by_controller.get(uid).map_or(0, HashSet::len)
+        self.by_controller.get(uid).map_or(0, Pointers::len)
     }
 
     /// Pods that an owner controls, and those of its namespace that nobody controls.
@@ -115,7 +117,7 @@ fn insert(group: &mut Group, name: &str, pod: &Arc<Pod>) {
     if let Some(set) = group.get_mut(name) {
         set.insert(Pointer(pod.clone()));
     } else {
-        group.insert(name.into(), HashSet::from([Pointer(pod.clone())]));
+        group.insert(name.into(), Pointers::from_iter([Pointer(pod.clone())]));
     }
 }
 

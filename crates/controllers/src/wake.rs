@@ -123,7 +123,14 @@ impl Plane {
         match owners[1] {
             Some(uid) => self.wake_owner(uid, now),
             None => {
-                if let Some(pod) = &new {
+                // Who selects it was told when it came: another phase or node makes no difference (k8s `updatePod`).
+                let is_news = |pod: &Pod| {
+                    replaced
+                        || old.is_none_or(|old| {
+                            old.labels != pod.labels || old.controller_uid.is_some()
+                        })
+                };
+                if let Some(pod) = new.as_ref().filter(|pod| is_news(pod)) {
                     self.wake_adopters(pod, now);
                 }
             }

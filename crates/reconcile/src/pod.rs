@@ -4,6 +4,7 @@
 
 use meta::{Value, object, time};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
 /// Label sets an interner keeps before it starts afresh: 64 Ki sets of ~500 B are 32 MiB at most.
@@ -227,7 +228,9 @@ impl Pod {
 /// Shares equal label sets between pods: ten thousand replicas have one.
 #[derive(Debug, Default)]
 pub struct Labels {
-    sets: HashMap<String, Arc<Value>>,
+    /// By their hash; of two that have the same, the later.
+    sets: HashMap<u64, Arc<Value>>,
+    state: RandomState,
 }
 
 impl Labels {
@@ -236,11 +239,23 @@ impl Labels {
         if self.sets.len() >= LABEL_SETS_MAX {
             self.sets.clear();
         }
+        let mut hasher = self.state.build_hasher();
+        hash_texts(&pod.labels, &mut hasher);
         let shared = self
             .sets
-            .entry(pod.labels.to_string())
+            .entry(hasher.finish())
             .or_insert_with(|| Arc::clone(&pod.labels));
+        if *shared != pod.labels {
+            *shared = Arc::clone(&pod.labels);
+        }
         pod.labels = Arc::clone(shared);
+    }
+}
+
+/// Hashes a map of texts, such as labels. What has the same hash still has to be compared.
+pub(crate) fn hash_texts(map: &Value, hasher: &mut impl Hasher) {
+    for (key, value) in map.as_object().into_iter().flatten() {
+        (key, value.as_str()).hash(hasher);
     }
 }
 

@@ -9,6 +9,7 @@ mod formats;
 mod fuzz;
 mod lists;
 mod namespaces;
+mod narrow;
 mod own_codec;
 mod plane;
 mod pods;

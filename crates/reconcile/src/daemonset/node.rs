@@ -4,10 +4,11 @@
 //! judged once a combination. Knows no pods.
 
 use crate::nodelifecycle::Taint;
-use crate::pod::{items, text_of};
+use crate::pod::{hash_texts, items, text_of};
 use meta::labels::{LabelOperator, LabelRequirement};
 use meta::{Value, object};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use value::json;
 
@@ -65,7 +66,9 @@ impl NodeFacts {
 /// Shares equal facts between nodes.
 #[derive(Debug, Default)]
 pub struct Classes {
-    classes: HashMap<String, Arc<NodeFacts>>,
+    /// By their hash; of two that have the same, the later.
+    classes: HashMap<u64, Arc<NodeFacts>>,
+    state: RandomState,
 }
 
 impl Classes {
@@ -74,13 +77,19 @@ impl Classes {
         if self.classes.len() >= CLASSES_MAX {
             self.classes.clear();
         }
-        let NodeFacts {
-            labels,
-            host_is_name,
-            taints,
-        } = &facts;
-        let text = format!("{host_is_name}{labels}{taints:?}");
-        Arc::clone(self.classes.entry(text).or_insert_with(|| Arc::new(facts)))
+        let mut hasher = self.state.build_hasher();
+        facts.host_is_name.hash(&mut hasher);
+        hash_texts(&facts.labels, &mut hasher);
+        for taint in &facts.taints {
+            (&taint.key, &taint.value, &taint.effect).hash(&mut hasher);
+        }
+        let hash = hasher.finish();
+        if let Some(known) = self.classes.get(&hash).filter(|known| ***known == facts) {
+            return Arc::clone(known);
+        }
+        let facts = Arc::new(facts);
+        self.classes.insert(hash, Arc::clone(&facts));
+        facts
     }
 }
 

@@ -1,0 +1,370 @@
+//! The short way of narrow patches against the general way: of the same random objects and documents both must make the
+//! same bytes, where the short way answers at all; and it must answer for what the controllers and fleets send.
+//!
+//! Random by a generator with a fixed seed, so that a failure comes again.
+
+use super::*;
+use crate::{Context, Update, prepare_update};
+use meta::Value;
+use value::json;
+
+const REVISION: i64 = 4_711;
+const ROUNDS: usize = 4_000;
+const TYPES: [&str; 6] = [
+    "Ready",
+    "MemoryPressure",
+    "DiskPressure",
+    "PIDPressure",
+    "NetworkUnavailable",
+    "a/Foreign",
+];
+const TEXTS: [&str; 5] = [
+    "",
+    "True",
+    "Kubelet stopped posting node status.",
+    "\"ü\\\n",
+    "Unknown",
+];
+const TIMES: [&str; 6] = [
+    "2026-01-02T03:04:05Z",
+    "2026-11-30T00:00:00Z",
+    "2026-01-02T03:04:05.000001Z",
+    "2026-01-02T04:04:05+01:00",
+    "0001-01-01T00:00:00Z",
+    "soon",
+];
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+
+    fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+
+    /// A time that is mostly well written.
+    fn time(&mut self) -> &'static str {
+        let known = if self.one_in(40) { TIMES.len() } else { 2 };
+        self.pick(&TIMES[..known])
+    }
+
+    fn condition(&mut self, kind: &str, of_pod: bool, odd: bool) -> Value {
+        let mut condition = json!({"type": kind});
+        for field in ["status", "reason", "message"] {
+            if !self.one_in(3) {
+                condition[field] = self.pick(&TEXTS).into();
+            }
+        }
+        let seen = if of_pod {
+            "lastProbeTime"
+        } else {
+            "lastHeartbeatTime"
+        };
+        for field in [seen, "lastTransitionTime"] {
+            if !self.one_in(3) {
+                condition[field] = if odd {
+                    self.time()
+                } else {
+                    TIMES[self.below(2)]
+                }
+                .into();
+            }
+        }
+        if odd && self.one_in(60) {
+            condition[self.pick(&[
+                "observedGeneration",
+                "reason",
+                "$patch",
+                "x",
+                "lastProbeTime",
+            ])] = [Value::Null, 7.into(), "delete".into()][self.below(3)].clone();
+        } else if of_pod && !odd && self.one_in(3) {
+            condition["observedGeneration"] = 3.into();
+        }
+        condition
+    }
+
+    fn conditions(&mut self, of_pod: bool, odd: bool) -> Value {
+        let mut kinds = TYPES.to_vec();
+        let mut conditions = Vec::new();
+        for _ in 0..self.below(TYPES.len() + 1) {
+            let at = self.below(kinds.len());
+            let kind = if odd && self.one_in(40) {
+                kinds[at]
+            } else {
+                kinds.remove(at)
+            };
+            conditions.push(self.condition(kind, of_pod, odd));
+        }
+        conditions.into()
+    }
+
+    fn taints(&mut self, odd: bool) -> Value {
+        let mut taints = Vec::new();
+        for number in 0..self.below(4) {
+            let mut taint = json!({"key": format!("example.com/k{number}"),
+                "effect": self.pick(&["NoSchedule", "PreferNoSchedule", "NoExecute"])});
+            if self.one_in(2) {
+                taint["value"] = self.pick(&["", "v"]).into();
+            }
+            if self.one_in(2) {
+                taint["timeAdded"] = if odd {
+                    self.time()
+                } else {
+                    TIMES[self.below(2)]
+                }
+                .into();
+            }
+            if odd && self.one_in(12) {
+                let (field, bad) = [
+                    ("key", "a b"),
+                    ("value", "/"),
+                    ("effect", "Never"),
+                    ("key", "example.com/k0"),
+                    ("x", ""),
+                ][self.below(5)];
+                taint[field] = bad.into();
+            }
+            taints.push(taint);
+        }
+        taints.into()
+    }
+
+    fn object(&mut self, of_pod: bool) -> Value {
+        let mut object = json!({
+            "apiVersion": "v1", "kind": if of_pod { "Pod" } else { "Node" },
+            "metadata": {"name": "x", "uid": "u", "creationTimestamp": "2026-01-02T03:04:05Z",
+                         "labels": {"a": "b"}, "annotations": {"c": "d"}},
+            "status": {"conditions": self.conditions(of_pod, false)}});
+        if of_pod {
+            object["metadata"]["namespace"] = "d".into();
+            object["metadata"]["generation"] = 2.into();
+            object["spec"] = json!({"containers": [{"name": "c", "image": "i"}], "nodeName": "n"});
+            object["status"]["phase"] = "Running".into();
+            object["status"]["podIP"] = "10.0.0.1".into();
+        } else {
+            object["spec"] =
+                json!({"podCIDR": "10.0.0.0/24", "providerID": "p", "taints": self.taints(false)});
+            object["status"]["capacity"] = json!({"cpu": "4", "memory": "16Gi"});
+            object["status"]["addresses"] = json!([{"type": "Hostname", "address": "x"}]);
+            object["status"]["nodeInfo"] = json!({"kubeletVersion": "v1.36.0"});
+        }
+        if self.one_in(5) {
+            object["metadata"]["finalizers"] = json!(["a/b"]);
+        }
+        if self.one_in(30) {
+            object["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z".into();
+        }
+        object
+    }
+
+    fn document(&mut self, part: Part) -> Value {
+        let mut document = match part {
+            Part::NodeTaints => match self.below(4) {
+                0 => json!({"spec": {"taints": null}}),
+                _ => json!({"spec": {"taints": self.taints(true)}}),
+            },
+            _ => {
+                json!({"status": {"conditions": self.conditions(part == Part::PodConditions, true)}})
+            }
+        };
+        if !self.one_in(3) {
+            document["metadata"] = json!({"uid": self.pick(&["u", "u", "u", "u", "", "other"])});
+        }
+        if self.one_in(3) {
+            document["metadata"]["resourceVersion"] =
+                self.pick(&["4711", "4711", "4711", "", "0", "4710"]).into();
+        }
+        if self.one_in(40) {
+            let (at, what) = [
+                ("spec", json!({"unschedulable": true})),
+                ("metadata", Value::Null),
+                ("metadata", json!({"labels": {"a": "c"}})),
+                ("status", json!({"phase": "Pending"})),
+                ("kind", "Node".into()),
+            ][self.below(5)]
+            .clone();
+            document[at] = what;
+        }
+        document
+    }
+}
+
+fn resource_of(part: Part) -> &'static schema::Resource {
+    let name = if part == Part::PodConditions {
+        "pods"
+    } else {
+        "nodes"
+    };
+    schema::resource("", "v1", name).unwrap()
+}
+
+fn stored(part: Part, object: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    schema::encode_stored(resource_of(part).type_id, object, &mut out).unwrap();
+    out
+}
+
+/// As the general way stores it: after one update without a change.
+fn settled(part: Part, object: Value) -> Value {
+    let resource = resource_of(part);
+    let mut object = schema::complete(resource.type_id, object).unwrap().value;
+    crate::default_object(resource, &mut object);
+    schema::decode_protobuf(resource.type_id, &stored(part, &object)).unwrap()
+}
+
+fn generally(part: Part, object: &Value, document: &Value) -> Option<Narrow> {
+    let resource = resource_of(part);
+    let mut old = object.clone();
+    old["apiVersion"] = "v1".into();
+    old["kind"] = resource.kind.into();
+    old["metadata"]["resourceVersion"] = REVISION.to_string().into();
+    let (tree, subresource) = if part == Part::NodeTaints {
+        let mut tree = old.clone();
+        schema::merge_patch(&mut tree, document);
+        (tree, None)
+    } else {
+        let tree = schema::strategic_merge(resource.type_id, old.clone(), document.clone()).ok()?;
+        (tree, Some("status"))
+    };
+    let new = schema::complete(resource.type_id, tree).ok()?.value;
+    let mut context = Context {
+        now_micros: 0,
+        user: "",
+        random: &mut || 0,
+    };
+    match prepare_update(resource, subresource, &old, new, &mut context).ok()? {
+        Update::Unchanged => Some(Narrow::Unchanged),
+        Update::Store(new) => Some(Narrow::Store(stored(part, &new))),
+        Update::Remove(_) => None,
+    }
+}
+
+#[test]
+fn it_stores_what_the_general_way_stores() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for part in [Part::NodeConditions, Part::PodConditions, Part::NodeTaints] {
+        let (mut answered, mut unchanged) = (0, 0);
+        for round in 0..ROUNDS {
+            let object = settled(part, dice.object(part == Part::PodConditions));
+            let document = dice.document(part);
+            let short = narrow(
+                part,
+                &stored(part, &object),
+                REVISION,
+                document.to_string().as_bytes(),
+            );
+            if let Some(short) = short {
+                let general = generally(part, &object, &document);
+                assert_eq!(
+                    Some(&short),
+                    general.as_ref(),
+                    "{part:?} {round}\n{object}\n{document}"
+                );
+                answered += 1;
+                // What was stored changes nothing when it is sent again.
+                if let Narrow::Store(bytes) = short {
+                    let mut again = document.clone();
+                    if let Some(metadata) = again.get_mut("metadata").and_then(Value::as_object_mut)
+                    {
+                        metadata.remove("resourceVersion");
+                    }
+                    let again = narrow(part, &bytes, REVISION + 1, again.to_string().as_bytes());
+                    assert_eq!(again, Some(Narrow::Unchanged));
+                } else {
+                    unchanged += 1;
+                }
+            }
+        }
+        assert!(
+            answered > ROUNDS / 3 && unchanged > 0,
+            "{part:?}: {answered}, {unchanged}"
+        );
+    }
+}
+
+#[test]
+fn what_controllers_and_kubelets_send_is_narrow() {
+    let mut dice = Dice(7);
+    let unknown = |kind: &str| {
+        json!({"type": kind, "status": "Unknown", "reason": "NodeStatusUnknown", "message": "Kubelet stopped posting node status.",
+               "lastTransitionTime": "2026-01-02T03:04:05Z"})
+    };
+    let marking: Vec<Value> = TYPES[..4].iter().map(|kind| unknown(kind)).collect();
+    let heartbeat: Vec<Value> = TYPES[..4]
+        .iter()
+        .map(|kind| json!({"type": kind, "status": "True", "reason": "r", "message": "m", "lastHeartbeatTime": "2026-01-02T03:04:05Z"}))
+        .collect();
+    let taint = json!({"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"});
+    for (part, document) in [
+        (
+            Part::NodeConditions,
+            json!({"metadata": {"uid": "u"}, "status": {"conditions": marking}}),
+        ),
+        (
+            Part::NodeConditions,
+            json!({"status": {"conditions": heartbeat}}),
+        ),
+        (
+            Part::PodConditions,
+            json!({"metadata": {"uid": "u"}, "status": {"conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}}),
+        ),
+        (
+            Part::NodeTaints,
+            json!({"metadata": {"uid": "u", "resourceVersion": "4711"}, "spec": {"taints": [taint]}}),
+        ),
+        (
+            Part::NodeTaints,
+            json!({"metadata": {"uid": "u"}, "spec": {"taints": null}}),
+        ),
+    ] {
+        let mut object = dice.object(part == Part::PodConditions);
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("deletionTimestamp");
+        let object = settled(part, object);
+        let short = narrow(
+            part,
+            &stored(part, &object),
+            REVISION,
+            document.to_string().as_bytes(),
+        );
+        assert_eq!(short, generally(part, &object, &document), "{document}");
+        assert!(short.is_some(), "{document}");
+    }
+}
+
+#[test]
+fn broken_bytes_and_documents_come_back() {
+    let mut dice = Dice(11);
+    let part = Part::NodeConditions;
+    let whole = stored(part, &settled(part, dice.object(false)));
+    let document =
+        json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}).to_string();
+    for end in 0..whole.len() {
+        assert_eq!(
+            narrow(part, &whole[..end], REVISION, document.as_bytes()),
+            None
+        );
+    }
+    for end in 0..document.len() {
+        assert_eq!(
+            narrow(part, &whole, REVISION, &document.as_bytes()[..end]),
+            None
+        );
+    }
+    let twice = br#"{"status": {"conditions": [{"type": "Ready", "status": "a", "status": "b"}]}}"#;
+    assert_eq!(narrow(part, &whole, REVISION, twice), None);
+}
