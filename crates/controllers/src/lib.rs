@@ -20,6 +20,8 @@ mod feed;
 mod plane;
 mod pods;
 mod queue;
+mod storage;
+mod storing;
 mod wake;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use client::Client;
 use tokio::sync::watch;
 
 pub use reconcile::nodelifecycle::Config as NodeLifecycleConfig;
+pub use reconcile::volume::SIMULATED_PROVISIONER;
 
 /// How the controllers behave.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct ControllersConfig {
     pub ended_pods_max: usize,
     /// Requests in flight. Each controller may use half of them.
     pub requests_in_flight_max: usize,
+    /// Whether volumes of the provisioner [`SIMULATED_PROVISIONER`] are made: for nodes that are simulated, too.
+    pub simulated_provisioner: bool,
 }
 
 impl Default for ControllersConfig {
@@ -50,6 +55,7 @@ impl Default for ControllersConfig {
             node_lifecycle: NodeLifecycleConfig::default(),
             ended_pods_max: reconcile::podgc::TERMINATED_PODS_MAX,
             requests_in_flight_max: 256,
+            simulated_provisioner: false,
         }
     }
 }

@@ -112,7 +112,7 @@ fn unbound(claim: &Value, observed: &mut ClaimObserved<'_>) -> Vec<Action> {
     let reserved = observed.reserved.iter().map(|volume| &**volume);
     let reserved = reserved.filter(|volume| wanted.accepts(volume));
     let found = reserved.min_by_key(|volume| Rank::of(volume)).or_else(|| {
-        let mut free = observed.free.by_ref().filter(|_| !delayed);
+        let mut free = (&mut *observed.free).filter(|_| !delayed);
         free.find(|volume| wanted.fits(volume))
     });
     if let Some(volume) = found {

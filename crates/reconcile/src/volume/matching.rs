@@ -114,7 +114,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// Whether a volume may be given to whoever it fits.
-pub(super) fn is_free(volume: &Value) -> bool {
+pub fn is_free(volume: &Value) -> bool {
     phase(volume) == "Available" && !object::at(volume, &["spec", "claimRef"]).is_object()
 }
 

@@ -33,7 +33,7 @@ use meta::{Value, object};
 pub use claim::{ClaimObserved, plan_claim};
 pub use class::{default_class, waits_for_first_consumer};
 pub use ephemeral::plan_pod;
-pub use matching::{Rank, Wanted};
+pub use matching::{Rank, Wanted, is_free};
 pub use protection::{plan_claim_protection, plan_volume_protection};
 pub use simulated::{SIMULATED_PROVISIONER, plan_simulated_claim, plan_simulated_volume};
 pub use volume::plan_volume;
