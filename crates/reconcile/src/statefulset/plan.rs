@@ -19,6 +19,8 @@ const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// A claim that goes is looked at again after this long.
 const CLAIM_GOES_MICROS: i64 = 1_000_000;
+/// A claim that is missing beside a new pod may only not have been seen yet: how long it is given.
+const CLAIM_COMES_MICROS: i64 = 2_000_000;
 
 /// What to do now for a StatefulSet.
 pub fn plan(set: &Arc<Value>, observed: &Observed<'_>, now_micros: i64) -> Vec<Action> {
@@ -140,8 +142,8 @@ impl<'a> Round<'a> {
     }
 
     /// Sees to it that claims are there, and owned by whom the retention policy says.
-    fn keep_claims(&self, observed: &Observed<'_>, actions: &mut Vec<Action>) -> bool {
-        let before = actions.len();
+    fn keep_claims(&self, observed: &Observed<'_>) -> Vec<Action> {
+        let (mut actions, mut wait) = (Vec::new(), None);
         for (number, pod) in &self.pods {
             let unstarted = pod.phase == Phase::Pending && pod.is_active();
             for template in items(self.set, &["spec", "volumeClaimTemplates"]) {
@@ -149,7 +151,12 @@ impl<'a> Round<'a> {
                 let Some(claim) = (observed.claim)(&name) else {
                     // A pod that has started has had it.
                     if unstarted && self.wanted(*number) {
-                        actions.push(self.create_claim(template, &name));
+                        let age = self.now_micros.saturating_sub(pod.created_micros);
+                        if age < CLAIM_COMES_MICROS {
+                            wait = Some(Action::RequeueAfter(CLAIM_COMES_MICROS));
+                        } else {
+                            actions.push(self.create_claim(template, &name));
+                        }
                     }
                     continue;
                 };
@@ -167,14 +174,16 @@ impl<'a> Round<'a> {
                 }
             }
         }
-        actions.len() > before
+        if !actions.is_empty() {
+            actions.push(Action::Then);
+        }
+        actions.extend(wait);
+        actions
     }
 
     fn correct(&self, observed: &Observed<'_>, actions: &mut Vec<Action>) {
         // What is deleted below takes its claims with it only if they are its own by then.
-        if self.keep_claims(observed, actions) {
-            actions.push(Action::Then);
-        }
+        actions.extend(self.keep_claims(observed));
         let budget = if self.ordered { 1 } else { BURST_REPLICAS_MAX };
         let mut changes = 0;
         // All claims before all pods.

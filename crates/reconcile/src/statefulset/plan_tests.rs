@@ -92,7 +92,7 @@ fn with_claims(set: &Value, pods: &[Arc<Pod>], claims: &[Value]) -> Vec<Action> 
         creations_in_flight: 0,
         deletions_in_flight: 0,
     };
-    plan(&Arc::new(set.clone()), &observed, 1)
+    plan(&Arc::new(set.clone()), &observed, 10_000_000)
 }
 
 /// The plan without the status, the revisions and what is told of claims.
@@ -403,8 +403,11 @@ fn a_pod_that_waits_for_a_lost_claim_gets_it_again() {
         "labels": {"app": "db", "controller-revision-hash": revision_name("v1")},
         "ownerReferences": [{"uid": "ss", "controller": true}]}}),
     ));
+    let plan = |time: &str| short(&with_claims(&set(1, "v1"), &[waiting(time)], &[]));
     assert_eq!(
-        short(&with_claims(&set(1, "v1"), &[waiting], &[])),
+        plan("1970-01-01T00:00:08Z"),
         ["create persistentvolumeclaims default/data-db-0", "then"]
     );
+    // Just made: its claim may only not have been seen yet.
+    assert_eq!(plan("1970-01-01T00:00:09Z"), ["requeue after 2.000000s"]);
 }
