@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use meta::{Value, object};
 use reconcile::action::PERSISTENT_VOLUME_CLAIMS as CLAIMS;
-use reconcile::volume::{self, ClaimObserved, PERSISTENT_VOLUMES, STORAGE_CLASSES, Wanted};
+use reconcile::volume::{self, ClaimObserved, PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Action, Pod};
 
 use crate::cluster::{Event, Kept};
@@ -175,10 +175,10 @@ impl Plane {
         let placeless = pods.iter().filter(|pod| pod.node_name.is_empty());
         let mut waiting_pods: Vec<&str> = placeless.map(|pod| &*pod.name).collect();
         waiting_pods.sort_unstable();
-        let mut observed = ClaimObserved {
+        let observed = ClaimObserved {
             volume: &|name| find(PERSISTENT_VOLUMES, name),
             reserved: &cluster.volumes_for(key),
-            free: &mut cluster.free_volumes(&Wanted::of(&claim)),
+            free: &|wanted| Box::new(cluster.free_volumes(wanted)),
             class: &|name| find(STORAGE_CLASSES, name),
             default_class: if unnamed && !bound {
                 cluster.default_class()
@@ -187,7 +187,7 @@ impl Plane {
             },
             waiting_pods: &waiting_pods,
         };
-        let actions = volume::plan_claim(&claim, &mut observed);
+        let actions = volume::plan_claim(&claim, &observed);
         let given = actions.iter().find_map(|action| match action {
             Action::Patch {
                 resource: PERSISTENT_VOLUMES,

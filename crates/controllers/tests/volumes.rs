@@ -565,9 +565,8 @@ async fn claims_of_a_stateful_set_go_as_its_policy_says() {
         .patch(sets, "db", json!({"spec": {"replicas": 2}}))
         .await;
     owned(2).await;
-    let gone = plane
-        .client
-        .delete(sets, NAMESPACE, "db", &DeleteOptions::default());
+    let options = DeleteOptions::default();
+    let gone = plane.client.delete(sets, NAMESPACE, "db", &options);
     gone.await.unwrap();
     until("no claims", async || {
         plane

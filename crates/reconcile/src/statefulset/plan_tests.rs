@@ -398,11 +398,13 @@ fn a_pod_is_not_made_while_its_claim_goes() {
 
 #[test]
 fn a_pod_that_waits_for_a_lost_claim_gets_it_again() {
-    let waiting = Arc::new(Pod::from_object(
-        &json!({"metadata": {"namespace": "default", "name": "db-0", "uid": "db-0",
-        "labels": {"app": "db", "controller-revision-hash": revision_name("v1")},
-        "ownerReferences": [{"uid": "ss", "controller": true}]}}),
-    ));
+    let waiting = |time: &str| {
+        Arc::new(Pod::from_object(
+            &json!({"metadata": {"namespace": "default", "name": "db-0", "uid": "db-0", "creationTimestamp": time,
+            "labels": {"app": "db", "controller-revision-hash": revision_name("v1")},
+            "ownerReferences": [{"uid": "ss", "controller": true}]}}),
+        ))
+    };
     let plan = |time: &str| short(&with_claims(&set(1, "v1"), &[waiting(time)], &[]));
     assert_eq!(
         plan("1970-01-01T00:00:08Z"),

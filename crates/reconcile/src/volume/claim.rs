@@ -21,8 +21,9 @@ pub struct ClaimObserved<'a> {
     pub volume: &'a dyn Fn(&str) -> Option<&'a Value>,
     /// Volumes that name this claim.
     pub reserved: &'a [Arc<Value>],
-    /// Free volumes of the claim's class in the order of [`Rank`]; those that are too small may be missing.
-    pub free: &'a mut dyn Iterator<Item = &'a Value>,
+    /// Free volumes for what a claim asks, in the order of [`Rank`]; those that are too small or of another class may be
+    /// missing.
+    pub free: &'a dyn Fn(&Wanted<'_>) -> Box<dyn Iterator<Item = &'a Value> + 'a>,
     /// A StorageClass by name.
     pub class: &'a dyn Fn(&str) -> Option<&'a Value>,
     /// The name of the default class.
@@ -32,7 +33,7 @@ pub struct ClaimObserved<'a> {
 }
 
 /// What to do now for a claim.
-pub fn plan_claim(claim: &Value, observed: &mut ClaimObserved<'_>) -> Vec<Action> {
+pub fn plan_claim(claim: &Value, observed: &ClaimObserved<'_>) -> Vec<Action> {
     if was_bound(claim) {
         return bound(claim, observed);
     }
@@ -103,7 +104,7 @@ fn named(claim: &Value, volume: Option<&Value>) -> Vec<Action> {
 }
 
 /// A claim that takes any volume that fits.
-fn unbound(claim: &Value, observed: &mut ClaimObserved<'_>) -> Vec<Action> {
+fn unbound(claim: &Value, observed: &ClaimObserved<'_>) -> Vec<Action> {
     let wanted = Wanted::of(claim);
     let class = Some(class_of(claim)).filter(|name| !name.is_empty());
     let delayed = class
@@ -111,10 +112,13 @@ fn unbound(claim: &Value, observed: &mut ClaimObserved<'_>) -> Vec<Action> {
         .is_some_and(waits_for_first_consumer);
     let reserved = observed.reserved.iter().map(|volume| &**volume);
     let reserved = reserved.filter(|volume| wanted.accepts(volume));
-    let found = reserved.min_by_key(|volume| Rank::of(volume)).or_else(|| {
-        let mut free = (&mut *observed.free).filter(|_| !delayed);
-        free.find(|volume| wanted.fits(volume))
-    });
+    let found = reserved.min_by_key(|volume| Rank::of(volume));
+    let found = match found {
+        // The scheduler's to give.
+        None if delayed => None,
+        None => (observed.free)(&wanted).find(|volume| wanted.fits(volume)),
+        found => found,
+    };
     if let Some(volume) = found {
         return bind(volume, claim);
     }

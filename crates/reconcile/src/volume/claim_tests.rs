@@ -53,7 +53,6 @@ fn run_with(claim: &Value, volumes: &[Value], classes: &[Value], pods: &[&str]) 
         .filter(named)
         .map(|v| Arc::new((*v).clone()))
         .collect();
-    let mut free = all.iter().copied();
     let find =
         |list: &'static [Value], name: &str| list.iter().find(|one| object::name(one) == name);
     // Tests are short: what they look at may stay.
@@ -63,10 +62,10 @@ fn run_with(claim: &Value, volumes: &[Value], classes: &[Value], pods: &[&str]) 
     );
     plan_claim(
         claim,
-        &mut ClaimObserved {
+        &ClaimObserved {
             volume: &|name| find(volumes, name),
             reserved: &reserved,
-            free: &mut free,
+            free: &|_| Box::new(all.iter().copied()),
             class: &|name| find(classes, name),
             default_class: default_class(classes),
             waiting_pods: pods,
@@ -472,9 +471,8 @@ fn no_volume_ever_has_two_claims() {
             }
             made["status"] = json!({"phase": "Pending"});
             world.create(PERSISTENT_VOLUMES, made);
-            let mut asks = claim(
-                json!({"spec": {"resources": {"requests": {"storage": ["1Gi", "2Gi"][dice.below(2)]}}}}),
-            );
+            let size = ["1Gi", "2Gi"][dice.below(2)];
+            let mut asks = claim(json!({"spec": {"resources": {"requests": {"storage": size}}}}));
             asks["metadata"] = json!({"name": format!("c{number}")});
             if dice.once_in(4) {
                 asks["spec"]["volumeName"] = format!("v{}", dice.below(6)).into();
