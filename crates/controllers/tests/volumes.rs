@@ -262,15 +262,12 @@ async fn claims_get_the_smallest_volumes_and_give_them_back() {
     plane
         .is_of_phase("persistentvolumes", "right", "Available")
         .await;
-    // A claim whose volume is taken away is lost.
-    plane
-        .patch(
-            core("persistentvolumes"),
-            "large",
-            json!({"metadata": {"finalizers": null}}),
-        )
-        .await;
+    // A claim whose volume is taken away by force is lost.
     plane.delete("persistentvolumes", "large").await;
+    let unprotected = json!({"metadata": {"finalizers": null}});
+    plane
+        .patch(core("persistentvolumes"), "large", unprotected)
+        .await;
     plane
         .is_of_phase("persistentvolumeclaims", "first", "Lost")
         .await;
