@@ -4,6 +4,7 @@ use super::*;
 use crate::action::{Action, PERSISTENT_VOLUME_CLAIMS, text};
 use crate::toy::{Dice, World};
 use serde_json::json;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 pub(super) fn claim(more: Value) -> Value {
@@ -276,18 +277,18 @@ fn a_class_decides_who_makes_a_volume_and_when() {
     let head = "event PersistentVolumeClaim n/c Normal";
     let fits = volume("v", "2Gi", json!({"spec": {"storageClassName": "local"}}));
     assert_eq!(
-        run(&of("local"), &[fits.clone()], &[local.clone()]),
+        run(&of("local"), from_ref(&fits), from_ref(&local)),
         format!(
             "{head} WaitForFirstConsumer: waiting for first consumer to be created before binding\n"
         ),
         "the scheduler's business"
     );
     assert_eq!(
-        told(&of("local"), &[local.clone()], &["a"]),
+        told(&of("local"), from_ref(&local), &["a"]),
         format!("{head} WaitForPodScheduled: waiting for pod a to be scheduled\n")
     );
     assert_eq!(
-        told(&of("local"), &[local.clone()], &["a", "b"]),
+        told(&of("local"), from_ref(&local), &["a", "b"]),
         format!("{head} WaitForPodScheduled: waiting for pods a,b to be scheduled\n")
     );
     // The scheduler gave it one: only the rest is missing.
@@ -342,10 +343,10 @@ fn a_claim_without_a_class_gets_the_default_one_when_nothing_fits() {
         json!({"storageclass.kubernetes.io/is-default-class": "true"});
     let plain = claim(json!({}));
     assert_eq!(
-        run(&plain, &[], &[fast.clone()]),
+        run(&plain, &[], from_ref(&fast)),
         "patch persistentvolumeclaims n/c merge {\"metadata\":{\"resourceVersion\":\"7\",\"uid\":\"cu\"},\"spec\":{\"storageClassName\":\"fast\"}}\n"
     );
-    let plan = run(&plain, &[volume("v", "2Gi", json!({}))], &[fast.clone()]);
+    let plan = run(&plain, &[volume("v", "2Gi", json!({}))], from_ref(&fast));
     assert!(plan.starts_with("patch persistentvolumes v "), "{plan}");
     // An empty name is a choice.
     let plan = run(

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - `matching.rs`: which volume fits a claim, and in which order they are tried.
-//! - `claim.rs`, `volume.rs`: one claim, one volume; `binding.rs`: what both write.
+//! - `claim.rs`, `persistent.rs`: one claim, one volume; `binding.rs`: what both write.
 //! - `protection.rs`: finalizers of what is in use. `ephemeral.rs`: claims made for one pod.
 //! - `simulated.rs`: a provisioner of volumes that do not exist, for simulated nodes.
 //!
@@ -21,11 +21,11 @@ mod claim_tests;
 mod class;
 mod ephemeral;
 mod matching;
+mod persistent;
+#[cfg(test)]
+mod persistent_tests;
 mod protection;
 mod simulated;
-mod volume;
-#[cfg(test)]
-mod volume_tests;
 
 use crate::action::ResourceRef;
 use meta::{Value, object};
@@ -34,9 +34,9 @@ pub use claim::{ClaimObserved, plan_claim};
 pub use class::{default_class, waits_for_first_consumer};
 pub use ephemeral::plan_pod;
 pub use matching::{Rank, Wanted, is_free};
+pub use persistent::plan_volume;
 pub use protection::{plan_claim_protection, plan_volume_protection};
 pub use simulated::{SIMULATED_PROVISIONER, plan_simulated_claim, plan_simulated_volume};
-pub use volume::plan_volume;
 
 /// `v1 persistentvolumes`.
 pub const PERSISTENT_VOLUMES: ResourceRef = ResourceRef::new("", "v1", "persistentvolumes");

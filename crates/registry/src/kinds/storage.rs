@@ -50,7 +50,6 @@ pub(super) const VOLUMES: Room = Room {
             );
         }
     },
-    ..PLAIN
 };
 
 pub(super) const CLAIMS: Room = Room {
