@@ -177,7 +177,7 @@ pub fn wants_default_class(claim: &Value) -> bool {
 pub fn default_storage_class(classes: &[Value]) -> Option<&str> {
     let is_marked = |class: &&Value| {
         let marks = tree::map(class, "metadata.annotations");
-        let says = |mark: &&str| marks.is_some_and(|marks| marks.get(mark) == Some(&json!("true")));
+        let says = |mark: &str| marks.is_some_and(|marks| marks.get(mark) == Some(&json!("true")));
         DEFAULT_CLASS.iter().any(|mark| says(*mark))
     };
     // Times of this form compare as texts.
