@@ -178,7 +178,7 @@ pub fn default_storage_class(classes: &[Value]) -> Option<&str> {
     let is_marked = |class: &&Value| {
         let marks = tree::map(class, "metadata.annotations");
         let says = |mark: &str| marks.is_some_and(|marks| marks.get(mark) == Some(&json!("true")));
-        DEFAULT_CLASS.iter().any(|mark| says(*mark))
+        DEFAULT_CLASS.iter().any(|mark| says(mark))
     };
     // Times of this form compare as texts.
     let newest = classes.iter().filter(is_marked).min_by_key(|class| {
