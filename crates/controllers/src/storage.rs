@@ -132,7 +132,7 @@ fn names(of: Option<&Names>) -> Vec<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn volume(name: &str, size: &str, modes: &[&str], claim: Value) -> Value {
         json!({"metadata": {"name": name}, "status": {"phase": "Available"},

@@ -10,9 +10,9 @@ use crate::revision::{Revisions, revise, template_of};
 use crate::status;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use value::{Map, json};
 
 /// The label of a revision with its hash. Pods carry the revision's whole name instead.
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";

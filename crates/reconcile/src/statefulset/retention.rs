@@ -14,7 +14,7 @@
 use crate::action::{Action, PERSISTENT_VOLUME_CLAIMS, PatchType};
 use crate::pod::{Pod, text_of};
 use meta::{Value, object};
-use serde_json::json;
+use value::json;
 
 /// What `persistentVolumeClaimRetentionPolicy` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::action::{Action, PERSISTENT_VOLUME_CLAIMS, PatchType, ResourceRef};
 use meta::{Quantity, Value, object};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 /// Everything that makes a volume and a claim each other's.
 pub(super) fn bind(volume: &Value, claim: &Value) -> Vec<Action> {

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::action::{Action, Involved, PERSISTENT_VOLUME_CLAIMS};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// What the shell has seen around a claim.
 pub struct ClaimObserved<'a> {

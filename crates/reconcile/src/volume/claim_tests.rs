@@ -3,9 +3,9 @@
 use super::*;
 use crate::action::{Action, PERSISTENT_VOLUME_CLAIMS, text};
 use crate::toy::{Dice, World};
-use serde_json::json;
 use std::slice::from_ref;
 use std::sync::Arc;
+use value::json;
 
 pub(super) fn claim(more: Value) -> Value {
     let mut claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",

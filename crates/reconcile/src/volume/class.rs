@@ -54,7 +54,7 @@ pub(super) fn is_built_in(provisioner: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn the_newest_marked_class_is_the_default() {

@@ -5,8 +5,8 @@
 use crate::action::{Action, Involved, PERSISTENT_VOLUME_CLAIMS};
 use crate::pod::{ClaimVolume, Pod};
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// What to do now for a pod with ephemeral volumes. `claim` finds claims of its namespace by name.
 pub fn plan_pod<'a>(pod: &Pod, claim: &dyn Fn(&str) -> Option<&'a Value>) -> Vec<Action> {

@@ -3,7 +3,7 @@
 use super::claim_tests::{claim, volume};
 use super::*;
 use crate::action::text;
-use serde_json::json;
+use value::json;
 
 fn run(volume: &Value, claim: Option<&Value>) -> String {
     text(&plan_volume(volume, claim))

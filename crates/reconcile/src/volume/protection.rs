@@ -7,7 +7,7 @@ use super::binding::guarded;
 use super::{CLAIM_FINALIZER, PERSISTENT_VOLUMES, VOLUME_FINALIZER, phase};
 use crate::action::{Action, PERSISTENT_VOLUME_CLAIMS, ResourceRef};
 use meta::{Value, object};
-use serde_json::json;
+use value::json;
 
 /// What to do now for a claim's finalizer. `in_use`: a pod that has a node uses it.
 pub fn plan_claim_protection(claim: &Value, in_use: bool) -> Option<Action> {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::action::{Action, Involved};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// `provisioner` of the StorageClasses it serves.
 pub const SIMULATED_PROVISIONER: &str = "megaplane.dev/simulated";

@@ -5,7 +5,7 @@
 use client::PatchType;
 use meta::Value;
 use placement::Plugin;
-use serde_json::json;
+use value::json;
 
 use crate::plane::{NAMESPACE, Plane, core, node_of, run};
 
