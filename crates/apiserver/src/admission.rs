@@ -1,4 +1,4 @@
-//! Admission that needs to look at other objects: namespaces, priority classes, service accounts.
+//! Admission that needs to look at other objects: namespaces, priority classes, service accounts, storage classes.
 //!
 //! What can be decided from the object alone stands in `registry::admission`. Webhooks, quotas and policies are not
 //! here yet.
@@ -11,6 +11,9 @@ use crate::state::{Served, State, visible};
 
 /// Namespaces that cannot be deleted (k8s NamespaceLifecycle).
 const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Storage classes among which the default one is looked for.
+const STORAGE_CLASSES_MAX: usize = 1024;
 
 /// Nothing is created in a namespace that is not there or on its way out (k8s NamespaceLifecycle).
 pub async fn namespace_accepts(
@@ -100,6 +103,11 @@ fn mutate_created(
     if (served.resource.group, served.resource.resource) == ("", "pods") {
         check_service_account(state, namespace, object)?;
         found.priority_class = priority_class(state, object)?.unwrap_or_default();
+    }
+    if (served.resource.group, served.resource.resource) == ("", "persistentvolumeclaims")
+        && registry::admission::wants_default_class(object)
+    {
+        found.default_storage_class = default_storage_class(state)?;
     }
     registry::admission::admit_create(served.resource, object, &found)
 }
@@ -191,4 +199,24 @@ fn priority_class(state: &State, pod: &Value) -> Result<Option<Value>, ApiError>
         }
     }
     Ok(found)
+}
+
+/// The class of claims that name none (k8s DefaultStorageClass).
+fn default_storage_class(state: &State) -> Result<Option<String>, ApiError> {
+    let Some(classes) = state.served("storage.k8s.io", "v1", "storageclasses") else {
+        return Ok(None);
+    };
+    let mut page = Vec::new();
+    let revision = classes.collection.revision();
+    let listed = classes
+        .collection
+        .list(b"", None, revision, STORAGE_CLASSES_MAX, &mut page);
+    if listed.is_err() {
+        return Ok(None);
+    }
+    let decoded = page
+        .iter()
+        .map(|(_, record)| classes.decode(&record.value, record.mod_revision));
+    let all = decoded.collect::<Result<Vec<Value>, ApiError>>()?;
+    Ok(registry::admission::default_storage_class(&all).map(str::to_owned))
 }

@@ -12,11 +12,13 @@ use reconcile::endpointslice::{MANAGED_BY_LABEL, MANAGER, SERVICE_NAME_LABEL};
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
 use reconcile::pod::Labels;
+use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES, Wanted};
 use reconcile::{Pod, ResourceRef, action};
 
 use crate::controller::Controller;
 use crate::feed::{Seen, SeenBody, feeds, fingerprint};
 use crate::pods::Pods;
+use crate::storage::Storage;
 
 /// An object in a mirror.
 #[derive(Debug)]
@@ -99,6 +101,7 @@ pub(crate) struct Cluster {
     labels: Labels,
     classes: Classes,
     pub(crate) pods: Pods,
+    pub(crate) storage: Storage,
     /// Keys of whole objects in order, by place.
     names: Vec<BTreeSet<Box<str>>>,
     /// Who controls pods, ReplicaSets or Jobs, by uid.
@@ -130,6 +133,7 @@ impl Cluster {
             labels: Labels::default(),
             classes: Classes::default(),
             pods: Pods::default(),
+            storage: Storage::default(),
             names: feeds().iter().map(|_| BTreeSet::new()).collect(),
             owners: HashMap::new(),
             sets_by_controller: HashMap::new(),
@@ -317,6 +321,10 @@ impl Cluster {
                 }
                 return;
             }
+            PERSISTENT_VOLUMES => return self.storage.index_volume(key, value, enter),
+            action::PERSISTENT_VOLUME_CLAIMS => {
+                return self.storage.index_claim(key, value, enter);
+            }
             action::ENDPOINT_SLICES => {
                 if let Some(service) = service_of(value) {
                     enter_group(&mut self.slices, service, key, enter);
@@ -493,6 +501,41 @@ impl Cluster {
             .collect()
     }
 
+    /// Volumes that name a claim.
+    pub(crate) fn volumes_for(&self, claim: &str) -> Vec<Arc<Value>> {
+        let names = self.storage.naming_claim(claim);
+        let volumes = names.iter();
+        volumes
+            .filter_map(|name| self.whole(PERSISTENT_VOLUMES, name))
+            .cloned()
+            .collect()
+    }
+
+    /// Free volumes of the class that a claim wants, large enough, in order.
+    pub(crate) fn free_volumes<'a>(
+        &'a self,
+        wanted: &Wanted<'_>,
+    ) -> impl Iterator<Item = &'a Value> + use<'a> {
+        let names = self.storage.free_for(wanted);
+        names.filter_map(|name| self.whole(PERSISTENT_VOLUMES, name).map(|volume| &**volume))
+    }
+
+    /// A plan for a claim has ended: a volume that it did not get is free for others.
+    pub(crate) fn claim_planned(&mut self, claim: &str, went_well: bool) {
+        let Some(name) = self.storage.plan_ended(claim).filter(|_| !went_well) else {
+            return;
+        };
+        if let Some(volume) = self.whole(PERSISTENT_VOLUMES, &name).cloned() {
+            self.storage.take_back(&volume);
+        }
+    }
+
+    /// The class of claims that name none.
+    pub(crate) fn default_class(&self) -> Option<&str> {
+        let classes = self.with_prefix(STORAGE_CLASSES, "");
+        reconcile::volume::default_class(classes.map(|(_, class)| &**class))
+    }
+
     /// Our EndpointSlices of a Service.
     pub(crate) fn slices_of(&self, service: &str) -> Vec<Arc<Value>> {
         let keys = self.slices.get(service).into_iter().flatten();
@@ -541,7 +584,7 @@ impl Cluster {
     }
 }
 
-fn enter_group<K: std::hash::Hash + Eq>(
+pub(crate) fn enter_group<K: std::hash::Hash + Eq>(
     group: &mut HashMap<K, BTreeSet<Box<str>>>,
     name: K,
     key: &str,

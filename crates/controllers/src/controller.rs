@@ -1,5 +1,6 @@
 //! The controllers by name: what each one's keys are, and how it signs its events.
 
+use reconcile::volume::PERSISTENT_VOLUMES;
 use reconcile::{ResourceRef, action};
 
 /// A controller, or a part of one that has keys of its own.
@@ -43,11 +44,23 @@ pub(crate) enum Controller {
     PodClaims,
     /// Keys: resource claims.
     ResourceClaim,
+    /// Keys: PersistentVolumes.
+    Volume,
+    /// Keys: PersistentVolumeClaims.
+    VolumeClaim,
+    /// Keys: PersistentVolumes whose finalizer is to come or to go.
+    VolumeProtection,
+    /// Keys: PersistentVolumeClaims, likewise.
+    ClaimProtection,
+    /// Keys: pods, by `namespace/name`, with ephemeral volumes.
+    PodVolumes,
+    /// Keys: PersistentVolumeClaims, by `namespace/name`, and PersistentVolumes of the simulated provisioner.
+    Provisioner,
 }
 
 impl Controller {
     /// All of them; the place of each is its number.
-    pub(crate) const ALL: [Controller; 18] = [
+    pub(crate) const ALL: [Controller; 24] = [
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::ReplicationController,
@@ -66,6 +79,12 @@ impl Controller {
         Controller::StrayPod,
         Controller::PodClaims,
         Controller::ResourceClaim,
+        Controller::Volume,
+        Controller::VolumeClaim,
+        Controller::VolumeProtection,
+        Controller::ClaimProtection,
+        Controller::PodVolumes,
+        Controller::Provisioner,
     ];
 
     /// The resource whose objects are its keys, if it writes to them.
@@ -80,6 +99,8 @@ impl Controller {
             Controller::CronJob => action::CRON_JOBS,
             Controller::Namespace => action::NAMESPACES,
             Controller::ResourceClaim => action::RESOURCE_CLAIMS,
+            Controller::Volume => PERSISTENT_VOLUMES,
+            Controller::VolumeClaim => action::PERSISTENT_VOLUME_CLAIMS,
             _ => return None,
         })
     }
@@ -119,6 +140,11 @@ impl Controller {
                 "pod-garbage-collector"
             }
             Controller::PodClaims | Controller::ResourceClaim => "resource_claim",
+            Controller::Volume | Controller::VolumeClaim => "persistentvolume-controller",
+            Controller::VolumeProtection => "pv-protection-controller",
+            Controller::ClaimProtection => "pvc-protection-controller",
+            Controller::PodVolumes => "ephemeral_volume",
+            Controller::Provisioner => reconcile::volume::SIMULATED_PROVISIONER,
         }
     }
 }

@@ -198,6 +198,8 @@ impl Executor {
         for action in chain {
             match action {
                 Action::RequeueAfter(micros) => requeue = shortest(requeue, Some(micros)),
+                // What stood before is done: stretches run one after the other.
+                Action::Then => {}
                 Action::Event {
                     involved,
                     event_type,
@@ -390,7 +392,25 @@ impl Executor {
                     ..Done::default()
                 })
             }
-            Action::Event { .. } | Action::RequeueAfter(_) => Ok(Done::default()),
+            Action::Absent {
+                resource,
+                namespace,
+                name,
+                uid,
+            } => {
+                let found = self.client.get(known(*resource)?, namespace, name).await;
+                match found {
+                    Ok(found) if object::uid(&found) == uid => Err(Failure {
+                        kind: FailureKind::Conflict,
+                        creating: None,
+                        message: format!("{name} is there"),
+                    }),
+                    Ok(_) => Ok(Done::default()),
+                    Err(error) if error.is_not_found() => Ok(Done::default()),
+                    Err(error) => Err(failed(&error)),
+                }
+            }
+            Action::Event { .. } | Action::RequeueAfter(_) | Action::Then => Ok(Done::default()),
         }
     }
 

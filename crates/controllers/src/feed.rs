@@ -15,6 +15,7 @@ use meta::{Value, object};
 use reconcile::daemonset::NodeFacts;
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
+use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Pod, ResourceRef, action};
 use schema::Resource;
 use tokio::sync::mpsc;
@@ -35,7 +36,7 @@ const METADATA: [&str; 5] = [
     "metadata.ownerReferences",
 ];
 /// What [`Pod`] reads beside it. Each text that is not decoded is an allocation that a million pods do not make.
-const POD: [&str; 23] = [
+const POD: [&str; 26] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.nodeName",
@@ -47,6 +48,9 @@ const POD: [&str; 23] = [
     "spec.containers.ports.containerPort",
     "spec.tolerations",
     "spec.resourceClaims",
+    "spec.volumes.name",
+    "spec.volumes.persistentVolumeClaim",
+    "spec.volumes.ephemeral",
     "status.phase",
     "status.podIP",
     "status.conditions.type",
@@ -182,7 +186,10 @@ fn shape(resource: ResourceRef) -> Shape {
         | action::CRON_JOBS
         | action::ENDPOINT_SLICES
         | action::RESOURCE_CLAIMS
-        | action::RESOURCE_CLAIM_TEMPLATES => Shape::Whole,
+        | action::RESOURCE_CLAIM_TEMPLATES
+        | action::PERSISTENT_VOLUME_CLAIMS
+        | PERSISTENT_VOLUMES
+        | STORAGE_CLASSES => Shape::Whole,
         _ => Shape::Slim,
     }
 }
@@ -391,7 +398,10 @@ mod tests {
             "containers": [{"name": "c", "image": "i", "ports": [{"name": "p", "containerPort": 80, "protocol": "TCP"}]}],
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
                 [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}},
-            "resourceClaims": [{"name": "r", "resourceClaimTemplateName": "t"}], "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]},
+            "resourceClaims": [{"name": "r", "resourceClaimTemplateName": "t"}],
+            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "t", "emptyDir": {}},
+                {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}],
+            "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]},
             "status": {"phase": "Failed", "podIP": "10.0.0.1", "resourceClaimStatuses": [{"name": "r", "resourceClaimName": "x-r"}], "containerStatuses": [ended], "initContainerStatuses": [ended],
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:08Z"}]}})
         };
@@ -406,8 +416,8 @@ mod tests {
             (action::NODES, node),
             (LEASES, lease),
             (
-                ResourceRef::new("", "v1", "persistentvolumes"),
-                json!({"metadata": metadata, "spec": {"storageClassName": "s"}}),
+                ResourceRef::new("", "v1", "limitranges"),
+                json!({"metadata": metadata, "spec": {"limits": [{"type": "Pod"}]}}),
             ),
         ] {
             let feed = *feeds()

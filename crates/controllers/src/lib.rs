@@ -21,6 +21,8 @@ mod plain;
 mod plane;
 mod pods;
 mod queue;
+mod storage;
+mod storing;
 mod wake;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use client::Client;
 use tokio::sync::watch;
 
 pub use reconcile::nodelifecycle::Config as NodeLifecycleConfig;
+pub use reconcile::volume::SIMULATED_PROVISIONER;
 
 /// How the controllers behave.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct ControllersConfig {
     pub ended_pods_max: usize,
     /// Requests in flight. Each controller may use half of them.
     pub requests_in_flight_max: usize,
+    /// Whether volumes of the provisioner [`SIMULATED_PROVISIONER`] are made: for nodes that are simulated, too.
+    pub simulated_provisioner: bool,
 }
 
 impl Default for ControllersConfig {
@@ -51,6 +56,7 @@ impl Default for ControllersConfig {
             node_lifecycle: NodeLifecycleConfig::default(),
             ended_pods_max: reconcile::podgc::TERMINATED_PODS_MAX,
             requests_in_flight_max: 256,
+            simulated_provisioner: false,
         }
     }
 }

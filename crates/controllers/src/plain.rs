@@ -1,7 +1,8 @@
 //! Pods read from their bytes: what [`crate::feed::project`] makes of a pod's tree, without the tree.
 //!
 //! Every pod is told of three times until it runs, and most of what decoding costs are texts and maps that are thrown
-//! away at once. What is rare is not read here: pods that have ended, ask for claims, or for nodes by affinity.
+//! away at once. What is rare is not read here: pods that have ended, ask for claims or
+//! volumes of claims, or for nodes by affinity.
 //!
 //! It gives no errors: whatever it does not read is left to the general way. Does not know what pods mean.
 
@@ -70,6 +71,7 @@ impl PlainPods {
             completion_index: metadata.completion_index,
             job_tracking: metadata.finalizers.contains(&JOB_TRACKING_FINALIZER),
             claims: Box::default(),
+            volumes: None,
         };
         read_spec(spec, &mut pod)?;
         read_status(status, &mut pod)?;
@@ -240,13 +242,14 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
     let mut tolerations: Vec<Tolerated<'_>> = Vec::new();
     each(message, |number, wire| {
         match (number, wire) {
+            (1, Wire::Bytes(volume)) if !stands_for_claim(volume)? => {}
             (2, Wire::Bytes(container)) => read_ports(container, &mut ports)?,
             (10, Wire::Bytes(bytes)) => node = text(bytes)?,
             (16, Wire::Bytes(bytes)) => hostname = text(bytes)?,
             (17, Wire::Bytes(bytes)) => subdomain = text(bytes)?,
             (22, Wire::Bytes(toleration)) => tolerations.push(Tolerated::of(toleration)?),
-            // Affinity and resource claims, or a field in another form.
-            (2 | 10 | 16 | 17 | 18 | 22 | 39, _) => return None,
+            // Volumes of claims, affinity and resource claims, or a field in another form.
+            (1 | 2 | 10 | 16 | 17 | 18 | 22 | 39, _) => return None,
             _ => {}
         }
         Some(())
@@ -263,6 +266,24 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
         pod.tolerations = Some(tolerations.iter().map(Tolerated::kept).collect());
     }
     Some(())
+}
+
+/// Whether a claim stands for a volume, by name or made from a template.
+fn stands_for_claim(volume: &[u8]) -> Option<bool> {
+    const SOURCE: u32 = 2;
+    const PERSISTENT_VOLUME_CLAIM: u32 = 10;
+    const EPHEMERAL: u32 = 29;
+    let mut found = false;
+    each(volume, |number, wire| {
+        if let (SOURCE, Wire::Bytes(source)) = (number, wire) {
+            each(source, |number, _| {
+                found |= matches!(number, PERSISTENT_VOLUME_CLAIM | EPHEMERAL);
+                Some(())
+            })?;
+        }
+        Some(())
+    })?;
+    Some(found)
 }
 
 fn read_ports(container: &[u8], ports: &mut Vec<NamedPort>) -> Option<()> {

@@ -142,6 +142,14 @@ impl Dice {
         if self.one_in(10) {
             pod["spec"]["resourceClaims"] = json!([{"name": "r", "resourceClaimName": "x"}]);
         }
+        let volumes = [
+            json!([{"name": "v", "emptyDir": {}}]),
+            json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
+            json!([{"name": "e", "configMap": {"name": "m"}}, {"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]),
+        ];
+        if self.one_in(5) {
+            pod["spec"]["volumes"] = volumes[self.below(3)].clone();
+        }
         if self.one_in(10) {
             pod["status"]["phase"] = "Failed".into();
         }

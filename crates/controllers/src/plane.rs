@@ -3,7 +3,7 @@
 //! Nothing here waits for the API server. A round is short: events that are there, some plans, then everybody else's
 //! turn on this thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use client::{Change, Client};
 use meta::{Value, object};
 use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
+use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Action, Pod, action};
 use reconcile::{
     cronjob, daemonset, deployment, endpointslice, job, namespace, podgc, replicaset,
@@ -54,7 +55,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const TICK_BUDGET: usize = 64;
 
 /// What must be known before the first plan.
-const ESSENTIAL: [reconcile::ResourceRef; 17] = [
+const ESSENTIAL: [reconcile::ResourceRef; 19] = [
     action::PODS,
     action::NODES,
     action::NAMESPACES,
@@ -67,6 +68,8 @@ const ESSENTIAL: [reconcile::ResourceRef; 17] = [
     action::STATEFUL_SETS,
     action::CONTROLLER_REVISIONS,
     action::PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    STORAGE_CLASSES,
     action::JOBS,
     action::CRON_JOBS,
     crate::feed::LEASES,
@@ -108,6 +111,10 @@ pub(crate) struct Plane {
     pub(crate) vanished: HashMap<Box<str>, i64>,
     /// Pods with resource claims that are gone.
     pub(crate) departed: Departed,
+    /// Classes of which volumes have become free since the last round.
+    pub(crate) fresh_classes: HashSet<Box<str>>,
+    /// What was last told of claims and volumes that wait, and when.
+    pub(crate) told: HashMap<Box<str>, (String, Instant)>,
     /// Plans of evictions under way or to be repeated, by pod.
     evictions: HashMap<Arc<str>, Vec<Action>>,
     lanes: Vec<Lane>,
@@ -144,6 +151,8 @@ pub(crate) async fn run(
         judges: HashMap::new(),
         vanished: HashMap::new(),
         departed: Departed::default(),
+        fresh_classes: HashSet::new(),
+        told: HashMap::new(),
         evictions: HashMap::new(),
         lanes: Controller::ALL.iter().map(|_| Lane::default()).collect(),
         turn: 0,
@@ -215,6 +224,7 @@ impl Plane {
             tracing::info!(objects = self.cluster.len(), "controllers start");
             self.progress.started.store(true, Ordering::Release);
         }
+        self.offer_volumes(now);
         for lane in &mut self.lanes {
             lane.queue.advance(now);
         }
@@ -520,6 +530,10 @@ impl Plane {
             }
             return;
         }
+        if controller == Controller::VolumeClaim {
+            self.cluster.claim_planned(&key, failure.is_none());
+        }
+        let lane = &mut self.lanes[controller as usize];
         if own_version > 0 {
             lane.own_versions.insert((*key).into(), (own_version, now));
         }
@@ -574,9 +588,18 @@ impl Plane {
             Controller::StrayPod => self.plan_stray_pod(key),
             Controller::PodClaims => self.plan_pod_claims(key, now),
             Controller::ResourceClaim => self.plan_claim(key, micros),
+            Controller::VolumeClaim => self.plan_volume_claim(key, now),
+            Controller::Volume => self.plan_volume(key, now),
+            Controller::VolumeProtection => self.plan_volume_protection(key),
+            Controller::ClaimProtection => self.plan_claim_protection(key),
+            Controller::PodVolumes => self.plan_pod_volumes(key),
+            Controller::Provisioner => self.plan_provisioner(key),
             Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction => None,
         };
         planned.unwrap_or_else(|| {
+            if matches!(controller, Controller::VolumeClaim | Controller::Volume) {
+                self.told.remove(key);
+            }
             self.lane(controller).forget(key);
             Vec::new()
         })
@@ -668,16 +691,15 @@ impl Plane {
         let pods = self.cluster.pods.for_owner(object::uid(&set), namespace);
         let lane = &mut self.lanes[Controller::StatefulSet as usize];
         let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
-        let has_claim = |name: &str| {
+        let claim = |name: &str| {
             let key = format!("{namespace}/{name}");
-            self.cluster
-                .get(action::PERSISTENT_VOLUME_CLAIMS, &key)
-                .is_some()
+            let found = self.cluster.whole(action::PERSISTENT_VOLUME_CLAIMS, &key);
+            found.map(|claim| &**claim)
         };
         let observed = statefulset::Observed {
             pods: &pods,
             revisions: &self.cluster.revisions_around(&set),
-            has_claim: &has_claim,
+            claim: &claim,
             creations_in_flight,
             deletions_in_flight,
         };

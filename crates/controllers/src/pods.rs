@@ -38,6 +38,8 @@ pub(crate) struct Pods {
     free: Group,
     by_namespace: Group,
     by_node: Group,
+    /// Pods by the `namespace/name` of claims that they use as volumes.
+    by_claim: Group,
     ended: Pointers,
 }
 
@@ -52,6 +54,10 @@ impl Pods {
         if !pod.node_name.is_empty() {
             insert(&mut self.by_node, &pod.node_name, pod);
         }
+        for volume in pod.claim_volumes() {
+            let claim = format!("{}/{}", pod.namespace, volume.claim);
+            insert(&mut self.by_claim, &claim, pod);
+        }
         if pod.has_ended() {
             self.ended.insert(Pointer(pod.clone()));
         }
@@ -65,6 +71,10 @@ impl Pods {
         }
         remove(&mut self.by_namespace, &pod.namespace, pod);
         remove(&mut self.by_node, &pod.node_name, pod);
+        for volume in pod.claim_volumes() {
+            let claim = format!("{}/{}", pod.namespace, volume.claim);
+            remove(&mut self.by_claim, &claim, pod);
+        }
         self.ended.remove(&Pointer(pod.clone()));
     }
 
@@ -100,6 +110,11 @@ impl Pods {
     /// Pods bound to a node.
     pub(crate) fn on_node(&self, node: &str) -> Vec<Arc<Pod>> {
         all(&self.by_node, node).collect()
+    }
+
+    /// Pods that use a claim as a volume.
+    pub(crate) fn of_claim(&self, claim: &str) -> Vec<Arc<Pod>> {
+        all(&self.by_claim, claim).collect()
     }
 
     /// How many pods have ended.
@@ -151,7 +166,8 @@ mod tests {
         };
         Arc::new(Pod::from_object(&json!({
             "metadata": {"namespace": "d", "name": name, "uid": name, "ownerReferences": owners},
-            "spec": {"nodeName": node}, "status": {"phase": phase}})))
+            "spec": {"nodeName": node, "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": owner}}]},
+            "status": {"phase": phase}})))
     }
 
     fn names(pods: Vec<Arc<Pod>>) -> Vec<String> {
@@ -181,6 +197,7 @@ mod tests {
         assert_eq!(names(pods.for_owner("other", "d")), ["c"]);
         assert_eq!(names(pods.of_namespace("d")), ["a", "b", "c"]);
         assert_eq!(names(pods.on_node("n1")), ["a", "c"]);
+        assert_eq!(names(pods.of_claim("d/rs")), ["a", "b"]);
         assert_eq!(names(pods.ended()), ["b"]);
         all.iter().for_each(|pod| pods.remove(pod));
         let groups = [
@@ -188,6 +205,7 @@ mod tests {
             &pods.free,
             &pods.by_namespace,
             &pods.by_node,
+            &pods.by_claim,
         ];
         assert!(groups.iter().all(|group| group.is_empty()) && pods.ended_count() == 0);
     }

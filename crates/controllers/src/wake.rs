@@ -8,6 +8,7 @@ use std::time::Instant;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
 use reconcile::daemonset::{Judge, NodeFacts};
+use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Pod, ResourceRef, action};
 
 use crate::clock::now_micros;
@@ -53,6 +54,9 @@ impl Plane {
             action::ENDPOINT_SLICES => self.wake_by_slice(&event, now),
             action::RESOURCE_CLAIMS => self.wake_by_claim(&event, now),
             action::RESOURCE_CLAIM_TEMPLATES => self.wake_by_template(&event.key, now),
+            action::PERSISTENT_VOLUME_CLAIMS => self.wake_by_volume_claim(&event, now),
+            PERSISTENT_VOLUMES => self.wake_by_volume(&event, now),
+            STORAGE_CLASSES => self.wake_by_class(&event, now),
             _ => {}
         }
         self.wake_emptied_namespace(&event, now);
@@ -85,6 +89,8 @@ impl Plane {
             action::DEPLOYMENTS => Controller::Deployment,
             action::PODS => Controller::PodClaims,
             action::RESOURCE_CLAIMS => Controller::ResourceClaim,
+            action::PERSISTENT_VOLUME_CLAIMS => Controller::VolumeClaim,
+            PERSISTENT_VOLUMES => Controller::Volume,
             _ => return,
         };
         if self
@@ -142,6 +148,7 @@ impl Plane {
         }
         self.wake_services(old, new.as_ref(), now);
         self.wake_claims(&event.key, old, new.as_ref(), now);
+        self.wake_volumes(&event.key, old, new.as_ref(), now);
         let Some(pod) = new else { return };
         if !pod.node_name.is_empty() && self.cluster.get(action::NODES, &pod.node_name).is_none() {
             self.vanish(&pod.node_name, now);

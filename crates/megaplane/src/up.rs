@@ -144,12 +144,7 @@ impl Plane {
     ) -> Result<Plane, UpError> {
         let settings = match &options.scheduler_config {
             Some(path) => crate::scheduler_command::read_settings(path).map_err(UpError::Usage)?,
-            // Nobody makes volumes in this process: pods would wait for ever.
-            None => {
-                let mut settings = Settings::default();
-                settings.scheduler = settings.scheduler.without_volumes();
-                settings
-            }
+            None => Settings::default(),
         };
         // The port first: two planes on one port would otherwise fight over the data directory's error.
         let runtimes = std::thread::available_parallelism().map_or(1, usize::from);
@@ -274,6 +269,7 @@ impl Plane {
             let (client, stop) = (client.clone(), stop.clone());
             let config = ControllersConfig {
                 ca_certificate_pem: Some(pki.ca_pem.clone()),
+                simulated_provisioner: self.nodes_wanted > 0,
                 ..ControllersConfig::default()
             };
             self.rooms.push(threads::spawn("controllers", move || {

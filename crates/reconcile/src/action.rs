@@ -299,6 +299,19 @@ pub enum Action {
         /// The object must still be this one.
         uid: String,
     },
+    /// Go on only if no such object is there by the live API: a mirror may lag.
+    Absent {
+        /// Where to look.
+        resource: ResourceRef,
+        /// Empty for cluster-scoped resources.
+        namespace: String,
+        /// The object's name.
+        name: String,
+        /// Another object of that name does not count.
+        uid: String,
+    },
+    /// What follows waits for what stands before, whatever the executor would join.
+    Then,
     /// Ask the live API whether an owner exists; answer to `garbage::Graph::owner_checked`.
     CheckOwner {
         /// The owner's apiVersion as written in the reference.
@@ -539,6 +552,19 @@ impl fmt::Display for Action {
             } => {
                 write!(f, "unblock owners of {resource} {}", Path(namespace, name))
             }
+            Action::Absent {
+                resource,
+                namespace,
+                name,
+                uid,
+            } => {
+                write!(
+                    f,
+                    "unless there is {resource} {} uid={uid}",
+                    Path(namespace, name)
+                )
+            }
+            Action::Then => f.write_str("then"),
             Action::CheckOwner {
                 api_version,
                 kind,

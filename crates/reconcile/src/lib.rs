@@ -17,6 +17,7 @@
 //! | [`serviceaccount`] | `default` account and `kube-root-ca.crt` in each namespace | creations |
 //! | [`nodelifecycle`] | silent nodes are marked, tainted, and their pods evicted | patches, deletions |
 //! | [`resourceclaim`] | a claim for each pod that asks for one by template, free when its users are gone | claims, patches |
+//! | [`volume`] | each claim has a volume of its own, and neither goes while it is used | patches, claims |
 //! | [`podgc`] | no pod stays bound to a vanished node | deletions |
 
 pub mod action;
@@ -39,6 +40,7 @@ pub mod statefulset;
 mod status;
 #[cfg(test)]
 mod toy;
+pub mod volume;
 
 pub use action::{Action, Announce, EventType, Involved, PatchType, Propagation, ResourceRef};
 pub use pod::Pod;

@@ -61,6 +61,26 @@ pub struct PodClaim {
     pub claim: Option<Box<str>>,
 }
 
+/// A volume of a pod that a claim stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimVolume {
+    /// Name of the entry in the pod's spec.
+    pub volume: Box<str>,
+    /// The claim's name.
+    pub claim: Box<str>,
+    /// What the claim is made from, if it is made for this pod only.
+    pub template: Option<Arc<Value>>,
+}
+
+/// Volumes that claims stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimVolumes {
+    /// One an entry.
+    pub all: Box<[ClaimVolume]>,
+    /// The kubelet is done with the pod, or nobody waits for it.
+    pub is_shut_down: bool,
+}
+
 /// How a failed pod ended, for Jobs' pod failure policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
@@ -117,6 +137,8 @@ pub struct Pod {
     pub job_tracking: bool,
     /// Resource claims.
     pub claims: Box<[PodClaim]>,
+    /// Volumes that claims stand for; None for pods that have none.
+    pub volumes: Option<Box<ClaimVolumes>>,
 }
 
 impl Pod {
@@ -180,7 +202,25 @@ impl Pod {
                 .iter()
                 .any(|finalizer| finalizer.as_str() == Some(JOB_TRACKING_FINALIZER)),
             claims: claims(pod),
+            volumes: claim_volumes(pod),
         }
+    }
+
+    /// Volumes that claims stand for.
+    pub fn claim_volumes(&self) -> &[ClaimVolume] {
+        self.volumes.as_ref().map_or(&[], |volumes| &volumes.all)
+    }
+
+    /// Whether a claim may not go because of this pod, which is on a node. A claim made for the pod itself is free once
+    /// the pod is shut down: neither would ever go first otherwise. `is_own` tells whether the claim was made for it.
+    pub fn holds_claim(&self, name: &str, is_own: bool) -> bool {
+        let Some(volumes) = self.volumes.as_ref() else {
+            return false;
+        };
+        let holds = |volume: &ClaimVolume| {
+            *volume.claim == *name && (volume.template.is_none() || is_own && !volumes.is_shut_down)
+        };
+        !self.node_name.is_empty() && volumes.all.iter().any(holds)
     }
 
     /// The node it is on or meant for, empty if any would do.
@@ -291,6 +331,31 @@ fn claims(pod: &Value) -> Box<[PodClaim]> {
     };
     let claims = items(pod, &["spec", "resourceClaims"]).iter().map(of);
     claims.collect()
+}
+
+fn claim_volumes(pod: &Value) -> Option<Box<ClaimVolumes>> {
+    let of = |volume: &Value| {
+        let name = text_of(volume, "name");
+        let named = object::str_at(volume, &["persistentVolumeClaim", "claimName"]);
+        let template = object::at(volume, &["ephemeral", "volumeClaimTemplate"]);
+        Some(ClaimVolume {
+            volume: name.into(),
+            claim: match named {
+                Some(claim) => claim.into(),
+                None if template.is_object() => {
+                    let pod = object::name(pod);
+                    format!("{pod}-{name}").into()
+                }
+                None => return None,
+            },
+            template: template.is_object().then(|| Arc::new(template.clone())),
+        })
+    };
+    let volumes = items(pod, &["spec", "volumes"]).iter().filter_map(of);
+    let all: Box<[ClaimVolume]> = volumes.collect();
+    let grace = object::i64_at(pod, &["metadata", "deletionGracePeriodSeconds"]);
+    let is_shut_down = object::is_deleting(pod) && grace == Some(0);
+    (!all.is_empty()).then(|| Box::new(ClaimVolumes { all, is_shut_down }))
 }
 
 /// The entry of `status.conditions` of a type.

@@ -180,6 +180,13 @@ impl World {
         });
     }
 
+    /// Whether the version that a patch asks for is the one that is there.
+    fn meets(&self, resource: ResourceRef, name: &str, body: &Value) -> bool {
+        let asked = object::at(body, &["metadata", "resourceVersion"]);
+        let found = self.get(resource, name);
+        asked.is_null() || found.is_some_and(|found| *asked == *object::resource_version(&found))
+    }
+
     /// Carries a plan out; a conflict ends it, as in the real executor.
     pub(crate) fn apply(&mut self, plan: &[Action]) {
         for action in plan {
@@ -232,8 +239,12 @@ impl World {
                 ..
             } => {
                 let mut body = body.clone();
+                if !self.meets(*resource, name, &body) {
+                    return false;
+                }
                 if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
                     metadata.remove("uid");
+                    metadata.remove("resourceVersion");
                 }
                 let strategic = *patch_type == PatchType::Strategic;
                 self.edit(*resource, name, |value| merge(value, &body, strategic));
@@ -300,7 +311,17 @@ impl World {
             Action::Event {
                 reason, message, ..
             } => self.events.push(format!("{reason}: {message}")),
-            Action::CheckOwner { .. }
+            Action::Absent {
+                resource,
+                name,
+                uid,
+                ..
+            } => {
+                let found = self.get(*resource, name);
+                return found.is_none_or(|found| object::uid(&found) != uid);
+            }
+            Action::Then
+            | Action::CheckOwner { .. }
             | Action::RequeueAfter(_)
             | Action::DeleteCollection { .. } => {}
         }

@@ -1,5 +1,5 @@
 //! Mutating admission that needs nothing but the object and what the shell looked up: service account, priority,
-//! tolerations, node taints.
+//! tolerations, node taints, the class of claims, and what keeps volumes in use.
 //!
 //! It does not look anything up, and does not call webhooks.
 
@@ -15,11 +15,25 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// The taint of a node nobody hears from.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
+/// Keeps a claim while a pod uses it (k8s StorageObjectInUseProtection),
+const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
+/// and a volume while it is bound.
+const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+/// The older form of a claim's class.
+const BETA_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+/// Marks of the class that claims without one are of; either counts.
+const DEFAULT_CLASS: [&str; 2] = [
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+];
+
 /// What the shell found for the object at hand; Null where there is nothing to find.
 #[derive(Debug, Clone, Default)]
 pub struct LookedUp {
     /// The PriorityClass the pod names, or the global default class if it names none.
     pub priority_class: Value,
+    /// Name of the StorageClass that claims without one are of.
+    pub default_storage_class: Option<String>,
 }
 
 /// Everything admission does to an object about to be created, in upstream's order.
@@ -33,6 +47,15 @@ pub fn admit_create(res: &Resource, obj: &mut Value, found: &LookedUp) -> Result
         }
         ("", "nodes") => {
             taint_new_node(obj);
+            Ok(())
+        }
+        ("", "persistentvolumeclaims") => {
+            set_storage_class(obj, found.default_storage_class.as_deref());
+            add_finalizer(obj, CLAIM_FINALIZER);
+            Ok(())
+        }
+        ("", "persistentvolumes") => {
+            add_finalizer(obj, VOLUME_FINALIZER);
             Ok(())
         }
         _ => Ok(()),
@@ -143,6 +166,43 @@ pub fn set_tolerations(pod: &mut Value) {
     }
 }
 
+/// Whether a claim says nothing of its class: then it is of the default one. An empty name is a choice.
+pub fn wants_default_class(claim: &Value) -> bool {
+    let beta = tree::map(claim, "metadata.annotations")
+        .is_some_and(|annotations| annotations.contains_key(BETA_STORAGE_CLASS));
+    !beta && tree::get(claim, "spec.storageClassName").is_none()
+}
+
+/// The name of the default class: the newest of those that are marked, of equally old ones the first by name.
+pub fn default_storage_class(classes: &[Value]) -> Option<&str> {
+    let is_marked = |class: &&Value| {
+        let marks = tree::map(class, "metadata.annotations");
+        let says = |mark: &str| marks.is_some_and(|marks| marks.get(mark) == Some(&json!("true")));
+        DEFAULT_CLASS.iter().any(|mark| says(mark))
+    };
+    // Times of this form compare as texts.
+    let newest = classes.iter().filter(is_marked).min_by_key(|class| {
+        let time = tree::text(class, "metadata.creationTimestamp");
+        (std::cmp::Reverse(time), tree::text(class, "metadata.name"))
+    });
+    newest.map(|class| tree::text(class, "metadata.name"))
+}
+
+/// A claim that says nothing of its class is of the default one, if there is one.
+pub fn set_storage_class(claim: &mut Value, default: Option<&str>) {
+    if let Some(name) = default.filter(|_| wants_default_class(claim)) {
+        tree::put(claim, "spec.storageClassName", name);
+    }
+}
+
+fn add_finalizer(object: &mut Value, finalizer: &str) {
+    let mut finalizers = tree::items(object, "metadata.finalizers").to_vec();
+    if !finalizers.contains(&json!(finalizer)) {
+        finalizers.push(json!(finalizer));
+        tree::put(object, "metadata.finalizers", finalizers);
+    }
+}
+
 /// A new node takes no pods until the node controller has seen it ready.
 pub fn taint_new_node(node: &mut Value) {
     let mut taints = tree::items(node, "spec.taints").to_vec();
@@ -207,6 +267,35 @@ mod tests {
         let before = pod.clone();
         set_tolerations(&mut pod);
         assert_eq!(pod, before);
+    }
+
+    #[test]
+    fn a_claim_gets_the_newest_default_class_and_its_finalizer() {
+        let class = |name: &str, time: &str, mark: &str| json!({"metadata": {"name": name, "creationTimestamp": time, "annotations": {mark: "true"}}});
+        let classes = [
+            class("old", "2026-01-01T00:00:00Z", DEFAULT_CLASS[0]),
+            class("new", "2026-01-02T00:00:00Z", DEFAULT_CLASS[1]),
+            class("other", "2026-01-03T00:00:00Z", "x"),
+        ];
+        assert_eq!(default_storage_class(&classes), Some("new"));
+        assert_eq!(default_storage_class(&classes[2..]), None);
+        let claims = schema::resource("", "v1", "persistentvolumeclaims").unwrap();
+        let found = LookedUp {
+            default_storage_class: Some("new".into()),
+            ..LookedUp::default()
+        };
+        let admitted = |mut claim: Value| {
+            admit_create(claims, &mut claim, &found).unwrap();
+            claim
+        };
+        assert_eq!(
+            admitted(json!({"metadata": {"name": "c"}})),
+            json!({"metadata": {"name": "c", "finalizers": [CLAIM_FINALIZER]}, "spec": {"storageClassName": "new"}})
+        );
+        let chosen = json!({"metadata": {"name": "c", "finalizers": ["a/b", CLAIM_FINALIZER]}, "spec": {"storageClassName": ""}});
+        assert_eq!(admitted(chosen.clone()), chosen);
+        let beta = json!({"metadata": {"annotations": {BETA_STORAGE_CLASS: "x"}, "finalizers": [CLAIM_FINALIZER]}});
+        assert_eq!(admitted(beta.clone()), beta);
     }
 
     #[test]

@@ -119,21 +119,6 @@ impl Default for SchedulerConfig {
     }
 }
 
-impl SchedulerConfig {
-    /// The same where nobody binds claims or makes volumes: pods do not wait for theirs, and are told that these
-    /// were not considered.
-    #[must_use]
-    pub fn without_volumes(mut self) -> SchedulerConfig {
-        for profile in &mut self.profiles {
-            let filters = &mut profile.rules.filters;
-            for plugin in OF_VOLUMES {
-                *filters = filters.without(plugin);
-            }
-        }
-        self
-    }
-}
-
 /// Runs the scheduler until `stop` turns true. Needs a current-thread runtime of its own.
 pub async fn run(
     client: Client,

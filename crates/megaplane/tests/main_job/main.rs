@@ -16,6 +16,7 @@ mod reading;
 mod rollouts;
 mod scale;
 mod surface;
+mod volumes;
 mod waiting;
 
 use std::time::Duration;
@@ -46,6 +47,14 @@ fn main_job() {
             (
                 "rollouts: pause, scale, restart",
                 rollouts::pause_scale_restart,
+            ),
+            (
+                "volumes: a StatefulSet on disks of nodes",
+                volumes::a_stateful_set_on_disks_of_nodes,
+            ),
+            (
+                "volumes: bound at once, and made",
+                volumes::claims_bound_at_once_and_volumes_made,
             ),
             ("manifests: the shop", manifests::the_shop),
             ("manifests: the platform", manifests::the_platform),

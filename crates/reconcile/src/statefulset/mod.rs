@@ -1,11 +1,12 @@
 //! StatefulSet: numbered pods whose names and volume claims outlive them.
 //!
-//! Knows pods by name. Claims are made and never deleted here, whatever `persistentVolumeClaimRetentionPolicy` says.
-//! An update replaces one pod at a time, whatever `maxUnavailable` says.
+//! Knows pods by name. Claims are made here and never deleted: `persistentVolumeClaimRetentionPolicy` says who owns them,
+//! and the garbage collector does the rest (`retention.rs`). An update replaces one pod at a time, whatever `maxUnavailable` says.
 
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod retention;
 
 use crate::pod::Pod;
 use meta::Value;
@@ -22,8 +23,8 @@ pub struct Observed<'a> {
     pub pods: &'a [Arc<Pod>],
     /// ControllerRevisions of the namespace whose names begin with the set's and a dash.
     pub revisions: &'a [Arc<Value>],
-    /// Whether a PersistentVolumeClaim of this name exists in the namespace.
-    pub has_claim: &'a dyn Fn(&str) -> bool,
+    /// A PersistentVolumeClaim of the namespace, by name.
+    pub claim: &'a dyn Fn(&str) -> Option<&'a Value>,
     /// Creations asked for whose pods are not yet in `pods`.
     pub creations_in_flight: usize,
     /// Deletions asked for whose effect is not yet in `pods`.

@@ -1,5 +1,6 @@
 //! One round of a StatefulSet: lowest missing pod first, highest surplus pod first, then updates.
 
+use super::retention::{self, Policy};
 use super::{BURST_REPLICAS_MAX, Observed};
 use crate::action::{Action, Announce, Involved, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use crate::daemonset::REVISION_HASH_LABEL;
@@ -15,6 +16,11 @@ use value::{Map, json};
 
 /// The label of a revision with its hash. Pods carry the revision's whole name instead.
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
+
+/// A claim that goes is looked at again after this long.
+const CLAIM_GOES_MICROS: i64 = 1_000_000;
+/// A claim that is missing beside a new pod may only not have been seen yet: how long it is given.
+const CLAIM_COMES_MICROS: i64 = 2_000_000;
 
 /// What to do now for a StatefulSet.
 pub fn plan(set: &Arc<Value>, observed: &Observed<'_>, now_micros: i64) -> Vec<Action> {
@@ -135,7 +141,49 @@ impl<'a> Round<'a> {
         pod.label(REVISION_HASH_LABEL) == Some(self.update_name())
     }
 
+    /// Sees to it that claims are there, and owned by whom the retention policy says.
+    fn keep_claims(&self, observed: &Observed<'_>) -> Vec<Action> {
+        let (mut actions, mut wait) = (Vec::new(), None);
+        for (number, pod) in &self.pods {
+            let unstarted = pod.phase == Phase::Pending && pod.is_active();
+            for template in items(self.set, &["spec", "volumeClaimTemplates"]) {
+                let name = format!("{}-{}", object::name(template), pod.name);
+                let Some(claim) = (observed.claim)(&name) else {
+                    // A pod that has started has had it.
+                    if unstarted && self.wanted(*number) {
+                        let age = self.now_micros.saturating_sub(pod.created_micros);
+                        if age < CLAIM_COMES_MICROS {
+                            wait = Some(Action::RequeueAfter(CLAIM_COMES_MICROS));
+                        } else {
+                            actions.push(self.create_claim(template, &name));
+                        }
+                    }
+                    continue;
+                };
+                let surplus = !self.wanted(*number);
+                if let Some((patch, foreign)) = retention::correct(self.set, claim, pod, surplus) {
+                    if foreign {
+                        let message = format!(
+                            "PersistentVolumeClaim {name} has a conflicting OwnerReference that acts as a manging \
+                             controller, the retention policy is ignored for this claim"
+                        );
+                        let involved = &self.announce.involved;
+                        actions.push(Action::warning(involved, "ConflictingController", message));
+                    }
+                    actions.push(patch);
+                }
+            }
+        }
+        if !actions.is_empty() {
+            actions.push(Action::Then);
+        }
+        actions.extend(wait);
+        actions
+    }
+
     fn correct(&self, observed: &Observed<'_>, actions: &mut Vec<Action>) {
+        // What is deleted below takes its claims with it only if they are its own by then.
+        actions.extend(self.keep_claims(observed));
         let budget = if self.ordered { 1 } else { BURST_REPLICAS_MAX };
         let mut changes = 0;
         // All claims before all pods.
@@ -147,7 +195,14 @@ impl<'a> Round<'a> {
             }
             match self.pods.get(&number) {
                 None => {
-                    self.create(number, observed, &mut claims, &mut pods);
+                    if let Some(wait) = self.create(number, observed, &mut claims, &mut pods) {
+                        actions.extend(wait);
+                        if self.ordered {
+                            waits = true;
+                            break;
+                        }
+                        continue;
+                    }
                     changes += 1;
                 }
                 Some(pod) if pod.has_ended() && pod.deletion_micros.is_none() => {
@@ -162,6 +217,7 @@ impl<'a> Round<'a> {
                 Some(_) => {}
             }
         }
+        self.announce_claims(&mut claims);
         actions.append(&mut claims);
         actions.append(&mut pods);
         if waits {
@@ -258,41 +314,87 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// A pod with its claims, which are kept when the pod goes.
+    /// Tells of claims after all of them: they are made side by side.
+    fn announce_claims(&self, claims: &mut Vec<Action>) {
+        let made = claims.iter().filter_map(|action| match action {
+            Action::Create { object, .. } => Some(object::name(object)),
+            _ => None,
+        });
+        let set = object::name(self.set);
+        let told: Vec<Action> = made
+            .filter_map(|claim| {
+                let pod = claim
+                    .rfind(&format!("-{set}-"))
+                    .map(|at| &claim[at + 1..])?;
+                let text = format!("create Claim {claim} Pod {pod} in StatefulSet {set} success");
+                Some(Action::normal(
+                    &self.announce.involved,
+                    "SuccessfulCreate",
+                    text,
+                ))
+            })
+            .collect();
+        claims.extend(told);
+    }
+
+    fn create_claim(&self, template: &Value, name: &str) -> Action {
+        Action::Create {
+            resource: PERSISTENT_VOLUME_CLAIMS,
+            namespace: object::namespace(self.set).to_owned(),
+            object: Arc::new(self.claim(template, name)),
+            announce: None,
+        }
+    }
+
+    /// A pod with its claims. What is to be done instead while one of these is on its way out.
     fn create(
         &self,
         number: i64,
         observed: &Observed<'_>,
         claims: &mut Vec<Action>,
         pods: &mut Vec<Action>,
-    ) {
+    ) -> Option<Vec<Action>> {
         let name = format!("{}-{number}", object::name(self.set));
         let namespace = object::namespace(self.set);
         let mut pod = self.pod(number, &name);
         let mut volumes = items(&pod, &["spec", "volumes"]).to_vec();
+        let (with_pods, mut made) = (Policy::of(self.set).with_pods, Vec::new());
         for template in items(self.set, &["spec", "volumeClaimTemplates"]) {
             let volume = object::name(template);
             let claim = format!("{volume}-{name}");
             volumes.retain(|existing| crate::pod::text_of(existing, "name") != volume);
             volumes.push(json!({"name": volume, "persistentVolumeClaim": {"claimName": claim}}));
-            if !(observed.has_claim)(&claim) {
-                claims.push(Action::Create {
-                    resource: PERSISTENT_VOLUME_CLAIMS,
-                    namespace: namespace.to_owned(),
-                    object: Arc::new(self.claim(template, &claim)),
-                    announce: None,
-                });
+            let wait = Action::RequeueAfter(CLAIM_GOES_MICROS);
+            match (observed.claim)(&claim) {
+                None => made.push(self.create_claim(template, &claim)),
+                Some(found) if with_pods && retention::is_stale(found, &name) => {
+                    return Some(vec![wait]);
+                }
+                Some(found) if object::is_deleting(found) => {
+                    let set = object::name(self.set);
+                    let message = format!(
+                        "create Pod {name} in StatefulSet {set} failed error: pvc {claim} is being deleted"
+                    );
+                    let involved = &self.announce.involved;
+                    return Some(vec![
+                        Action::warning(involved, "FailedCreate", message),
+                        wait,
+                    ]);
+                }
+                Some(_) => {}
             }
         }
         if !volumes.is_empty() {
             object::set_at(&mut pod, &["spec", "volumes"], Value::Array(volumes));
         }
+        claims.append(&mut made);
         pods.push(Action::Create {
             resource: PODS,
             namespace: namespace.to_owned(),
             object: Arc::new(pod),
             announce: Some(self.announce.clone()),
         });
+        None
     }
 
     fn pod(&self, number: i64, name: &str) -> Value {

@@ -26,7 +26,7 @@ fn revision(image: &str, number: i64) -> Arc<Value> {
     let observed = Observed {
         pods: &[],
         revisions: &[],
-        has_claim: &|_| true,
+        claim: &|_| None,
         creations_in_flight: 1,
         deletions_in_flight: 0,
     };
@@ -56,24 +56,57 @@ fn leaving(pod: &Arc<Pod>) -> Arc<Pod> {
 }
 
 fn full(set: &Value, pods: &[Arc<Pod>]) -> Vec<Action> {
+    let claim = |number: i64| claim(number, json!([]), false);
+    // Pods have their claims; that of the second outlived it.
+    let mut claims: Vec<Value> = pods
+        .iter()
+        .filter_map(|pod| Some(claim(ordinal_of(pod)?)))
+        .collect();
+    claims.push(claim(1));
+    with_claims(set, pods, &claims)
+}
+
+fn ordinal_of(pod: &Pod) -> Option<i64> {
+    pod.name.strip_prefix("db-")?.parse().ok()
+}
+
+/// A claim of the set as the API has it.
+fn claim(number: i64, owners: Value, going: bool) -> Value {
+    let name = format!("data-db-{number}");
+    let mut claim = json!({"metadata": {"namespace": "default", "name": name, "uid": name, "resourceVersion": "7"}});
+    if owners != json!([]) {
+        claim["metadata"]["ownerReferences"] = owners;
+    }
+    if going {
+        claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    }
+    claim
+}
+
+fn with_claims(set: &Value, pods: &[Arc<Pod>], claims: &[Value]) -> Vec<Action> {
     let revisions = [revision("v1", 1), revision("v2", 2)];
     let observed = Observed {
         pods,
         revisions: &revisions,
-        has_claim: &|claim| claim == "data-db-1",
+        claim: &|name| claims.iter().find(|claim| object::name(claim) == name),
         creations_in_flight: 0,
         deletions_in_flight: 0,
     };
-    plan(&Arc::new(set.clone()), &observed, 1)
+    plan(&Arc::new(set.clone()), &observed, 10_000_000)
 }
 
-/// The plan without the status and the revisions.
+/// The plan without the status, the revisions and what is told of claims.
 fn run(set: &Value, pods: &[Arc<Pod>]) -> Vec<String> {
-    let lines = text(&full(set, pods));
+    short(&full(set, pods))
+}
+
+fn short(plan: &[Action]) -> Vec<String> {
+    let lines = text(plan);
     let short = |line: &str| line.split(" {").next().unwrap_or_default().to_owned();
     lines
         .lines()
         .filter(|line| !line.contains("/status") && !line.contains("controllerrevisions"))
+        .filter(|line| !line.contains("SuccessfulCreate: create Claim"))
         .map(short)
         .collect()
 }
@@ -252,4 +285,131 @@ fn a_pod_that_ended_is_made_again_and_a_stranger_is_left_alone() {
         run(&set(0, "v1"), &[Arc::new(stranger)]),
         Vec::<String>::new()
     );
+}
+
+fn owner(kind: &str, name: &str, uid: &str) -> Value {
+    let api_version = if kind == "Pod" { "v1" } else { "apps/v1" };
+    json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true})
+}
+
+/// Who owns the claims of three pods, of which two are wanted, after one round.
+fn owners_after(policy: Value, owners: &Value) -> Vec<String> {
+    let mut two = set(2, "v1");
+    two["spec"]["persistentVolumeClaimRetentionPolicy"] = policy;
+    let pods = all(3, "v1");
+    let claims: Vec<Value> = (0..3)
+        .map(|number| claim(number, owners.clone(), false))
+        .collect();
+    let plan = with_claims(&two, &pods, &claims);
+    let patched = plan.iter().filter_map(|action| match action {
+        Action::Patch { name, body, .. } => {
+            let owners = body["metadata"]["ownerReferences"].as_array();
+            let kinds = owners
+                .into_iter()
+                .flatten()
+                .map(|owner| owner["name"].as_str().unwrap());
+            Some(format!("{name}: {}", kinds.collect::<Vec<_>>().join(",")))
+        }
+        Action::Then => Some("then".to_owned()),
+        Action::Delete { name, .. } => Some(format!("delete {name}")),
+        Action::Event { reason, .. } => Some((*reason).to_owned()),
+        _ => None,
+    });
+    patched.collect()
+}
+
+#[test]
+fn the_retention_policy_says_who_owns_the_claims() {
+    let policy =
+        |deleted: &str, scaled: &str| json!({"whenDeleted": deleted, "whenScaled": scaled});
+    let none = json!([]);
+    let after = owners_after(policy("Retain", "Retain"), &none);
+    assert_eq!(after, ["delete db-2"]);
+    let after = owners_after(policy("Delete", "Retain"), &none);
+    assert_eq!(
+        after,
+        [
+            "data-db-0: db",
+            "data-db-1: db",
+            "data-db-2: db",
+            "then",
+            "delete db-2"
+        ]
+    );
+    let after = owners_after(policy("Retain", "Delete"), &none);
+    assert_eq!(after, ["data-db-2: db-2", "then", "delete db-2"]);
+    let after = owners_after(policy("Delete", "Delete"), &none);
+    assert_eq!(
+        after,
+        [
+            "data-db-0: db",
+            "data-db-1: db",
+            "data-db-2: db-2",
+            "then",
+            "delete db-2"
+        ]
+    );
+    // Back to keeping: our references go, those of others stay.
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"});
+    let owned = json!([owner("StatefulSet", "db", "ss"), other]);
+    let after = owners_after(policy("Retain", "Retain"), &owned);
+    assert_eq!(
+        after,
+        [
+            "data-db-0: x",
+            "data-db-1: x",
+            "data-db-2: x",
+            "then",
+            "delete db-2"
+        ]
+    );
+    // Another controller's claim is left alone; ours is taken back from it.
+    let foreign = json!([owner("Other", "x", "x")]);
+    let after = owners_after(policy("Delete", "Delete"), &foreign);
+    assert_eq!(after, ["delete db-2"]);
+    let both = json!([owner("Other", "x", "x"), owner("StatefulSet", "db", "ss")]);
+    let after = owners_after(policy("Delete", "Delete"), &both);
+    assert_eq!(after[..2], ["ConflictingController", "data-db-0: x"]);
+}
+
+#[test]
+fn a_pod_is_not_made_while_its_claim_goes() {
+    let mut one = set(1, "v1");
+    let going = [claim(0, json!([]), true)];
+    assert_eq!(
+        short(&with_claims(&one, &[], &going)),
+        [
+            "event StatefulSet default/db Warning FailedCreate: create Pod db-0 in StatefulSet db failed error: pvc data-db-0 is being deleted",
+            "requeue after 1.000000s"
+        ]
+    );
+    // The claim of a pod of that name that is gone goes with it.
+    let stale = [claim(0, json!([owner("Pod", "db-0", "earlier")]), false)];
+    assert_eq!(
+        short(&with_claims(&one, &[], &stale)),
+        ["create pods default/db-0"]
+    );
+    one["spec"]["persistentVolumeClaimRetentionPolicy"] = json!({"whenScaled": "Delete"});
+    assert_eq!(
+        short(&with_claims(&one, &[], &stale)),
+        ["requeue after 1.000000s"]
+    );
+}
+
+#[test]
+fn a_pod_that_waits_for_a_lost_claim_gets_it_again() {
+    let waiting = |time: &str| {
+        Arc::new(Pod::from_object(
+            &json!({"metadata": {"namespace": "default", "name": "db-0", "uid": "db-0", "creationTimestamp": time,
+            "labels": {"app": "db", "controller-revision-hash": revision_name("v1")},
+            "ownerReferences": [{"uid": "ss", "controller": true}]}}),
+        ))
+    };
+    let plan = |time: &str| short(&with_claims(&set(1, "v1"), &[waiting(time)], &[]));
+    assert_eq!(
+        plan("1970-01-01T00:00:08Z"),
+        ["create persistentvolumeclaims default/data-db-0", "then"]
+    );
+    // Just made: its claim may only not have been seen yet.
+    assert_eq!(plan("1970-01-01T00:00:09Z"), ["requeue after 2.000000s"]);
 }

@@ -25,6 +25,20 @@ pub(super) const VOLUMES: Room = Room {
             tree::put(volume, "spec.hostPath.type", "");
         }
     },
+    prepare_create: |volume, context| {
+        let now = meta::time::format_seconds(context.now_micros);
+        tree::put(volume, "status.lastPhaseTransitionTime", now);
+    },
+    // Whoever changes the phase need not say when.
+    prepare_update: |new, old, subresource, context| {
+        let said = "status.lastPhaseTransitionTime";
+        if subresource == Some("status")
+            && !tree::same_at(new, old, "status.phase")
+            && (tree::get(new, said).is_none() || tree::same_at(new, old, said))
+        {
+            tree::put(new, said, meta::time::format_seconds(context.now_micros));
+        }
+    },
     check: check_volume,
     check_update: |new, old, subresource, findings| {
         if subresource.is_none() {
@@ -36,7 +50,6 @@ pub(super) const VOLUMES: Room = Room {
             );
         }
     },
-    ..PLAIN
 };
 
 pub(super) const CLAIMS: Room = Room {

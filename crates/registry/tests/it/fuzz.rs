@@ -137,6 +137,7 @@ fn mutated_objects_never_panic() {
                 &mut sent,
                 &registry::admission::LookedUp {
                     priority_class: next.clone(),
+                    default_storage_class: Some("fast".to_owned()),
                 },
             );
             for field in registry::selectable_fields(res) {

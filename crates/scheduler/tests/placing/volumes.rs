@@ -4,6 +4,7 @@
 
 use client::PatchType;
 use meta::Value;
+use placement::Plugin;
 use value::json;
 
 use crate::plane::{NAMESPACE, Plane, core, node_of, run};
@@ -129,12 +130,22 @@ fn a_pod_goes_where_its_volume_is() {
     });
 }
 
-/// Where nobody makes volumes pods do not wait for theirs, and it is told.
+/// A configuration may turn the rules about volumes off: pods do not wait for theirs, and it is told.
 #[test]
 fn volumes_may_be_left_out() {
     run(|| async {
         let plane = Plane::start_with_nobody().await;
-        plane.add_scheduler(|config| *config = config.clone().without_volumes());
+        plane.add_scheduler(|config| {
+            let filters = &mut config.profiles[0].rules.filters;
+            for plugin in [
+                Plugin::VolumeRestrictions,
+                Plugin::NodeVolumeLimits,
+                Plugin::VolumeBinding,
+                Plugin::VolumeZone,
+            ] {
+                *filters = filters.without(plugin);
+            }
+        });
         nodes(&plane).await;
         plane.pod("web", "100m", with_claim("data")).await;
         plane.placed("web").await;
