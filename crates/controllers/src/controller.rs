@@ -43,11 +43,13 @@ pub(crate) enum Controller {
     PodClaims,
     /// Keys: resource claims.
     ResourceClaim,
+    /// Keys: pods, by `namespace/name`, with devices.
+    DeviceTaint,
 }
 
 impl Controller {
     /// All of them; the place of each is its number.
-    pub(crate) const ALL: [Controller; 18] = [
+    pub(crate) const ALL: [Controller; 19] = [
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::ReplicationController,
@@ -66,6 +68,7 @@ impl Controller {
         Controller::StrayPod,
         Controller::PodClaims,
         Controller::ResourceClaim,
+        Controller::DeviceTaint,
     ];
 
     /// The resource whose objects are its keys, if it writes to them.
@@ -119,6 +122,7 @@ impl Controller {
                 "pod-garbage-collector"
             }
             Controller::PodClaims | Controller::ResourceClaim => "resource_claim",
+            Controller::DeviceTaint => "device-taint-eviction",
         }
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use client::{Change, Client, Reflector};
 use meta::{Value, object};
 use reconcile::daemonset::NodeFacts;
+use reconcile::devicetaint::SliceTaints;
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
 use reconcile::{Pod, ResourceRef, action};
@@ -52,6 +53,13 @@ const POD: [&str; 13] = [
 ];
 /// What [`NodeView`] and [`NodeFacts`] read beside it.
 const NODE: [&str; 3] = ["spec.taints", "spec.unschedulable", "status.conditions"];
+/// What [`SliceTaints`] reads beside it.
+const SLICE: [&str; 4] = [
+    "spec.driver",
+    "spec.pool",
+    "spec.devices.name",
+    "spec.devices.taints",
+];
 /// Time between two looks at renewed Leases. A node is given up after 40 s without one.
 const LEASE_PACE: Duration = Duration::from_millis(20);
 
@@ -68,6 +76,8 @@ pub(crate) enum Shape {
     Node,
     /// The time of the last renewal.
     Lease,
+    /// [`SliceTaints`].
+    Slice,
     /// The whole object: few, and planners write them back.
     Whole,
     /// The whole object if it is the CA certificate's, metadata only otherwise.
@@ -98,6 +108,7 @@ pub(crate) enum SeenBody {
     Pod(Box<Pod>),
     Node(Box<NodeView>, Box<NodeFacts>),
     Renewed { micros: i64 },
+    Slice(Arc<SliceTaints>),
     Whole(Arc<Value>),
 }
 
@@ -150,6 +161,7 @@ fn shape(resource: ResourceRef) -> Shape {
         action::NODES => Shape::Node,
         action::CONFIG_MAPS => Shape::ConfigMap,
         LEASES => Shape::Lease,
+        action::RESOURCE_SLICES => Shape::Slice,
         action::NAMESPACES
         | action::SERVICES
         | action::REPLICATION_CONTROLLERS
@@ -174,6 +186,7 @@ fn fields_read(shape: Shape) -> Option<Vec<&'static str>> {
         Shape::Pod => &POD,
         Shape::Node => &NODE,
         Shape::Lease => &["spec.renewTime"],
+        Shape::Slice => &SLICE,
         Shape::Whole | Shape::ConfigMap => return None,
     };
     Some([&METADATA, more].concat())
@@ -265,6 +278,7 @@ pub(crate) fn project(feed: Feed, value: Value) -> Seen {
                 Box::new(NodeView::from_object(&value)),
                 Box::new(NodeFacts::from_object(&value)),
             ),
+            Shape::Slice => SeenBody::Slice(Arc::new(SliceTaints::from_object(&value))),
             Shape::Lease => {
                 let renewed = object::str_at(&value, &["spec", "renewTime"]);
                 SeenBody::Renewed {

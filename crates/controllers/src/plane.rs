@@ -14,7 +14,7 @@ use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
 use reconcile::{Action, Pod, action};
 use reconcile::{
-    cronjob, daemonset, deployment, endpointslice, job, namespace, podgc, replicaset,
+    cronjob, daemonset, deployment, devicetaint, endpointslice, job, namespace, podgc, replicaset,
     resourceclaim, serviceaccount, statefulset,
 };
 use tokio::sync::mpsc;
@@ -108,6 +108,8 @@ pub(crate) struct Plane {
     pub(crate) vanished: HashMap<Box<str>, i64>,
     /// Pods with resource claims that are gone.
     pub(crate) departed: Departed,
+    /// Devices that pods have to leave.
+    pub(crate) taints: devicetaint::Taints,
     /// Plans of evictions under way or to be repeated, by pod.
     evictions: HashMap<Arc<str>, Vec<Action>>,
     lanes: Vec<Lane>,
@@ -144,6 +146,7 @@ pub(crate) async fn run(
         judges: HashMap::new(),
         vanished: HashMap::new(),
         departed: Departed::default(),
+        taints: devicetaint::Taints::default(),
         evictions: HashMap::new(),
         lanes: Controller::ALL.iter().map(|_| Lane::default()).collect(),
         turn: 0,
@@ -574,6 +577,7 @@ impl Plane {
             Controller::StrayPod => self.plan_stray_pod(key),
             Controller::PodClaims => self.plan_pod_claims(key, now),
             Controller::ResourceClaim => self.plan_claim(key, micros),
+            Controller::DeviceTaint => self.plan_device_taints(key, micros),
             Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction => None,
         };
         planned.unwrap_or_else(|| {
@@ -821,6 +825,16 @@ impl Plane {
             creations_in_flight,
         };
         Some(resourceclaim::plan_pod(&pod, &observed))
+    }
+
+    fn plan_device_taints(&self, key: &str, micros: i64) -> Option<Vec<Action>> {
+        let pod = self.cluster.pod(key)?;
+        let claim = |name: &str| {
+            let key = format!("{}/{name}", pod.namespace);
+            let found = self.cluster.whole(action::RESOURCE_CLAIMS, &key);
+            found.map(|found| &**found)
+        };
+        Some(devicetaint::plan(pod, &claim, &self.taints, micros))
     }
 
     fn plan_claim(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {

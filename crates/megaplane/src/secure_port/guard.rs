@@ -179,11 +179,14 @@ mod tests {
         }
     }
 
+    /// Let in, or the code and text of the refusal.
+    type Admitted = Result<(), (u16, String)>;
+
     fn admit(
         user: Option<User>,
         authorization: Option<&'static str>,
         path: &str,
-    ) -> (Result<(), (u16, String)>, Vec<(String, Value)>) {
+    ) -> (Admitted, Vec<(String, Value)>) {
         let server = Arc::new(Server::default());
         let guard = Guard::new(Client::new(server.clone(), None, "test"));
         let value = authorization.map(HeaderValue::from_static);
