@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Child;
@@ -168,11 +169,16 @@ impl Api {
         self.runtime.block_on(async {
             let transport = HttpsTransport::new(door).unwrap();
             let reply = transport.call(request).await;
-            let body = match reply.body {
-                Body::Full(bytes) => bytes,
-                Body::Stream(_) => panic!("{path} streams"),
-            };
-            (reply.status, String::from_utf8(body.to_vec()).unwrap())
+            let mut body = Vec::new();
+            match reply.body {
+                Body::Full(bytes) => body.extend(bytes),
+                Body::Stream(mut source) => {
+                    while let Some(piece) = poll_fn(|cx| source.poll_frame(cx)).await {
+                        body.extend(piece);
+                    }
+                }
+            }
+            (reply.status, String::from_utf8(body).unwrap())
         })
     }
 

@@ -182,6 +182,7 @@ async fn answer(
     teller: Teller,
 ) -> http::Result<http::Response<Full<Bytes>>> {
     let path = request.uri().path();
+    let head_only = request.method() == http::Method::HEAD;
     let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
     let (status, content_type, body) = if !reads {
         (
@@ -205,7 +206,12 @@ async fn answer(
         .header("content-type", content_type)
         .header("cache-control", "no-cache, private")
         .header("x-content-type-options", "nosniff")
-        .body(Full::new(Bytes::from(body)))
+        .header("content-length", body.len())
+        .body(if head_only {
+            Full::default()
+        } else {
+            Full::new(Bytes::from(body))
+        })
 }
 
 fn refusal(error: &ApiError) -> Told {

@@ -46,7 +46,8 @@ impl Settings {
             "retryPeriod": seconds(election.retry_period),
         });
         schema::merge_patch(&mut told["leaderElection"], &read);
-        for extender in told["extenders"].as_array_mut().into_iter().flatten() {
+        let extenders = told.get_mut("extenders").and_then(Value::as_array_mut);
+        for extender in extenders.into_iter().flatten() {
             if let Some(key) = extender.pointer_mut("/tlsConfig/keyData") {
                 *key = HIDDEN.into();
             }
