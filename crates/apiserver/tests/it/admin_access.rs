@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::speak::Speaker;
 
 const LABEL: &str = "resource.kubernetes.io/admin-access";
-const MERGE: &str = "application/merge-patch+json";
+const MERGE: &str = "merge";
 
 fn spec(admin: bool) -> Value {
     json!({"devices": {"requests": [

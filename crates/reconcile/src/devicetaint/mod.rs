@@ -163,9 +163,9 @@ fn results(claim: &Value) -> &[Value] {
 }
 
 /// What to do now for a pod with claims. `claim` knows those of its namespace by name.
-pub fn plan(
+pub fn plan<'a>(
     pod: &Pod,
-    claim: &dyn Fn(&str) -> Option<&Value>,
+    claim: &dyn Fn(&str) -> Option<&'a Value>,
     taints: &Taints,
     now_micros: i64,
 ) -> Vec<Action> {
