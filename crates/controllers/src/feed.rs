@@ -385,11 +385,16 @@ mod tests {
             "status": {"capacity": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "False",
             "lastHeartbeatTime": "2026-01-02T03:04:05Z", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}});
         let lease = json!({"metadata": metadata, "spec": {"holderIdentity": "x", "renewTime": "2026-01-02T03:04:05.000006Z"}});
+        let slice = json!({"metadata": metadata, "spec": {"driver": "d", "nodeName": "n",
+            "pool": {"name": "p", "generation": 2, "resourceSliceCount": 1},
+            "devices": [{"name": "a", "attributes": {"x": {"int": 1}}}, {"name": "b", "taints": [
+                {"key": "k", "value": "v", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"}]}]}});
         for (resource, object) in [
             (action::PODS, pod("")),
             (action::PODS, pod("n")),
             (action::NODES, node),
             (LEASES, lease),
+            (action::RESOURCE_SLICES, slice),
             (
                 ResourceRef::new("", "v1", "persistentvolumes"),
                 json!({"metadata": metadata, "spec": {"storageClassName": "s"}}),
