@@ -127,7 +127,8 @@ impl Taints {
 
     /// The evicting taints of a device. Slices of an older generation of the pool no longer count.
     fn of(&self, driver: &str, pool: &str, device: &str) -> Vec<&DeviceTaint> {
-        let Some(slices) = self.pools.get(&(driver.into(), pool.into())) else {
+        let pool: (Box<str>, Box<str>) = (driver.into(), pool.into());
+        let Some(slices) = self.pools.get(&pool) else {
             return Vec::new();
         };
         let newest = slices.values().map(|slice| slice.generation).max();
