@@ -571,7 +571,7 @@ pub(crate) fn users_of(claim: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn apply(cluster: &mut Cluster, resource: ResourceRef, value: &Value) -> Vec<Event> {
         let place = cluster.place(resource).unwrap();

@@ -12,11 +12,11 @@ use std::process::Child;
 use client::https::HttpsTransport;
 use client::{Client, Kubeconfig, ListOptions};
 use rest::http::{Body, Method, Request, Service as _};
-use serde_json::{Value, json};
 use support::{
     Folder, Plane, PlaneOptions, SOON, assert_has, eventually, megaplane, run_to_end, terminate,
     wait,
 };
+use value::{Value, json};
 
 const NODES: usize = 4;
 

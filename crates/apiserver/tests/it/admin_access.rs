@@ -1,6 +1,6 @@
 //! Access to devices of others is for namespaces with the label.
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::speak::Speaker;
 

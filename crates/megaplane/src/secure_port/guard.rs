@@ -11,7 +11,7 @@ use client::{Client, ClientError};
 use http::HeaderValue;
 use meta::{ApiError, Value};
 use rest::http::User;
-use serde_json::json;
+use value::json;
 
 /// Paths that need no leave (k8s: `--authorization-always-allow-paths`).
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];

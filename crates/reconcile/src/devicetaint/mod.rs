@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use meta::{Value, object, time};
-use serde_json::json;
+use value::json;
 
 use crate::action::{Action, Involved, PODS, PatchType};
 use crate::pod::Pod;

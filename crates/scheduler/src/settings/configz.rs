@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use super::{API_VERSION, KIND, Settings};
 

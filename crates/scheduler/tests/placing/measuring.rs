@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use value::json;
 
 use crate::plane::{NAMESPACE, PATIENCE, Plane, core, run};
 use crate::preempting::classes;
