@@ -9,6 +9,7 @@
 //! for our own components. Knows no kind by itself beyond a few that admission and allocation are about; what a kind
 //! may contain is the schema's and the registry's business.
 
+mod admin_access;
 mod admission;
 mod allocate;
 mod api;

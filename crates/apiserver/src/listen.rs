@@ -28,7 +28,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::pki::Pki;
+use crate::pki::{Identity, Pki};
 
 /// Connections one runtime serves at a time. Past it, new ones wait in the kernel's queue: 8,000 on each of two
 /// cores stay below the 20,000 descriptors of a process.
@@ -70,29 +70,46 @@ pub enum ListenError {
 /// TLS settings: our certificate, client certificates of our authority accepted and not demanded (a request without
 /// one is refused later, with a `Status`).
 pub fn tls_config(pki: &Pki) -> Result<Arc<rustls::ServerConfig>, ListenError> {
+    tls_for(&pki.server, Some(&pki.ca_pem))
+}
+
+/// The same for any identity. Without authorities (PEM) no client certificate is asked for.
+///
+/// # Errors
+/// Certificates or a key that cannot be used.
+pub fn tls_for(
+    server: &Identity,
+    authorities_pem: Option<&str>,
+) -> Result<Arc<rustls::ServerConfig>, ListenError> {
     let fail = |error: &dyn std::fmt::Display| ListenError::Tls(error.to_string());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pki.ca_pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| fail(&error))?;
-        roots.add(certificate).map_err(|error| fail(&error))?;
-    }
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-        Arc::new(roots),
-        provider.clone(),
-    )
-    .allow_unauthenticated()
-    .build()
-    .map_err(|error| fail(&error))?;
-    let chain = CertificateDer::pem_slice_iter(pki.server.certificate_pem.as_bytes())
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| fail(&error))?;
+    let builder = match authorities_pem {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|error| fail(&error))?;
+                roots.add(certificate).map_err(|error| fail(&error))?;
+            }
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots),
+                provider,
+            )
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| fail(&error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let chain = CertificateDer::pem_slice_iter(server.certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(pki.server.key_pem.as_bytes())
-        .map_err(|error| fail(&error))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fail(&error))?
-        .with_client_cert_verifier(verifier)
+    let key =
+        PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes()).map_err(|error| fail(&error))?;
+    let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| fail(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -249,7 +266,7 @@ async fn establish(
 }
 
 /// The user that a client certificate names: common name and organisations (k8s x509 client certs).
-fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
+pub fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();

@@ -114,6 +114,33 @@ fn make_ca(now_seconds: i64) -> Result<Identity, PkiError> {
     })
 }
 
+/// A server's certificate that nobody vouches for: good for `name`, loopback and `address`, for a year.
+///
+/// # Errors
+/// It cannot be made: `name` is no name of a host.
+pub fn self_signed(name: &str, address: IpAddr, now_seconds: i64) -> Result<Identity, PkiError> {
+    let make = |error| PkiError::Make("this process", error);
+    let key = KeyPair::generate().map_err(make)?;
+    let mut params = base(name, now_seconds, LEAF_LIFE_SECONDS);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    for name in [name, "localhost"] {
+        let name = name.try_into().map_err(make)?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    let mut addresses: Vec<IpAddr> =
+        vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+    if !address.is_unspecified() && !addresses.contains(&address) {
+        addresses.push(address);
+    }
+    let addresses = addresses.into_iter().map(SanType::IpAddress);
+    params.subject_alt_names.extend(addresses);
+    let certificate = params.self_signed(&key).map_err(make)?;
+    Ok(Identity {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
+}
+
 fn make_server(ca: &Identity, options: &PkiOptions) -> Result<Identity, PkiError> {
     let mut params = base("kube-apiserver", options.now_seconds, LEAF_LIFE_SECONDS);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -12,6 +12,10 @@ use value::json;
 use crate::api::method_not_allowed;
 use crate::{body, encode};
 
+/// Who showed nothing (k8s).
+const ANONYMOUS: &str = "system:anonymous";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+
 /// Answers a review; `None` if the request is for something else.
 pub fn answer(
     request: &Request,
@@ -62,6 +66,14 @@ pub fn answer(
 }
 
 fn access_review(_user: &User, review: &mut Value) {
+    // Whoever asks about somebody else may ask about those without a certificate: they get 401 here.
+    let groups = review["spec"]["groups"].as_array();
+    let nobody = groups.is_some_and(|all| all.iter().any(|group| group == UNAUTHENTICATED));
+    if nobody || review["spec"]["user"] == ANONYMOUS {
+        review["status"] =
+            json!({"allowed": false, "reason": "this cluster serves nobody without a certificate"});
+        return;
+    }
     review["status"] = json!({"allowed": true, "reason": "holders of a certificate of this cluster may do everything"});
 }
 

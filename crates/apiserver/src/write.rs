@@ -11,6 +11,7 @@ use meta::{ApiError, Value};
 use registry::{Context, DeleteOptions, Deletion, Update};
 use store::{Change, Precondition, Record, StoreError, WriteError};
 
+use crate::admin_access;
 use crate::admission;
 use crate::allocate::Holding;
 use crate::encode::Item;
@@ -81,6 +82,7 @@ impl State {
             let mut ready = with_context(mode.user, |context| {
                 registry::prepare_create(served.resource, object.clone(), namespace, context)
             })?;
+            admin_access::check_created(self, served, at.namespace, &ready).await?;
             let key = served.key(at.namespace, meta::object::name(&ready));
             if mode.dry_run {
                 let taken = served.collection.get(&key).is_some();
@@ -156,15 +158,22 @@ impl State {
         create_missing: Option<Value>,
     ) -> Result<Outcome, ApiError> {
         let served = at.served;
-        self.modify(at, mode, create_missing, |old| {
+        let mut refused = false;
+        let result = self.modify(at, mode, create_missing, |old| {
             let new = next(old)?;
             let update = with_context(mode.user, |context| {
                 registry::prepare_update(served.resource, at.subresource, old, new, context)
             })?;
             admission::validate_updated(served, old, &update)?;
-            Ok(update)
-        })
-        .await
+            let checked = admin_access::check_updated(self, served, at.namespace, old, &update);
+            refused = checked.is_err();
+            checked.map(|()| update)
+        });
+        let result = result.await;
+        if refused {
+            admin_access::settle(self).await;
+        }
+        result
     }
 
     /// The loop under every change of a stored object.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use client::{Change, Delta, Mirror};
 use meta::{Value, object};
 use reconcile::daemonset::{Classes, NodeFacts};
+use reconcile::devicetaint::{self, SliceTaints};
 use reconcile::endpointslice::{MANAGED_BY_LABEL, MANAGER, SERVICE_NAME_LABEL};
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
@@ -45,6 +46,7 @@ pub(crate) enum Body {
     Renewed {
         micros: i64,
     },
+    Slice(Arc<SliceTaints>),
     Whole(Arc<Value>),
 }
 
@@ -61,6 +63,14 @@ impl Kept {
     pub(crate) fn facts(&self) -> Option<&Arc<NodeFacts>> {
         match &self.body {
             Body::Node { facts, .. } => Some(facts),
+            _ => None,
+        }
+    }
+
+    /// What is known of the tainted devices of a ResourceSlice.
+    pub(crate) fn slice(&self) -> Option<&Arc<SliceTaints>> {
+        match &self.body {
+            Body::Slice(slice) => Some(slice),
             _ => None,
         }
     }
@@ -202,6 +212,7 @@ impl Cluster {
         let body = match body {
             SeenBody::Nothing => Body::Nothing,
             SeenBody::Renewed { micros } => Body::Renewed { micros },
+            SeenBody::Slice(slice) => Body::Slice(slice),
             SeenBody::Whole(value) => Body::Whole(value),
             SeenBody::Pod(mut pod) => {
                 let labels = old().and_then(Kept::pod).map(|old| &old.labels);
@@ -536,6 +547,13 @@ impl Cluster {
         reconcile::volume::default_class(classes.map(|(_, class)| &**class))
     }
 
+    /// Keys of pods that use a device of this pool.
+    pub(crate) fn users_of_pool(&self, pool: (&str, &str)) -> Vec<String> {
+        let claims = self.with_prefix(action::RESOURCE_CLAIMS, "");
+        let using = claims.filter(|(_, claim)| devicetaint::uses_pool(claim, pool));
+        using.flat_map(|(_, claim)| users_of(claim)).collect()
+    }
+
     /// Our EndpointSlices of a Service.
     pub(crate) fn slices_of(&self, service: &str) -> Vec<Arc<Value>> {
         let keys = self.slices.get(service).into_iter().flatten();
@@ -610,6 +628,13 @@ pub(crate) fn service_of(slice: &Value) -> Option<String> {
     let service = object::label(slice, SERVICE_NAME_LABEL)?;
     (object::label(slice, MANAGED_BY_LABEL) == Some(MANAGER))
         .then(|| format!("{}/{service}", object::namespace(slice)))
+}
+
+/// Keys of the pods that a claim is reserved for.
+pub(crate) fn users_of(claim: &Value) -> Vec<String> {
+    let namespace = object::namespace(claim);
+    let names = devicetaint::users(claim);
+    names.map(|name| format!("{namespace}/{name}")).collect()
 }
 
 #[cfg(test)]

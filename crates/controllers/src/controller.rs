@@ -56,11 +56,13 @@ pub(crate) enum Controller {
     PodVolumes,
     /// Keys: PersistentVolumeClaims, by `namespace/name`, and PersistentVolumes of the simulated provisioner.
     Provisioner,
+    /// Keys: pods, by `namespace/name`, with devices.
+    DeviceTaint,
 }
 
 impl Controller {
     /// All of them; the place of each is its number.
-    pub(crate) const ALL: [Controller; 24] = [
+    pub(crate) const ALL: [Controller; 25] = [
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::ReplicationController,
@@ -85,6 +87,7 @@ impl Controller {
         Controller::ClaimProtection,
         Controller::PodVolumes,
         Controller::Provisioner,
+        Controller::DeviceTaint,
     ];
 
     /// The resource whose objects are its keys, if it writes to them.
@@ -145,6 +148,7 @@ impl Controller {
             Controller::ClaimProtection => "pvc-protection-controller",
             Controller::PodVolumes => "ephemeral_volume",
             Controller::Provisioner => reconcile::volume::SIMULATED_PROVISIONER,
+            Controller::DeviceTaint => "device-taint-eviction",
         }
     }
 }

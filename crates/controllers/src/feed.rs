@@ -13,6 +13,7 @@ use std::time::Duration;
 use client::{Change, Client, Reflector};
 use meta::{Value, object};
 use reconcile::daemonset::NodeFacts;
+use reconcile::devicetaint::SliceTaints;
 use reconcile::garbage::Observation;
 use reconcile::nodelifecycle::NodeView;
 use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
@@ -73,6 +74,13 @@ const NODE: [&str; 6] = [
     "status.conditions.status",
     "status.conditions.lastHeartbeatTime",
 ];
+/// What [`SliceTaints`] reads beside it.
+const SLICE: [&str; 4] = [
+    "spec.driver",
+    "spec.pool",
+    "spec.devices.name",
+    "spec.devices.taints",
+];
 /// Time between two looks at renewed Leases. A node is given up after 40 s without one.
 const LEASE_PACE: Duration = Duration::from_millis(20);
 
@@ -92,6 +100,8 @@ pub(crate) enum Shape {
     Node,
     /// The time of the last renewal.
     Lease,
+    /// [`SliceTaints`].
+    Slice,
     /// The whole object: few, and planners write them back.
     Whole,
     /// The whole object if it is the CA certificate's, metadata only otherwise.
@@ -122,6 +132,7 @@ pub(crate) enum SeenBody {
     Pod(Box<Pod>),
     Node(Box<NodeView>, Box<NodeFacts>),
     Renewed { micros: i64 },
+    Slice(Arc<SliceTaints>),
     Whole(Arc<Value>),
 }
 
@@ -174,6 +185,7 @@ fn shape(resource: ResourceRef) -> Shape {
         action::NODES => Shape::Node,
         action::CONFIG_MAPS => Shape::ConfigMap,
         LEASES => Shape::Lease,
+        action::RESOURCE_SLICES => Shape::Slice,
         action::NAMESPACES
         | action::SERVICES
         | action::REPLICATION_CONTROLLERS
@@ -201,6 +213,7 @@ fn fields_read(shape: Shape) -> Option<Vec<&'static str>> {
         Shape::Pod => &POD,
         Shape::Node => &NODE,
         Shape::Lease => &["spec.renewTime"],
+        Shape::Slice => &SLICE,
         Shape::Whole | Shape::ConfigMap => return None,
     };
     Some([&METADATA, more].concat())
@@ -301,6 +314,7 @@ pub(crate) fn project(feed: Feed, value: Value) -> Seen {
                 Box::new(NodeView::from_object(&value)),
                 Box::new(NodeFacts::from_object(&value)),
             ),
+            Shape::Slice => SeenBody::Slice(Arc::new(SliceTaints::from_object(&value))),
             Shape::Lease => {
                 let renewed = object::str_at(&value, &["spec", "renewTime"]);
                 SeenBody::Renewed {
@@ -410,11 +424,16 @@ mod tests {
             "status": {"capacity": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "False",
             "lastHeartbeatTime": "2026-01-02T03:04:05Z", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}});
         let lease = json!({"metadata": metadata, "spec": {"holderIdentity": "x", "renewTime": "2026-01-02T03:04:05.000006Z"}});
+        let slice = json!({"metadata": metadata, "spec": {"driver": "d", "nodeName": "n",
+            "pool": {"name": "p", "generation": 2, "resourceSliceCount": 1},
+            "devices": [{"name": "a", "attributes": {"x": {"int": 1}}}, {"name": "b", "taints": [
+                {"key": "k", "value": "v", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"}]}]}});
         for (resource, object) in [
             (action::PODS, pod("")),
             (action::PODS, pod("n")),
             (action::NODES, node),
             (LEASES, lease),
+            (action::RESOURCE_SLICES, slice),
             (
                 ResourceRef::new("", "v1", "limitranges"),
                 json!({"metadata": metadata, "spec": {"limits": [{"type": "Pod"}]}}),

@@ -15,7 +15,7 @@ use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
 use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Action, Pod, action};
 use reconcile::{
-    cronjob, daemonset, deployment, endpointslice, job, namespace, podgc, replicaset,
+    cronjob, daemonset, deployment, devicetaint, endpointslice, job, namespace, podgc, replicaset,
     resourceclaim, serviceaccount, statefulset,
 };
 use tokio::sync::mpsc;
@@ -115,6 +115,8 @@ pub(crate) struct Plane {
     pub(crate) fresh_classes: HashSet<Box<str>>,
     /// What was last told of claims and volumes that wait, and when.
     pub(crate) told: HashMap<Box<str>, (String, Instant)>,
+    /// Devices that pods have to leave.
+    pub(crate) taints: devicetaint::Taints,
     /// Plans of evictions under way or to be repeated, by pod.
     evictions: HashMap<Arc<str>, Vec<Action>>,
     lanes: Vec<Lane>,
@@ -153,6 +155,7 @@ pub(crate) async fn run(
         departed: Departed::default(),
         fresh_classes: HashSet::new(),
         told: HashMap::new(),
+        taints: devicetaint::Taints::default(),
         evictions: HashMap::new(),
         lanes: Controller::ALL.iter().map(|_| Lane::default()).collect(),
         turn: 0,
@@ -594,6 +597,7 @@ impl Plane {
             Controller::ClaimProtection => self.plan_claim_protection(key),
             Controller::PodVolumes => self.plan_pod_volumes(key),
             Controller::Provisioner => self.plan_provisioner(key),
+            Controller::DeviceTaint => self.plan_device_taints(key, micros),
             Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction => None,
         };
         planned.unwrap_or_else(|| {
@@ -843,6 +847,16 @@ impl Plane {
             creations_in_flight,
         };
         Some(resourceclaim::plan_pod(&pod, &observed))
+    }
+
+    fn plan_device_taints(&self, key: &str, micros: i64) -> Option<Vec<Action>> {
+        let pod = self.cluster.pod(key)?;
+        let claim = |name: &str| {
+            let key = format!("{}/{name}", pod.namespace);
+            let found = self.cluster.whole(action::RESOURCE_CLAIMS, &key);
+            found.map(|found| &**found)
+        };
+        Some(devicetaint::plan(pod, &claim, &self.taints, micros))
     }
 
     fn plan_claim(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {

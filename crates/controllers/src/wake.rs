@@ -1,6 +1,7 @@
 //! Which keys an event concerns: from what happened to one object to the controllers that want to know.
 //!
-//! Every rule looks at the object's own namespace, owner or node, never at all objects of a kind.
+//! Every rule looks at the object's own namespace, owner or node, never at all objects of a kind; but for a device
+//! pool whose taints change, whose users are looked for among all claims.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,11 +9,12 @@ use std::time::Instant;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
 use reconcile::daemonset::{Judge, NodeFacts};
+use reconcile::devicetaint::SliceTaints;
 use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Pod, ResourceRef, action};
 
 use crate::clock::now_micros;
-use crate::cluster::{Body, Event, Kept, controller_uid, service_of};
+use crate::cluster::{Body, Event, Kept, controller_uid, service_of, users_of};
 use crate::controller::Controller;
 use crate::feed::{LEASES, Shape, feeds};
 use crate::plane::Plane;
@@ -57,6 +59,7 @@ impl Plane {
             action::PERSISTENT_VOLUME_CLAIMS => self.wake_by_volume_claim(&event, now),
             PERSISTENT_VOLUMES => self.wake_by_volume(&event, now),
             STORAGE_CLASSES => self.wake_by_class(&event, now),
+            action::RESOURCE_SLICES => self.wake_by_device_slice(&event, now),
             _ => {}
         }
         self.wake_emptied_namespace(&event, now);
@@ -460,6 +463,28 @@ impl Plane {
             self.wake_claims_of(new, now);
         } else {
             self.add(Controller::PodClaims, key, now);
+            if !self.taints.is_clean() {
+                self.add(Controller::DeviceTaint, key, now);
+            }
+        }
+    }
+
+    /// Devices of a pool are tainted otherwise now: whoever has one is asked about.
+    fn wake_by_device_slice(&mut self, event: &Event, now: Instant) {
+        let old = event.old.as_ref().and_then(Kept::slice).cloned();
+        let new = self.cluster.get(event.resource, &event.key);
+        let new = new.and_then(Kept::slice).cloned();
+        if !self
+            .taints
+            .replace(&event.key, old.as_deref(), new.as_ref())
+        {
+            return;
+        }
+        let pools: Vec<Arc<SliceTaints>> = old.into_iter().chain(new).collect();
+        for slice in pools {
+            for pod in self.cluster.users_of_pool(slice.pool()) {
+                self.add(Controller::DeviceTaint, &pod, now);
+            }
         }
     }
 
@@ -496,6 +521,13 @@ impl Plane {
             self.add(Controller::PodClaims, &pod, now);
         }
         self.add(Controller::ResourceClaim, &event.key, now);
+        if !self.taints.is_clean() {
+            let users = [&old, &new].into_iter().flatten();
+            let users: Vec<String> = users.flat_map(|claim| users_of(claim)).collect();
+            for pod in users {
+                self.add(Controller::DeviceTaint, &pod, now);
+            }
+        }
     }
 
     fn wake_by_template(&mut self, key: &str, now: Instant) {

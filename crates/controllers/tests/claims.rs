@@ -77,15 +77,15 @@ fn spec() -> Value {
     json!({"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "gpu"}}]}})
 }
 
-#[tokio::test]
-async fn claims_come_and_go_with_their_pods() {
-    let (_stop_api, stopping) = watch::channel(false);
+/// A client of a plane with controllers, which end with what comes beside it.
+async fn start() -> (Client, [watch::Sender<bool>; 2]) {
+    let (stop_api, stopping) = watch::channel(false);
     let api = Api::new(Arc::new(Store::new(StoreConfig::default())), stopping);
     api.bootstrap("127.0.0.1:6443".parse().unwrap())
         .await
         .unwrap();
     let client = Client::new(Arc::new(api), Some(Api::system_user()), "test");
-    let (_stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let progress = Arc::new(ControllersProgress::default());
     tokio::spawn(controllers::run(
         client.clone(),
@@ -98,6 +98,75 @@ async fn claims_come_and_go_with_their_pods() {
         client.get(account, NAMESPACE, "default").await.ok()
     })
     .await;
+    (client, [stop_api, stop])
+}
+
+/// A slice whose one device has these taints.
+async fn slice(client: &Client, taints: Value) {
+    let slices = schema::resource("resource.k8s.io", "v1", "resourceslices").unwrap();
+    let slice = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"},
+        "spec": {"driver": "d.example.com", "nodeName": "n1", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "other"}, {"name": "d", "taints": taints}]}});
+    match client.create(slices, "", &slice).await {
+        Ok(_) => {}
+        Err(error) if error.is_already_exists() => {
+            let patch = json!({"spec": slice["spec"]});
+            let patched = client.patch(slices, "", "s", "", PatchType::Merge, &patch);
+            patched.await.unwrap();
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A pod on a node, with a claim of its name that is allocated.
+async fn user(client: &Client, name: &str) {
+    let claim = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name}, "spec": spec()});
+    client.create(claims(), NAMESPACE, &claim).await.unwrap();
+    let mut body = pod(name, json!({"name": "gpu", "resourceClaimName": name}));
+    body["spec"]["nodeName"] = "n1".into();
+    let made = client.create(pods(), NAMESPACE, &body).await.unwrap();
+    allocate(client, name, &made).await;
+}
+
+/// Waits until a pod is told to go, and checks what is said.
+async fn leaves(client: &Client, name: &str) {
+    let gone = until(async || {
+        let pod = client.get(pods(), NAMESPACE, name).await.unwrap();
+        (!pod["metadata"]["deletionTimestamp"].is_null()).then_some(pod)
+    })
+    .await;
+    let conditions = gone["status"]["conditions"].as_array().unwrap();
+    let marked = conditions
+        .iter()
+        .find(|one| one["type"] == "DisruptionTarget");
+    let marked = marked.unwrap();
+    assert_eq!(marked["reason"], "DeletionByDeviceTaintManager");
+    assert_eq!(
+        marked["message"],
+        "Device Taint manager: deleting due to NoExecute taint"
+    );
+}
+
+#[tokio::test]
+async fn pods_leave_devices_that_are_tainted() {
+    let (client, _stop) = start().await;
+    // Without its node a pod would be garbage.
+    let nodes = schema::resource("", "v1", "nodes").unwrap();
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    client.create(nodes, "", &node).await.unwrap();
+    let taint = |effect: &str| json!([{"key": "d.example.com/hot", "effect": effect}]);
+    slice(&client, taint("NoSchedule")).await;
+    user(&client, "first").await;
+    slice(&client, taint("NoExecute")).await;
+    leaves(&client, "first").await;
+    // One that comes to a tainted device goes as well.
+    user(&client, "second").await;
+    leaves(&client, "second").await;
+}
+
+#[tokio::test]
+async fn claims_come_and_go_with_their_pods() {
+    let (client, _stop) = start().await;
 
     // The template may come after the pod.
     let asks = json!({"name": "gpu", "resourceClaimTemplateName": "one"});

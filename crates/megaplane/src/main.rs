@@ -13,6 +13,7 @@ mod paths;
 mod room;
 mod scheduler_command;
 mod screen;
+mod secure_port;
 mod store_command;
 mod threads;
 mod top;

@@ -3,7 +3,7 @@
 //! ```text
 //!   main       signals
 //!   scheduler  stand by ─► lead: schedule, and renew the Lease ─► give it back, or end with an error when it is lost
-//!   health     /healthz /livez /readyz /metrics over plain HTTP, on a loopback address
+//!   health     /healthz /livez /readyz /metrics /configz: over TLS (secure_port), or over plain HTTP on a loopback address
 //! ```
 //!
 //! Knows files, flags and the process; decides nothing about pods.
@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::screen::{say, start_logging};
+use crate::secure_port::{SecurePort, SecurePortOptions, Teller, Told};
 use crate::threads;
 
 /// Largest configuration file that is read, in bytes.
@@ -53,10 +54,11 @@ pub struct SchedulerOptions {
     /// Whether a Lease decides which of several schedulers works [default: as the configuration says, else true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_elect: Option<bool>,
-    /// Where /healthz, /livez, /readyz and /metrics are served, over plain HTTP: a loopback address; port 0 takes a
-    /// free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10259")]
-    pub health_address: SocketAddr,
+    #[command(flatten)]
+    pub secure: SecurePortOptions,
+    /// Where the same is served without TLS and for everybody, too: a loopback address; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub health_address: Option<SocketAddr>,
     /// Log filter: error, warn, info, debug, or per module (for example `warn,scheduler=debug`)
     #[arg(
         long,
@@ -104,10 +106,11 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
             );
         }
     };
-    if !options.health_address.ip().is_loopback() {
+    if let Some(address) = options.health_address
+        && !address.ip().is_loopback()
+    {
         return Err(format!(
-            "--health-address {}: it is plain HTTP for everybody, so only a loopback address is served",
-            options.health_address
+            "--health-address {address}: it is plain HTTP for everybody, so only a loopback address is served"
         )
         .into());
     }
@@ -118,9 +121,26 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
         None,
         "kube-scheduler/v1.36.0 megaplane",
     );
-    let listener = std::net::TcpListener::bind(options.health_address)
-        .map_err(|error| format!("--health-address {}: {error}", options.health_address))?;
-    listener.set_nonblocking(true)?;
+    let secure = SecurePort::open(&options.secure, &host_name())?;
+    let plain = match options.health_address {
+        None => None,
+        Some(address) => {
+            let fail = |error| format!("--health-address {address}: {error}");
+            let listener = std::net::TcpListener::bind(address).map_err(fail)?;
+            listener.set_nonblocking(true).map_err(fail)?;
+            Some(listener)
+        }
+    };
+    let mut doors = Vec::new();
+    if let Some(address) = secure.as_ref().and_then(SecurePort::address) {
+        doors.push(format!("health on https://{address}"));
+    }
+    if let Some(listener) = &plain {
+        doors.push(format!("health on http://{}", listener.local_addr()?));
+    }
+    if doors.is_empty() {
+        doors.push("health nowhere".into());
+    }
     let names: Vec<&str> = settings
         .scheduler
         .profiles
@@ -128,16 +148,35 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
         .map(|profile| profile.scheduler_name.as_str())
         .collect();
     say(&format!(
-        "Megaplane {} schedules pods of {} on {server}; health on http://{}",
+        "Megaplane {} schedules pods of {} on {server}; {}",
         env!("CARGO_PKG_VERSION"),
         names.join(", "),
-        listener.local_addr()?
+        doors.join("; ")
     ));
     let (stopping, stop) = watch::channel(false);
-    let health = Arc::new(Health::default());
+    let health = Arc::new(Health {
+        configz: settings.configz().to_string(),
+        ..Health::default()
+    });
     let serving = {
-        let (health, stop) = (health.clone(), stop.clone());
-        threads::spawn("health", move || serve(listener, health, stop))?
+        let (health, stop, client) = (health.clone(), stop.clone(), client.clone());
+        threads::spawn("health", move || async move {
+            let teller: Teller = {
+                let health = health.clone();
+                Arc::new(move |path| health.answer(path))
+            };
+            let secure = async {
+                if let Some(port) = secure {
+                    port.serve(client, teller, stop.clone()).await;
+                }
+            };
+            let plain = async {
+                if let Some(listener) = plain {
+                    serve(listener, health, stop.clone()).await;
+                }
+            };
+            tokio::join!(secure, plain);
+        })?
     };
     let (lost, has_lost) = watch::channel(false);
     let scheduling = threads::spawn("scheduler", move || async move {
@@ -202,30 +241,42 @@ async fn schedule(
 
 /// The machine and something no other process has.
 fn identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = match host.trim() {
-        "" => "megaplane",
-        name => name,
-    };
+    let host = host_name();
     format!("{host}_{:x}-{}", threads::now_micros(), std::process::id())
+}
+
+fn host_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => "megaplane".into(),
+        name => name.into(),
+    }
 }
 
 #[derive(Default)]
 struct Health {
     progress: Arc<SchedulerProgress>,
     leads: AtomicBool,
+    /// The configuration, as JSON.
+    configz: String,
 }
 
+/// What metrics are written in.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
 impl Health {
-    fn answer(&self, path: &str) -> (u16, String) {
+    fn answer(&self, path: &str) -> Told {
         match path {
-            "/healthz" | "/livez" => (200, "ok".into()),
+            "/healthz" | "/livez" => (200, PLAIN, "ok".into()),
+            "/configz" => (200, "application/json", self.configz.clone()),
             // Who stands by is ready to take over.
             "/readyz" if !self.leads.load(Relaxed) || self.progress.synced.load(Relaxed) => {
-                (200, "ok".into())
+                (200, PLAIN, "ok".into())
             }
             "/readyz" => (
                 500,
+                PLAIN,
                 "[-]sched-handler-sync failed: waiting for handlers to sync\n".into(),
             ),
             "/metrics" => {
@@ -237,9 +288,9 @@ impl Health {
                      # TYPE leader_election_master_status gauge\n\
                      leader_election_master_status{{name=\"kube-scheduler\"}} {leads}\n"
                 ));
-                (200, text)
+                (200, METRICS, text)
             }
-            _ => (404, "404 page not found\n".into()),
+            _ => (404, PLAIN, "404 page not found\n".into()),
         }
     }
 }
@@ -276,11 +327,11 @@ async fn serve(
         tokio::spawn(async move {
             let _slot = slot;
             let service = service_fn(move |request: http::Request<Incoming>| {
-                let (status, text) = health.answer(request.uri().path());
+                let (status, content_type, text) = health.answer(request.uri().path());
                 async move {
                     http::Response::builder()
                         .status(status)
-                        .header("content-type", "text/plain; version=0.0.4; charset=utf-8")
+                        .header("content-type", content_type)
                         .body(Full::new(Bytes::from(text)))
                 }
             });

@@ -4,11 +4,14 @@
 mod support;
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Child;
 
-use client::{Client, ListOptions};
+use client::https::HttpsTransport;
+use client::{Client, Kubeconfig, ListOptions};
+use rest::http::{Body, Method, Request, Service as _};
 use support::{
     Folder, Plane, PlaneOptions, SOON, assert_has, eventually, megaplane, run_to_end, terminate,
     wait,
@@ -34,6 +37,11 @@ impl Scheduler {
             .arg("--kubeconfig")
             .arg(plane.kubeconfig())
             .args(["--health-address", "127.0.0.1:0"])
+            .args(if flags.contains(&"--secure-port") {
+                &[][..]
+            } else {
+                &["--secure-port", "0"]
+            })
             .args(flags)
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -145,6 +153,35 @@ impl Api {
         self.runtime.block_on(call).unwrap();
     }
 
+    /// Status and body of a request to somebody else.
+    fn ask(&self, door: &Kubeconfig, method: Method, path: &str) -> (u16, String) {
+        let request = Request {
+            method,
+            path: path.into(),
+            query: String::new(),
+            accept: String::new(),
+            content_type: String::new(),
+            user_agent: "test".into(),
+            if_none_match: None,
+            body: Vec::new().into(),
+            user: None,
+        };
+        self.runtime.block_on(async {
+            let transport = HttpsTransport::new(door).unwrap();
+            let reply = transport.call(request).await;
+            let mut body = Vec::new();
+            match reply.body {
+                Body::Full(bytes) => body.extend(bytes),
+                Body::Stream(mut source) => {
+                    while let Some(piece) = poll_fn(|cx| source.poll_frame(cx)).await {
+                        body.extend(piece);
+                    }
+                }
+            }
+            (reply.status, String::from_utf8(body).unwrap())
+        })
+    }
+
     fn node_of(&self, name: &str) -> String {
         let pod = self.get("", "pods", "default", name);
         pod["spec"]["nodeName"]
@@ -207,7 +244,7 @@ fn a_plane_without_a_scheduler_gets_one_and_another_stands_by() {
         other => Err(other.to_string()),
     });
     assert_eq!(
-        first.metric("scheduler_scheduler_cache_size{type=\"nodes\"}"),
+        first.metric("scheduler_cache_size{type=\"nodes\"}"),
         NODES as f64
     );
     let holder = api.holder("kube-scheduler");
@@ -287,6 +324,79 @@ fn a_second_scheduler_places_its_own_pods_by_its_own_rules() {
     second.stop();
 }
 
+/// A port that nobody has, a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[test]
+fn over_tls_it_tells_who_may_know() {
+    let plane = Plane::start_with(nodes(1), &["--scheduler=false"]);
+    let (api, config) = (Api::of(&plane), plane.config());
+    let identity = apiserver::pki::self_signed("here", [127, 0, 0, 1].into(), now()).unwrap();
+    let folder = plane.folder();
+    let cert = folder.write("secure.crt", &identity.certificate_pem);
+    let key = folder.write("secure.key", &identity.key_pem);
+    let authority = String::from_utf8(config.ca_pem.clone()).unwrap();
+    let authority = folder.write("clients.crt", &authority);
+    let port = free_port().to_string();
+    let flags = [
+        "--bind-address",
+        "127.0.0.1",
+        "--tls-cert-file",
+        &cert,
+        "--tls-private-key-file",
+        &key,
+        "--client-ca-file",
+        &authority,
+        "--secure-port",
+        &port,
+    ];
+    let scheduler = Scheduler::start(&plane, "secure", &flags);
+    scheduler.is_ready();
+    let door = Kubeconfig {
+        server: format!("https://127.0.0.1:{port}"),
+        ca_pem: identity.certificate_pem.clone().into_bytes(),
+        ..config
+    };
+    let stranger = Kubeconfig {
+        client_certificate_pem: Vec::new(),
+        client_key_pem: Vec::new(),
+        token: "made-up".into(),
+        ..door.clone()
+    };
+    // The administrator's certificate says who asks.
+    for (path, part) in [
+        ("/healthz", "ok"),
+        ("/livez", "ok"),
+        ("/readyz", "ok"),
+        ("/metrics", "scheduler_cache_size{type=\"nodes\"} 1"),
+        ("/configz", "\"resourceName\":\"kube-scheduler\""),
+    ] {
+        let (status, body) = api.ask(&door, Method::Get, path);
+        assert_eq!(status, 200, "{path} {body}");
+        assert_has(&body, &[part]);
+    }
+    assert_eq!(api.ask(&door, Method::Get, "/nothing").0, 404);
+    assert_eq!(api.ask(&door, Method::Post, "/metrics").0, 405);
+    // A token that nobody issued is no one's; health is for everybody.
+    assert_eq!(
+        api.ask(&stranger, Method::Get, "/healthz"),
+        (200, "ok".into())
+    );
+    for path in ["/metrics", "/configz", "/nothing"] {
+        let (status, body) = api.ask(&stranger, Method::Get, path);
+        assert_eq!(status, 401, "{path} {body}");
+        assert_has(&body, &["\"message\":\"Unauthorized\""]);
+    }
+    scheduler.stop();
+}
+
+fn now() -> i64 {
+    apiserver::now_micros() / 1_000_000
+}
+
 #[test]
 fn a_plane_takes_a_scheduler_configuration() {
     let folder = Folder::new("profiles");
@@ -356,5 +466,9 @@ fn what_it_cannot_do_is_refused() {
             "0.0.0.0:0",
         ],
         &["only a loopback address"],
+    );
+    refused(
+        &["scheduler", "--kubeconfig", "k", "--tls-cert-file", "c"],
+        &["--tls-private-key-file"],
     );
 }

@@ -112,6 +112,8 @@ pub struct Cluster {
     pub(crate) fleet: Fleet,
     pub(crate) kinds: Kinds,
     pub(crate) pods: HashMap<PodKey, u32, Hashing>,
+    /// Of these, how many are assumed.
+    pub(crate) assumed: usize,
     pub(crate) records: Vec<PodRecord>,
     pub(crate) free_records: Vec<u32>,
     /// For each node the first of its pods.
@@ -141,6 +143,7 @@ impl Cluster {
             fleet: Fleet::new(hashing.clone(), config.litter_max),
             kinds: Kinds::new(hashing.clone()),
             pods: HashMap::with_hasher(hashing.clone()),
+            assumed: 0,
             records: Vec::new(),
             free_records: Vec::new(),
             first_pods: Vec::new(),

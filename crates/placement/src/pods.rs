@@ -60,6 +60,7 @@ impl Cluster {
             return false;
         };
         let record = self.records[slot as usize];
+        self.assumed -= usize::from(record.kind & ASSUMED != 0);
         self.attached.forget(key);
         self.unlink(slot);
         self.free_records.push(slot);
@@ -84,11 +85,17 @@ impl Cluster {
         self.pods.len()
     }
 
+    /// Of these, those assumed and not yet seen bound.
+    pub fn assumed_pods(&self) -> usize {
+        self.assumed
+    }
+
     /// `kind` comes held; the record keeps the hold.
     pub(crate) fn account(&mut self, key: PodKey, node: u32, kind: u32, assumed: u32) -> bool {
         let delta = self.delta_of(kind);
         let Some(&slot) = self.pods.get(&key) else {
             self.fleet.shift(node, delta, true);
+            self.assumed += usize::from(assumed != 0);
             let record = PodRecord {
                 key,
                 node,
@@ -115,7 +122,9 @@ impl Cluster {
         };
         let old = self.records[slot as usize];
         if old.node == node && old.kind & !ASSUMED == kind {
-            self.records[slot as usize].kind = kind | (old.kind & assumed);
+            let assumed = old.kind & assumed;
+            self.assumed -= usize::from(old.kind & ASSUMED != assumed);
+            self.records[slot as usize].kind = kind | assumed;
             self.release_kind(kind);
             return false;
         }
@@ -123,6 +132,8 @@ impl Cluster {
         self.fleet.shift(node, delta, true);
         self.unlink(slot);
         self.take_off(old.node, old.kind & !ASSUMED);
+        self.assumed += usize::from(assumed != 0);
+        self.assumed -= usize::from(old.kind & ASSUMED != 0);
         let record = &mut self.records[slot as usize];
         record.node = node;
         record.kind = kind | assumed;

@@ -127,6 +127,19 @@ const EVENTS: [Event; 20] = [
 ];
 
 impl Event {
+    /// How many kinds there are.
+    pub const KINDS: usize = EVENTS.len();
+
+    /// The kind's number, below [`Event::KINDS`].
+    pub fn number(self) -> usize {
+        self as usize
+    }
+
+    /// The name of the kind with that number, as upstream's metrics have it.
+    pub fn name_of(number: usize) -> Option<&'static str> {
+        CAUSES[..EVENTS.len()].get(number).copied()
+    }
+
     /// The plugins whose no may turn to yes.
     fn helps(self) -> PluginSet {
         const COMPANY: [Plugin; 2] = [Plugin::PodTopologySpread, Plugin::InterPodAffinity];
@@ -267,6 +280,10 @@ pub struct Turn {
     pub class: ClassId,
     /// This is its so-manyeth try, from 1.
     pub attempt: u32,
+    /// When it could first be tried: the start of what a user waits for.
+    pub entered_micros: i64,
+    /// It is tried because it had been parked for too long, not because of anything that happened.
+    pub flushed: bool,
 }
 
 /// The queue is full.
@@ -315,6 +332,10 @@ struct Entry {
     missed: bool,
     /// Since when it has been queued, for the order.
     queued_micros: i64,
+    /// When it became active for the first time; `i64::MIN` before.
+    entered_micros: i64,
+    /// Woken because it had waited too long.
+    flushed: bool,
     backoff_until_micros: i64,
     /// Distinguishes this stay in a lane from earlier ones; also the order among equals.
     stay: u64,
@@ -495,6 +516,8 @@ impl Queue {
                 held: false,
                 missed: false,
                 queued_micros: now_micros,
+                entered_micros: i64::MIN,
+                flushed: false,
                 backoff_until_micros: i64::MIN,
                 stay: 0,
                 popped_at_event: 0,
@@ -540,11 +563,16 @@ impl Queue {
         let events = self.events;
         let entry = self.entries.get_mut(&pod)?;
         entry.attempts = entry.attempts.saturating_add(1);
+        if entry.entered_micros == i64::MIN {
+            entry.entered_micros = now_micros;
+        }
         entry.popped_at_event = events;
         Some(Turn {
             pod,
             class: entry.class,
             attempt: entry.attempts,
+            entered_micros: entry.entered_micros,
+            flushed: entry.flushed,
         })
     }
 
@@ -745,6 +773,7 @@ impl Queue {
     fn requeue_at(&mut self, pod: PodKey, now_micros: i64, wait_micros: i64) {
         if let Some(entry) = self.entries.get_mut(&pod) {
             entry.queued_micros = now_micros;
+            entry.flushed = false;
             let until = now_micros.saturating_add(wait_micros);
             entry.backoff_until_micros = if self.config.pop_from_backoff {
                 until - until.rem_euclid(BACKOFF_WINDOW_MICROS)
@@ -802,9 +831,10 @@ impl Queue {
 
     /// To backoff while that lasts, else to the active lanes.
     fn send(&mut self, pod: PodKey, now_micros: i64, cause: Cause) {
-        let Some(entry) = self.entries.get(&pod).copied() else {
+        let Some(entry) = self.entries.get_mut(&pod) else {
             return;
         };
+        entry.flushed |= cause == Cause::Timeout;
         if entry.backoff_until_micros > now_micros {
             let Some(entry) = self.settle(pod, Stage::Backoff) else {
                 return;
@@ -818,7 +848,13 @@ impl Queue {
                 self.backoff.push(place);
             }
             self.compact_backoff();
-        } else if let Some(entry) = self.settle(pod, Stage::Active) {
+        } else {
+            if entry.entered_micros == i64::MIN {
+                entry.entered_micros = now_micros;
+            }
+            let Some(entry) = self.settle(pod, Stage::Active) else {
+                return;
+            };
             self.note_incoming(Stage::Active, cause);
             let lane = self.active.entry(Reverse(entry.priority)).or_default();
             lane.push((entry.queued_micros, entry.stay, pod));

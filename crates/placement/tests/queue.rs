@@ -348,3 +348,36 @@ fn waits_that_end_in_one_second_end_together_by_priority() {
     assert_eq!(next(&mut queue, SECOND), Some(pod("high")));
     assert_eq!(next(&mut queue, SECOND), Some(pod("low")));
 }
+
+#[test]
+fn a_turn_says_since_when_the_pod_could_be_tried_and_whether_only_time_woke_it() {
+    let mut queue = Queue::new(QueueConfig {
+        unschedulable_max_micros: 60 * SECOND,
+        ..QueueConfig::default()
+    });
+    let mut cluster = Cluster::new(Config::default());
+    let class = cluster.class_of(&Default::default());
+    let pod = PodKey::of("a");
+    let mut entry = Pending {
+        pod,
+        class,
+        priority: 0,
+        gated: true,
+    };
+    // Behind a gate nobody waits for us.
+    queue.add(entry, 0).unwrap();
+    entry.gated = false;
+    queue.add(entry, 5 * SECOND).unwrap();
+    let turn = queue.pop(6 * SECOND).unwrap();
+    assert_eq!((turn.entered_micros, turn.flushed), (5 * SECOND, false));
+    queue.unschedulable(pod, PluginSet::of(&[Plugin::NodePorts]), 7 * SECOND);
+    assert_eq!(queue.pop(90 * SECOND), None);
+    queue.flush(90 * SECOND);
+    let turn = queue.pop(91 * SECOND).unwrap();
+    assert_eq!((turn.entered_micros, turn.flushed), (5 * SECOND, true));
+    // It failed again, and this time something happens.
+    queue.unschedulable(pod, PluginSet::of(&[Plugin::NodePorts]), 92 * SECOND);
+    queue.event(Event::AssignedPodDelete, 93 * SECOND, |_, _| true);
+    let turn = queue.pop(110 * SECOND).unwrap();
+    assert_eq!((turn.attempt, turn.flushed), (3, false));
+}

@@ -96,6 +96,10 @@ pub const RESOURCE_CLAIMS: ResourceRef =
 pub const RESOURCE_CLAIM_TEMPLATES: ResourceRef =
     ResourceRef::new("resource.k8s.io", "v1", "resourceclaimtemplates");
 
+/// `resource.k8s.io/v1 resourceslices`.
+pub const RESOURCE_SLICES: ResourceRef =
+    ResourceRef::new("resource.k8s.io", "v1", "resourceslices");
+
 /// How dependents of a deleted object are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {

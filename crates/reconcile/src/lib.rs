@@ -24,6 +24,7 @@ pub mod action;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
+pub mod devicetaint;
 pub mod endpointslice;
 pub mod garbage;
 pub mod job;

@@ -274,6 +274,7 @@ impl Scheduler {
             ..Unschedulable::default()
         };
         let message = failure.message();
+        self.pending.note_rejection(turn.pod, rejected_by);
         self.queue
             .unschedulable_alone(turn.pod, rejected_by, now_micros());
         if self.pending.note_message(turn.pod, &message)

@@ -25,6 +25,7 @@ use placement::{
 use crate::extenders::{
     Answer, Extender, ExtenderConfig, Place, Plea, Pleaded, Question, Sacrifice,
 };
+use crate::rejections::Rejectors;
 use crate::work::{Try, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
@@ -279,6 +280,8 @@ impl Scheduler {
             begun,
             profile,
             attempt: turn.attempt,
+            entered_micros: turn.entered_micros,
+            flushed: turn.flushed,
         };
         // After a turn in which all were refused the next ones are looked at.
         let skip = (turn.attempt.saturating_sub(1) as usize).saturating_mul(NODES_MAX);
@@ -369,6 +372,8 @@ impl Scheduler {
                     }
                 }
                 // Nobody knows what changes an extender's mind: anything may.
+                self.pending.note_rejection(pod, why.rejected_by);
+                self.pending.note_rejection(pod, Rejectors::EXTENDER);
                 why.rejected_by = PluginSet::ALL;
                 self.unschedulable(turn, pin, &why, true, worker);
             }

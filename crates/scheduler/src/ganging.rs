@@ -14,6 +14,7 @@ use placement::{PluginSet, PodInfo, PodKey};
 use tokio::sync::mpsc;
 
 use crate::pending::Address;
+use crate::rejections::Rejectors;
 use crate::work::{First, Try, Worker};
 use crate::{Scheduler, now_micros};
 
@@ -236,6 +237,7 @@ impl Scheduler {
             self.count_unschedulable(held.this);
             self.take_back(pod);
             self.queue.unschedulable_alone(pod, PluginSet::EMPTY, now);
+            self.pending.note_rejection(pod, Rejectors::GANG);
             let message = format!("0/1 nodes are available: 1 {why}.");
             if self.pending.note_message(pod, &message) {
                 worker.tell_unschedulable(&held.address, &message);

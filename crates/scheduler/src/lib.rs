@@ -14,9 +14,11 @@ mod extenders;
 mod extending;
 mod ganging;
 mod leading;
+mod measures;
 mod metrics;
 mod pending;
 mod placing;
+mod rejections;
 mod reserving;
 mod roster;
 mod settings;
@@ -42,6 +44,7 @@ use tokio::sync::{mpsc, watch};
 use crate::extending::{Extending, SeenNode, SeenPod};
 use crate::ganging::Ganging;
 use crate::pending::Pending;
+use crate::rejections::Rejectors;
 use crate::roster::Roster;
 use crate::surroundings::{Heard, Surroundings, Told};
 use crate::work::Worker;
@@ -207,7 +210,7 @@ impl Scheduler {
         let mut told = surroundings::follow(&self.client);
         let mut groups = self.ganging.follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
-        let (worker, mut done) = Worker::new(self.client.clone(), events);
+        let (worker, mut done) = Worker::new(self.client.clone(), events, self.progress.clone());
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
         let mut cut_short = false;
         loop {
@@ -436,6 +439,15 @@ impl Scheduler {
             priority: info.spec.priority,
             gated: gated || held_back || info.gated && self.config.profiles[profile].gates,
         };
+        if entry.gated {
+            // The first that keeps it out is the one that says so.
+            let by = match (info.gated && self.config.profiles[profile].gates, gated) {
+                (true, _) => Rejectors::GATES,
+                (false, true) => PluginSet::of(&[Plugin::DynamicResources]).into(),
+                (false, false) => Rejectors::GANG,
+            };
+            self.pending.note_rejection(pod, by);
+        }
         if self.queue.add(entry, now).is_err() {
             tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
             self.drop_pending(pod, now);
@@ -485,6 +497,9 @@ impl Scheduler {
         let (nodes, pods) = (self.cluster.nodes(), self.cluster.pods());
         self.progress.nodes.store(nodes, Ordering::Relaxed);
         self.progress.pods.store(pods, Ordering::Relaxed);
+        let assumed = self.cluster.assumed_pods();
+        self.progress.assumed_pods.store(assumed, Ordering::Relaxed);
+        self.progress.note_rejections(self.pending.rejections());
         self.progress.note_incoming(self.queue.incoming());
         self.progress.active.store(counts.active, Ordering::Relaxed);
         self.progress

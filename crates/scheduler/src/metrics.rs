@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use client::events::RecorderCounts;
 
+use crate::measures::{Ended, Measures, Point, Points, Step};
+use crate::rejections::{Rejections, Told};
+
 /// Upper bounds of buckets, in seconds: from 1 ms, doubling (k8s: 15 of them).
 const DURATION_BOUNDS: [f64; 15] = [
     0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
@@ -30,7 +33,7 @@ pub struct Histogram<const N: usize> {
 }
 
 impl<const N: usize> Histogram<N> {
-    fn new(bounds: &'static [f64; N]) -> Histogram<N> {
+    pub(crate) fn new(bounds: &'static [f64; N]) -> Histogram<N> {
         Histogram {
             bounds,
             buckets: [const { AtomicU64::new(0) }; N],
@@ -63,7 +66,7 @@ impl<const N: usize> Histogram<N> {
         self.count.load(Relaxed)
     }
 
-    fn write(&self, text: &mut String, name: &str, labels: &str) {
+    pub(crate) fn write(&self, text: &mut String, name: &str, labels: &str) {
         let (comma, braced) = match labels {
             "" => ("", String::new()),
             _ => (",", format!("{{{labels}}}")),
@@ -134,6 +137,8 @@ pub(crate) struct ProfileProgress {
     pub(crate) scheduled: Histogram<15>,
     pub(crate) unschedulable: Histogram<15>,
     pub(crate) error: Histogram<15>,
+    points: Points,
+    rejected: Told,
 }
 
 /// What the scheduler has done; read by metrics and status lines.
@@ -167,6 +172,8 @@ pub struct SchedulerProgress {
     pub algorithm: Histogram<15>,
     /// Waits of pods for the others of their gangs.
     pub(crate) permit_waits: PermitWaits,
+    /// How long steps took.
+    pub(crate) measures: Measures,
     /// What became of events.
     pub events: Arc<RecorderCounts>,
     /// Nanoseconds spent choosing nodes.
@@ -175,6 +182,8 @@ pub struct SchedulerProgress {
     pub nodes: AtomicUsize,
     /// Pods with a node known, those assumed included.
     pub pods: AtomicUsize,
+    /// Of these, those assumed and not yet seen bound.
+    pub assumed_pods: AtomicUsize,
     /// Everything was listed once: pods are being placed.
     pub synced: std::sync::atomic::AtomicBool,
     /// Picks audited, and those found wrong.
@@ -203,10 +212,12 @@ impl Default for SchedulerProgress {
             attempts_each: Histogram::new(&ATTEMPT_BOUNDS),
             algorithm: Histogram::new(&DURATION_BOUNDS),
             permit_waits: PermitWaits::default(),
+            measures: Measures::default(),
             events: Arc::default(),
             decision_nanos: AtomicU64::default(),
             nodes: AtomicUsize::default(),
             pods: AtomicUsize::default(),
+            assumed_pods: AtomicUsize::default(),
             synced: std::sync::atomic::AtomicBool::default(),
             audited: AtomicU64::default(),
             mismatches: AtomicU64::default(),
@@ -224,12 +235,38 @@ impl SchedulerProgress {
             scheduled: Histogram::new(&DURATION_BOUNDS),
             unschedulable: Histogram::new(&DURATION_BOUNDS),
             error: Histogram::new(&DURATION_BOUNDS),
+            points: Points::default(),
+            rejected: Told::default(),
         };
         self.profiles.get_or_init(|| names.map(of).collect());
     }
 
     pub(crate) fn profile(&self, number: u16) -> Option<&ProfileProgress> {
         self.profiles.get()?.get(usize::from(number))
+    }
+
+    /// A plugin's step has ended; where it is all there is to its extension point, that has.
+    pub(crate) fn took(
+        &self,
+        profile: u16,
+        (point, step): (Point, Option<Step>),
+        ended: Ended,
+        time: Duration,
+    ) {
+        if let Some(profile) = self.profile(profile) {
+            profile.points.took(point, ended, time);
+        }
+        if let Some(step) = step {
+            self.measures.took(step, ended, time);
+        }
+    }
+
+    /// How many pods each plugin keeps waiting.
+    pub(crate) fn note_rejections(&self, rejections: &Rejections) {
+        let profiles = self.profiles.get().map_or(&[][..], |all| all);
+        for (number, profile) in profiles.iter().enumerate() {
+            profile.rejected.note(rejections, number);
+        }
     }
 
     pub(crate) fn note_incoming(
@@ -303,9 +340,26 @@ impl SchedulerProgress {
         }
         drop(incoming);
         self.permit_waits.write(text);
-        let name = "scheduler_scheduler_cache_size";
+        let name = "scheduler_framework_extension_point_duration_seconds";
+        let help = "Time of the extension points that have a beginning and an end.";
+        head(text, name, "histogram", help);
+        for profile in profiles {
+            profile.points.write(text, name, &profile.name);
+        }
+        let name = "scheduler_unschedulable_pods";
+        let help = "Waiting pods by the plugins that rejected them.";
+        head(text, name, "gauge", help);
+        for profile in profiles {
+            profile.rejected.write(text, name, &profile.name);
+        }
+        self.measures.write(text);
+        let name = "scheduler_cache_size";
         head(text, name, "gauge", "Nodes and pods known.");
-        for (kind, count) in [("nodes", &self.nodes), ("pods", &self.pods)] {
+        for (kind, count) in [
+            ("assumed_pods", &self.assumed_pods),
+            ("nodes", &self.nodes),
+            ("pods", &self.pods),
+        ] {
             let _ = writeln!(text, "{name}{{type=\"{kind}\"}} {}", count.load(Relaxed));
         }
         for (name, help, count) in [

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use placement::{ClassId, PodInfo, PodKey};
 
+use crate::rejections::{Rejections, Rejectors};
+
 /// A pod's place in the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -54,6 +56,8 @@ pub(crate) struct Waiting {
     /// Hash of the last message in its status, so that the same is not written twice.
     message: u64,
     untold: Telling,
+    /// Who said no to it since it was last tried.
+    rejected_by: Rejectors,
 }
 
 impl Waiting {
@@ -86,6 +90,7 @@ pub(crate) struct Pending {
     /// Pods with something untold, in order; some may have nothing left to tell, or be gone.
     untold: VecDeque<PodKey>,
     claimants: Claimants,
+    rejections: Rejections,
 }
 
 /// Pods with claims, found by claim, and what is known of them.
@@ -141,11 +146,12 @@ impl Pending {
         let ours = old
             .as_ref()
             .is_some_and(|old| old.untold.nominated.is_some());
-        let (message, untold, known) = old.map_or_else(Default::default, |old| {
+        let (message, untold, known, rejected_by) = old.map_or_else(Default::default, |old| {
             (
                 old.message,
                 std::mem::take(&mut old.untold),
                 old.nominated.take(),
+                old.rejected_by,
             )
         });
         let nomination_changed = !ours && known != info.nominated;
@@ -161,6 +167,7 @@ impl Pending {
             nominated: if ours { known } else { info.nominated.clone() },
             message,
             untold,
+            rejected_by,
         };
         self.pods.insert(pod, waiting).map(|old| Before {
             class: old.class,
@@ -194,7 +201,32 @@ impl Pending {
     /// Forgets a pod; gives the class it had.
     pub(crate) fn remove(&mut self, pod: PodKey) -> Option<ClassId> {
         self.claimants.forget(pod);
-        self.pods.remove(&pod).map(|old| old.class)
+        let mut old = self.pods.remove(&pod)?;
+        self.rejections.clear(old.profile, &mut old.rejected_by);
+        Some(old.class)
+    }
+
+    /// A pod is tried: nobody has said no to it yet.
+    pub(crate) fn begin_try(&mut self, pod: PodKey) {
+        if let Some(waiting) = self.pods.get_mut(&pod)
+            && !waiting.rejected_by.is_empty()
+        {
+            self.rejections
+                .clear(waiting.profile, &mut waiting.rejected_by);
+        }
+    }
+
+    /// These said no to a pod.
+    pub(crate) fn note_rejection(&mut self, pod: PodKey, by: impl Into<Rejectors>) {
+        if let Some(waiting) = self.pods.get_mut(&pod) {
+            self.rejections
+                .add(waiting.profile, &mut waiting.rejected_by, by.into());
+        }
+    }
+
+    /// How many waiting pods each has said no to.
+    pub(crate) fn rejections(&self) -> &Rejections {
+        &self.rejections
     }
 
     /// Notes what a pod's status is to say; false if it says so already.

@@ -9,7 +9,7 @@
 //! Does not know how requests are made.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use placement::queue::{Event, Turn};
 use placement::{
@@ -18,6 +18,7 @@ use placement::{
 
 use crate::claiming::Tried;
 use crate::ganging::Held;
+use crate::measures::{Ended, Point, Step};
 use crate::pending::Before;
 use crate::reserving::Reservation;
 use crate::work::{Done, Eviction, First, Try, VolumesFirst, Worker};
@@ -76,6 +77,7 @@ impl Scheduler {
                     | Event::NodeFeatures
             );
             let hint = about_nodes && changed.len() <= CHANGED_NODES_MAX;
+            let begun = Instant::now();
             self.queue.event(event, now_micros(), |class, rejected_by| {
                 !hint
                     || rejected_by.intersects(COMPANY)
@@ -83,6 +85,7 @@ impl Scheduler {
                         .iter()
                         .any(|node| cluster.could_suit(class, *node).unwrap_or(true))
             });
+            self.progress.measures.handled(event, begun.elapsed());
         }
     }
 
@@ -92,6 +95,8 @@ impl Scheduler {
             self.queue.remove(turn.pod, now);
             return;
         };
+        let (profile, pin) = (waiting.profile, waiting.pin.clone());
+        self.pending.begin_try(turn.pod);
         // Devices are chosen by looking at single nodes, which is ours alone.
         if self.extending.concerns(turn.pod) && !self.opens_claims(turn.pod) {
             self.wait_for_question(turn);
@@ -99,10 +104,11 @@ impl Scheduler {
         }
         let this = Try {
             begun,
-            profile: waiting.profile,
+            profile,
             attempt: turn.attempt,
+            entered_micros: turn.entered_micros,
+            flushed: turn.flushed,
         };
-        let pin = waiting.pin.clone();
         let tried = self.look_for_node(turn, pin.as_deref());
         self.progress.algorithm.observe_duration(begun.elapsed());
         match tried {
@@ -252,6 +258,10 @@ impl Scheduler {
         worker: &Worker,
     ) {
         let (pod, now) = (turn.pod, now_micros());
+        // All of them stand there where it was extenders, which have been counted.
+        if why.rejected_by != PluginSet::ALL {
+            self.pending.note_rejection(pod, why.rejected_by);
+        }
         let mut message = why.message();
         let profile = self.profile_of(pod);
         let (claims, preempts) = (profile.gives_back_claims, profile.preempts);
@@ -287,8 +297,17 @@ impl Scheduler {
         let mut random = self.random;
         let attempts = &self.progress.preemption_attempts;
         attempts.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         let found = self.preempt_with_claims(turn, pin, &mut || next_random(&mut random));
         self.random = random;
+        let ended = match &found {
+            Ok(Preemption::Found { .. }) => Ended::Success,
+            Ok(_) => Ended::Unschedulable,
+            Err(_) => Ended::Error,
+        };
+        let profile = self.pending.get(turn.pod).map_or(0, |w| w.profile);
+        let point = (Point::PostFilter, Some(Step::Preemption));
+        self.progress.took(profile, point, ended, begun.elapsed());
         self.preempted(turn, found, worker)
     }
 
@@ -426,6 +445,10 @@ impl Scheduler {
                     profile.scheduled.observe_duration(this.begun.elapsed());
                 }
                 self.progress.attempts_each.observe(this.attempt.into());
+                let since = now.saturating_sub(this.entered_micros).max(0);
+                let since = Duration::from_micros(since.unsigned_abs());
+                let measures = &self.progress.measures;
+                measures.bound(this.attempt, since, this.flushed);
                 self.queue.placed(pod, now);
                 self.happened(Event::AssignedPodAdd);
                 self.surroundings.devices.forget_pod(pod);

@@ -4,6 +4,7 @@
 //! Does not know why a pod goes to a node, or why another must go.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use client::events::{Note, Recorder};
@@ -16,6 +17,8 @@ use value::json;
 
 use crate::extenders::{self, Extender, Plea, Question};
 use crate::extending::{Asked, Heard, Pleading};
+use crate::measures::{Ended, Point, Step};
+use crate::metrics::SchedulerProgress;
 use crate::now_micros;
 use crate::pending::{Address, Telling};
 use crate::reserving::{Reservation, Reserved, may_wait, release, reserve};
@@ -71,6 +74,10 @@ pub(crate) struct Try {
     pub(crate) profile: u16,
     /// The so-manyeth, from 1.
     pub(crate) attempt: u32,
+    /// When the pod could first be tried.
+    pub(crate) entered_micros: i64,
+    /// It is tried because it had waited too long.
+    pub(crate) flushed: bool,
 }
 
 /// Volumes to be bound or made before a pod is bound.
@@ -102,10 +109,15 @@ pub(crate) struct Worker {
     preemptions: Arc<Semaphore>,
     done: mpsc::Sender<Done>,
     events: Recorder,
+    progress: Arc<SchedulerProgress>,
 }
 
 impl Worker {
-    pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
+    pub(crate) fn new(
+        client: Client,
+        events: Recorder,
+        progress: Arc<SchedulerProgress>,
+    ) -> (Worker, mpsc::Receiver<Done>) {
         let (done, receiver) = mpsc::channel(BINDINGS_MAX + VOLUME_WAITS_MAX + PREEMPTIONS_MAX + 1);
         let worker = Worker {
             client,
@@ -115,6 +127,7 @@ impl Worker {
             preemptions: Arc::new(Semaphore::new(PREEMPTIONS_MAX)),
             done,
             events,
+            progress,
         };
         (worker, receiver)
     }
@@ -147,9 +160,19 @@ impl Worker {
             return false;
         };
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
+        let progress = self.progress.clone();
         tokio::spawn(async move {
             let _slot = slot;
+            progress.measures.bindings.fetch_add(1, Relaxed);
+            let took = |step: Step, ended: Ended, begun: Instant| {
+                progress.measures.took(step, ended, begun.elapsed());
+            };
+            let prepares = !(volumes.bindings.is_empty() && reservations.is_empty());
+            let before = Instant::now();
             let made = volumes::prepare(&client, &address, &volumes, &node).await;
+            if !volumes.bindings.is_empty() {
+                took(Step::Volumes, Ended::of(&made), before);
+            }
             if let Err(error) = &made {
                 let message =
                     format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}");
@@ -162,7 +185,10 @@ impl Worker {
             }
             let mut reserved = Reserved::default();
             if made.is_ok() && !reservations.is_empty() {
+                let begun = Instant::now();
                 reserved = reserve(&client, &address, &reservations).await;
+                let ended = Ended::of(&reserved.error.as_ref().map_or(Ok(()), Err));
+                took(Step::Claims, ended, begun);
                 if let Some(why) = &reserved.error {
                     let message = format!("running PreBind plugin \"DynamicResources\": {why}");
                     events.record(note(
@@ -173,9 +199,21 @@ impl Worker {
                     ));
                 }
             }
+            if prepares {
+                let ended = match &reserved.error {
+                    None => Ended::of(&made),
+                    Some(_) => Ended::Error,
+                };
+                let point = (Point::PreBind, None);
+                progress.took(this.profile, point, ended, before.elapsed());
+            }
             let result = match (made, reserved.error.take()) {
                 (Ok(()), None) => {
+                    let begun = Instant::now();
                     let bound = bind(&client, &binders, &address, &node).await;
+                    // An extender that binds is no plugin.
+                    let point = (Point::Bind, binders.is_empty().then_some(Step::Binding));
+                    progress.took(this.profile, point, Ended::of(&bound), begun.elapsed());
                     if bound.is_err() {
                         release(&client, &address, &mut reserved.claims).await;
                     }
@@ -203,6 +241,7 @@ impl Worker {
                     message,
                 ));
             }
+            progress.measures.bindings.fetch_sub(1, Relaxed);
             let bound = Done::Bound {
                 pod,
                 this,
@@ -306,8 +345,9 @@ impl Worker {
             return false;
         };
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
+        let progress = self.progress.clone();
         tokio::spawn(async move {
-            let _slot = slot;
+            let (_slot, begun) = (slot, Instant::now());
             let Eviction {
                 preemptor,
                 address,
@@ -348,6 +388,7 @@ impl Worker {
             while let Some(result) = under_way.join_next().await {
                 failed |= !matches!(result, Ok(true));
             }
+            progress.measures.evicted(failed, begun.elapsed());
             let _ = done.send(Done::Evicted { preemptor, failed }).await;
         });
         true

@@ -3,6 +3,7 @@
 //! Most bodies run three times: over the in-process transport, and over HTTPS on loopback ports with either codec of
 //! HTTP/2 ([`both`]), because a component must not be able to tell them apart. What only one of them has is tested beside it.
 
+mod admin_access;
 mod deletes;
 mod durability;
 mod formats;

@@ -4,6 +4,7 @@
 //! What upstream has and this scheduler cannot do is refused, never passed over. Does not know files.
 
 mod args;
+mod configz;
 mod extenders;
 mod plugins;
 mod reader;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub leader_election: LeaderElection,
     /// `clientConnection.kubeconfig`, empty when not given.
     pub kubeconfig: String,
+    /// The configuration as it was given; null for none.
+    pub(crate) document: Value,
 }
 
 /// What is wrong with a configuration.
@@ -81,7 +84,7 @@ impl Settings {
         let mut complaints = Vec::new();
         let mut errors = Vec::new();
         let mut section = Section::new(&value, FieldPath::root(), &mut complaints);
-        let settings = read(&mut section, &mut errors);
+        let mut settings = read(&mut section, &mut errors);
         section.finish();
         if !complaints.is_empty() {
             let all = complaints.join(", ");
@@ -90,6 +93,7 @@ impl Settings {
         if !errors.is_empty() {
             return Err(SettingsError(meta::field::aggregate(&errors)));
         }
+        settings.document = value;
         Ok(settings)
     }
 
@@ -184,6 +188,7 @@ fn read(section: &mut Section<'_>, errors: &mut Vec<FieldError>) -> Settings {
         },
         leader_election,
         kubeconfig,
+        document: Value::Null,
     }
 }
 

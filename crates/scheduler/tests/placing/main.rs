@@ -7,6 +7,7 @@ mod company;
 mod extending;
 mod ganging;
 mod leading;
+mod measuring;
 mod outsider;
 mod plane;
 mod preempting;
