@@ -5,6 +5,7 @@
 //! invalidated: placing a pod moves a node to another state, and each class learns of new states from a log.
 //!
 //! - [`Cluster`]: nodes, pods, classes, [`Cluster::pick`], and [`Cluster::preempt`] for who found no node.
+//! - [`shards`]: the same with the nodes shared out to several clusters, for more than one thread or machine.
 //! - [`queue`]: pending pods: who is next, who waits, and what wakes them.
 //! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
 //!
@@ -35,6 +36,7 @@ mod preempt;
 mod profile;
 pub mod queue;
 mod rules;
+pub mod shards;
 mod tally;
 mod terms;
 mod verdict;

@@ -302,7 +302,7 @@ impl Cluster {
         Err(Arc::new(counting.finish(&self.fleet)))
     }
 
-    fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+    pub(crate) fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
@@ -311,7 +311,7 @@ impl Cluster {
         }
     }
 
-    fn contradiction(&self) -> Unschedulable {
+    pub(crate) fn contradiction(&self) -> Unschedulable {
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: Some(TERMS_CONFLICT.into()),
@@ -321,7 +321,7 @@ impl Cluster {
     }
 }
 
-fn scores(shares: &Shares, room: &Dynamic) -> Scores {
+pub(crate) fn scores(shares: &Shares, room: &Dynamic) -> Scores {
     Scores {
         taint_raw: shares.taint_raw,
         taint: shares.taint,
@@ -419,7 +419,14 @@ impl Counting {
         self.add(Reason::Text(text), nodes);
     }
 
-    fn count(&mut self, fleet: &Fleet, class: &mut Class, look: &Look, state: u32, nodes: usize) {
+    pub(crate) fn count(
+        &mut self,
+        fleet: &Fleet,
+        class: &mut Class,
+        look: &Look,
+        state: u32,
+        nodes: usize,
+    ) {
         let why = why_not(fleet, class, look, state);
         let (shape, load) = (fleet.shape_of(state), fleet.load(state));
         self.count_one(fleet, class, why, shape, load, nodes);

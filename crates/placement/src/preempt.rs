@@ -20,8 +20,8 @@ use crate::verdict::Unschedulable;
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
-const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
-const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+pub(crate) const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+pub(crate) const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// A PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,11 +78,11 @@ pub enum Preemption {
 
 /// One node tried out.
 #[derive(Clone, Debug)]
-struct Sacrifice {
-    node: u32,
+pub(crate) struct Sacrifice {
+    pub(crate) node: u32,
     /// Records, the most important first.
-    victims: Vec<u32>,
-    violations: usize,
+    pub(crate) victims: Vec<u32>,
+    pub(crate) violations: usize,
 }
 
 impl Cluster {
@@ -300,7 +300,12 @@ impl Cluster {
     }
 
     /// Are pods still going, that were evicted for the pod from the node it waits for?
-    fn waits_for_victims(&self, class: &mut Class, look: &Look, nomination: Nomination) -> bool {
+    pub(crate) fn waits_for_victims(
+        &self,
+        class: &mut Class,
+        look: &Look,
+        nomination: Nomination,
+    ) -> bool {
         let state = self.fleet.state_of(nomination.node);
         if self.fleet.node_name(nomination.node).is_none()
             || !self.is_resolvable(class, look, state)
@@ -332,7 +337,7 @@ impl Cluster {
     }
 
     /// Nodes that were rejected and where evicting may help, by state.
-    fn potential_nodes(
+    pub(crate) fn potential_nodes(
         &self,
         class: &mut Class,
         look: &Look,
@@ -382,7 +387,7 @@ impl Cluster {
     }
 
     /// Who would have to go from this node? `Err(None)`: there is nobody to send away.
-    fn try_out(
+    pub(crate) fn try_out(
         &self,
         class: &mut Class,
         look: &Look,
@@ -472,7 +477,7 @@ impl Cluster {
     }
 
     /// Lower is better.
-    fn cost(
+    pub(crate) fn cost(
         &self,
         sacrifice: &Sacrifice,
         now_micros: i64,
@@ -517,7 +522,7 @@ impl Cluster {
 
     // ---- why not
 
-    fn count_failure(
+    pub(crate) fn count_failure(
         &self,
         class: &mut Class,
         look: &Look,
@@ -548,7 +553,7 @@ impl Cluster {
 
 /// A node with pods thought away.
 #[derive(Debug)]
-struct Attempt {
+pub(crate) struct Attempt {
     shape: u32,
     cell: u32,
     load: Load,

@@ -4,6 +4,8 @@ mod around;
 mod evict;
 mod model;
 mod objects;
+mod placer;
+mod sharded;
 
 use evict::Outcome;
 use model::{Finding, Model, ModelPod};
@@ -12,6 +14,7 @@ use placement::{
     Budget, Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey,
     Preemption, Unschedulable,
 };
+use placer::Placer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -54,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct Rig {
-    cluster: Cluster,
+    cluster: Placer,
     model: Model,
     objects: BTreeMap<String, Value>,
     born: u64,
@@ -62,8 +65,12 @@ struct Rig {
 
 impl Rig {
     fn new(config: Config) -> Rig {
+        Rig::of(Placer::One(Box::new(Cluster::new(config))))
+    }
+
+    fn of(cluster: Placer) -> Rig {
         Rig {
-            cluster: Cluster::new(config),
+            cluster,
             model: Model::default(),
             objects: BTreeMap::new(),
             born: 0,
