@@ -147,7 +147,7 @@ impl Cluster {
         true
     }
 
-    fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
+    pub(crate) fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
         // In before out: a node known only by what is to come would vanish between the two.
         self.kinds.hold(nomination.kind);
         self.claim(nomination, true);

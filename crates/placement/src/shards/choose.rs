@@ -110,7 +110,7 @@ impl<L: Links> Coordinator<L> {
             return self.pick(class, pin, random);
         };
         // Its own claim is no obstacle to itself.
-        self.claim(&nomination, false);
+        self.claim(pod, &nomination, false);
         let name = &*nomination.node;
         let pin_asked = self.brain.class(class).and_then(|class| class.pinned(pin));
         let allowed = pin_asked.is_none_or(|pin| pin == name);
@@ -119,7 +119,7 @@ impl<L: Links> Coordinator<L> {
             Some(node) if self.fits(class, node) == Some(true) => Ok(node),
             _ => self.pick(class, pin, random),
         };
-        self.claim(&nomination, true);
+        self.claim(pod, &nomination, true);
         picked
     }
 

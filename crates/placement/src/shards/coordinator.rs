@@ -205,9 +205,9 @@ impl<L: Links> Coordinator<L> {
             };
             let home = self.home(&old.node);
             if home != old.shard {
-                self.claim(&old, false);
+                self.claim(key, &old, false);
                 let new = InView { shard: home, ..old };
-                self.claim(&new, true);
+                self.claim(key, &new, true);
                 self.in_view.insert(key, new);
             }
         }
@@ -684,8 +684,8 @@ impl<L: Links> Coordinator<L> {
             shard: self.home(node),
         };
         self.brain.kinds.hold(kind);
-        self.claim(&new, true);
         self.withdraw_nomination(pod);
+        self.claim(pod, &new, true);
         self.in_view.insert(pod, new);
         true
     }
@@ -695,17 +695,18 @@ impl<L: Links> Coordinator<L> {
         let Some(old) = self.in_view.remove(&pod) else {
             return false;
         };
-        self.claim(&old, false);
+        self.claim(pod, &old, false);
         self.release_kind(old.kind);
         true
     }
 
-    pub(crate) fn claim(&mut self, nomination: &InView, add: bool) {
+    pub(crate) fn claim(&mut self, pod: PodKey, nomination: &InView, add: bool) {
         let Some(shard) = nomination.shard.filter(|&s| self.members[s].alive) else {
             return;
         };
         self.teach(shard, nomination.kind);
         let claim = Claim {
+            pod,
             node: nomination.node.clone(),
             priority: nomination.priority,
             kind: nomination.kind,

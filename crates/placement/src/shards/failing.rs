@@ -104,12 +104,12 @@ impl<L: Links> Coordinator<L> {
             .take_class(class)
             .ok_or(PickError::UnknownClass)?;
         if let Some(nomination) = &nomination {
-            self.claim(nomination, false);
+            self.claim(pod, nomination, false);
         }
         let in_view = nomination.as_ref().map(|n| &*n.node);
         let tried = self.try_to_preempt(class, &current, in_view, pin, now_micros, random);
         if let Some(nomination) = &nomination {
-            self.claim(nomination, true);
+            self.claim(pod, nomination, true);
         }
         self.brain.put_back(class, current);
         let preemption = tried.map_err(|Lost| PickError::UnknownClass)?;

@@ -7,7 +7,7 @@ use super::telling::{Last, cell_of, facts_of, scan};
 use super::words::{Answer, OnNode, Order, Reply, Request, Run, Stands, Take};
 use super::{sums, words::Looked};
 use crate::class::Class;
-use crate::cluster::{ASSUMED, ClassId, Cluster, Config};
+use crate::cluster::{ASSUMED, ClassId, Cluster, Config, Nomination};
 use crate::company::Look;
 use crate::fleet::ABSENT;
 use crate::objects::PodSpec;
@@ -75,11 +75,16 @@ impl Shard {
                 cluster.remove_pod(key);
             }
             Order::Claim(claim) => {
-                let kind = cluster.kinds.get(*self.kinds.get(&claim.kind)?)?;
-                let delta = kind.delta;
-                let node = cluster.fleet.find_or_add(&claim.node);
-                cluster.fleet.claim(node, claim.priority, delta, claim.add);
-                self.note_claim(claim.kind, claim.add);
+                if !claim.add {
+                    cluster.withdraw_nomination(claim.pod);
+                } else if let Some(&kind) = self.kinds.get(&claim.kind) {
+                    let nomination = Nomination {
+                        node: cluster.fleet.find_or_add(&claim.node),
+                        kind,
+                        priority: claim.priority,
+                    };
+                    cluster.put_in_view(claim.pod, nomination);
+                }
             }
             Order::Namespace(name, Some(labels)) => {
                 cluster.upsert_namespace(&name, labels);
@@ -185,17 +190,6 @@ impl Shard {
     fn drop_kind(&mut self, number: u32) {
         if let Some(kind) = self.kinds.remove(&number) {
             self.cluster.release_kind(kind);
-        }
-    }
-
-    /// Each claim holds its kind, as a nomination does.
-    fn note_claim(&mut self, number: u32, add: bool) {
-        if let Some(&kind) = self.kinds.get(&number) {
-            if add {
-                self.cluster.kinds.hold(kind);
-            } else {
-                self.cluster.release_kind(kind);
-            }
         }
     }
 

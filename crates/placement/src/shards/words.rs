@@ -109,6 +109,7 @@ pub(crate) struct OnNode {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Claim {
+    pub(crate) pod: PodKey,
     pub(crate) node: Box<str>,
     pub(crate) priority: i32,
     pub(crate) kind: u32,

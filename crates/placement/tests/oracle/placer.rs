@@ -61,7 +61,6 @@ writing! {
     fn class_of(spec: &PodSpec) -> ClassId;
     fn feasible(class: ClassId) -> Option<usize>;
     fn explain(class: ClassId, node: NodeId) -> Option<Explanation>;
-    fn audit(class: ClassId, node: NodeId) -> Option<bool>;
     fn pick(class: ClassId, pin: Option<&str>, random: &mut dyn FnMut() -> u64) -> Result<NodeId, PickError>;
     fn preempt(pod: PodKey, class: ClassId, pin: Option<&str>, now: i64, random: &mut dyn FnMut() -> u64) -> Result<Preemption, PickError>;
     fn nominate(pod: PodKey, class: ClassId, node: NodeId) -> bool;
