@@ -329,6 +329,11 @@ impl Fleet {
         self.version
     }
 
+    /// Changes with what classes ask about, by which nodes are told apart.
+    pub(crate) fn interests_version(&self) -> u32 {
+        self.interests_version
+    }
+
     pub(crate) fn name_key(&self) -> Word {
         self.name_key
     }

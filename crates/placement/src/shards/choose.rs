@@ -347,6 +347,7 @@ impl<L: Links> Coordinator<L> {
     }
 
     fn count_feasible(&mut self, id: ClassId, class: &Class) -> Result<usize, Lost> {
+        self.doubt();
         let ranked = self.rank(id, class)?;
         let mut orders: Vec<(usize, Order)> = Vec::new();
         for shard in self.alive() {
@@ -377,6 +378,7 @@ impl<L: Links> Coordinator<L> {
         class: &Class,
         node: NodeId,
     ) -> Result<Explanation, Lost> {
+        self.doubt();
         let ranked = self.rank(id, class)?;
         let home = self.brain.node_name(node).and_then(|name| self.home(name));
         Ok(match self.stands(id, class, node)? {

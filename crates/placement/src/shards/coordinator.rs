@@ -226,7 +226,7 @@ impl<L: Links> Coordinator<L> {
     }
 
     /// The same for an order that may change what the shard told.
-    fn change(&mut self, shard: usize, order: Order) {
+    pub(crate) fn change(&mut self, shard: usize, order: Order) {
         self.version += 1;
         self.members[shard].touched += 1;
         self.tell(shard, order);

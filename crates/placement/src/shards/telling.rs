@@ -22,12 +22,13 @@ pub(crate) struct Last {
     begun: bool,
 }
 
-/// What an answer rests on: versions of the fleet, of held terms, of makers.
-type Stamp = (u64, u64, u64);
+/// What an answer rests on: versions of the fleet, of what is asked about, of held terms, of makers.
+type Stamp = (u64, u32, u64, u64);
 
 fn stamp(cluster: &Cluster) -> Stamp {
     (
         cluster.fleet.version(),
+        cluster.fleet.interests_version(),
         cluster.fleet.tallies.held_version(),
         cluster.makers.version(),
     )
@@ -43,7 +44,7 @@ impl Last {
         Last {
             id,
             generation: 0,
-            stamp: (0, 0, 0),
+            stamp: (0, 0, 0, 0),
             companies: 0,
             cells: HashMap::new(),
             part: NOTHING,

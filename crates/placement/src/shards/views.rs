@@ -213,7 +213,15 @@ impl<L: Links> Coordinator<L> {
             shards: Vec::new(),
         };
         for shard in self.alive() {
-            self.tell(shard, Order::Class(id.slot, spec.clone()));
+            // What it asks about may set nodes apart that were alike.
+            self.change(shard, Order::Class(id.slot, spec.clone()));
+        }
+    }
+
+    /// Every shard is asked again: numbers of cells may have changed that mean the same.
+    pub(crate) fn doubt(&mut self) {
+        for member in &mut self.members {
+            member.touched += 1;
         }
     }
 
