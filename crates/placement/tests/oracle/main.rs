@@ -156,7 +156,9 @@ impl Rig {
                     self.cluster.remove_budget("default", &name);
                     self.model.budgets.remove(&name);
                 } else {
-                    let disrupted = self.nth(nth).filter(|_| seed % 3 == 0);
+                    // Only pods that were seen bound can be evicted, and are known by name.
+                    let seen = |uid: &String| !self.cluster.is_assumed(PodKey::of(uid));
+                    let disrupted = self.nth(nth).filter(|uid| seed % 3 == 0 && seen(uid));
                     let object = objects::budget_object(which, seed, disrupted.as_deref());
                     self.cluster.upsert_budget(Budget::from_object(&object));
                     self.model.budgets.insert(name, object);
