@@ -5,7 +5,7 @@
 
 use super::views::Views;
 use super::words::{Answer, Claim, OnNode, Order, Reply, Request};
-use super::{Links, Lost, SHARDS_MAX};
+use super::{ASKS_AT_ONCE, Links, Lost, SHARDS_MAX};
 use crate::cluster::{ClassId, Cluster, Config, NodeId};
 use crate::fleet::NodeChange;
 use crate::hashing::{Hashing, hash_one};
@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 /// A pod that has a node.
 #[derive(Clone, Copy, Debug)]
-struct Placed {
+pub(super) struct Placed {
     /// The node's name.
-    node: Word,
+    pub(super) node: Word,
     kind: u32,
-    shard: u8,
+    pub(super) shard: u8,
     assumed: bool,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct InView {
     pub(crate) node: Box<str>,
     pub(crate) kind: u32,
     pub(crate) priority: i32,
-    shard: Option<usize>,
+    pub(super) shard: Option<usize>,
 }
 
 /// One shard, as the coordinator sees it.
@@ -55,23 +55,23 @@ pub struct Coordinator<L> {
     pub(crate) brain: Cluster,
     pub(crate) links: L,
     pub(crate) members: Vec<Member>,
-    pods: HashMap<PodKey, Placed, Hashing>,
+    pub(super) pods: HashMap<PodKey, Placed, Hashing>,
     /// Names of nodes that pods are on.
-    places: Interner,
+    pub(super) places: Interner,
     pub(crate) in_view: HashMap<PodKey, InView, Hashing>,
     /// Kinds as shards were told of them.
     kinds: HashMap<u32, Arc<PodSpec>>,
     /// Held terms as shards were told of them.
-    terms: BTreeMap<u32, (Role, PodTerm)>,
+    pub(super) terms: BTreeMap<u32, (Role, PodTerm)>,
     terms_seen: u64,
     /// Host names that nodes spell out as labels, and how many nodes do.
-    spelt: HashMap<Box<str>, u32, Hashing>,
+    pub(super) spelt: HashMap<Box<str>, u32, Hashing>,
     pub(crate) views: Views,
     /// Changes with every change.
     pub(crate) version: u64,
     /// Which change of shards calls for everything to be told again.
-    unheard: Option<u64>,
-    losses: u64,
+    pub(super) unheard: Option<u64>,
+    pub(super) losses: u64,
 }
 
 impl<L: Links> Coordinator<L> {
@@ -111,111 +111,6 @@ impl<L: Links> Coordinator<L> {
         self.links.flush();
     }
 
-    // ---- shards that go and come
-
-    /// Was a shard lost, or is one back, since [`Coordinator::listed`]? Then every node and every pod must be told
-    /// again, and until that is done nothing is placed. The number tells one such change from the next.
-    pub fn must_list(&self) -> Option<u64> {
-        self.unheard
-    }
-
-    /// Everything that there is has been told again since [`Coordinator::must_list`] gave that number.
-    pub fn listed(&mut self, number: u64) {
-        if self.unheard == Some(number) {
-            self.unheard = None;
-        }
-    }
-
-    /// Numbers of the shards that answer.
-    pub fn alive(&self) -> Vec<usize> {
-        let members = self.members.iter().enumerate();
-        members.filter(|(_, m)| m.alive).map(|(at, _)| at).collect()
-    }
-
-    /// A shard is lost: its nodes go to others, once they are told again.
-    pub fn lose(&mut self, shard: usize) {
-        if self.members[shard].alive {
-            let before = self.alive();
-            self.members[shard] = Member::default();
-            self.rehouse(&before);
-        }
-    }
-
-    /// A shard that was lost is back, and empty.
-    pub fn adopt(&mut self, shard: usize) {
-        if self.members[shard].alive {
-            return;
-        }
-        let before = self.alive();
-        self.members[shard].alive = true;
-        self.views.forget_shard(shard);
-        let mut orders: Vec<Order> = Vec::new();
-        for (name, labels) in &self.brain.namespaces {
-            orders.push(Order::Namespace(name.clone(), Some(labels.clone())));
-        }
-        for (kind, namespace, name, selector) in self.brain.makers.all() {
-            orders.push(Order::Maker(
-                kind,
-                namespace.into(),
-                name.into(),
-                selector.clone(),
-            ));
-        }
-        let budgets = self.brain.budgets.values().flatten();
-        orders.extend(budgets.cloned().map(Order::Budget));
-        let terms = self.terms.iter();
-        orders
-            .extend(terms.map(|(number, (role, term))| Order::Term(*number, *role, term.clone())));
-        orders.extend(
-            self.spelt
-                .keys()
-                .map(|host| Order::Host(host.clone(), true)),
-        );
-        for order in orders {
-            self.tell(shard, order);
-        }
-        for (number, spec) in self.views.defined() {
-            self.tell(shard, Order::Class(number, spec));
-        }
-        self.rehouse(&before);
-    }
-
-    /// Forgets what is with the wrong shard; it will be told again.
-    fn rehouse(&mut self, before: &[usize]) {
-        self.losses += 1;
-        self.unheard = Some(self.losses);
-        self.version += 1;
-        self.views.forget_answers();
-        let now = self.alive();
-        let moves = |name: &str| owner(name, before) != owner(name, &now);
-        let names = self.brain.fleet.names().filter(|name| moves(name));
-        let names: Vec<Box<str>> = names.map(Into::into).collect();
-        let moved = self.pods.iter().filter(|(_, pod)| {
-            let home = owner(self.places.text(pod.node), &now);
-            home != Some(usize::from(pod.shard))
-        });
-        let moved: Vec<PodKey> = moved.map(|(key, _)| *key).collect();
-        for key in moved {
-            self.remove_pod(key);
-        }
-        let claims: Vec<PodKey> = self.in_view.keys().copied().collect();
-        for key in claims {
-            let Some(old) = self.in_view.get(&key).cloned() else {
-                continue;
-            };
-            let home = self.home(&old.node);
-            if home != old.shard {
-                self.claim(key, &old, false);
-                let new = InView { shard: home, ..old };
-                self.claim(key, &new, true);
-                self.in_view.insert(key, new);
-            }
-        }
-        for name in names {
-            self.forget_node(&name, owner(&name, before));
-        }
-    }
-
     // ---- messages
 
     /// Sends an order; a shard that cannot be reached is lost.
@@ -242,21 +137,25 @@ impl<L: Links> Coordinator<L> {
 
     /// Asks several shards at once. If one is lost the others' answers are void, too.
     pub(crate) fn ask_all(&mut self, orders: Vec<(usize, Order)>) -> Result<Vec<Answer>, Lost> {
+        let mut answers = Vec::with_capacity(orders.len());
+        let mut orders = orders.into_iter();
         let mut lost: Vec<usize> = Vec::new();
         let mut asked: Vec<usize> = Vec::new();
-        for (shard, order) in orders {
-            if self.members[shard].alive && self.links.send(shard, Request(order)).is_ok() {
-                asked.push(shard);
-            } else {
-                lost.push(shard);
+        while orders.len() > 0 && lost.is_empty() {
+            for (shard, order) in orders.by_ref().take(ASKS_AT_ONCE) {
+                let there = self.members[shard].alive;
+                if there && self.links.send(shard, Request(order)).is_ok() {
+                    asked.push(shard);
+                } else {
+                    lost.push(shard);
+                }
             }
-        }
-        let mut answers = Vec::with_capacity(asked.len());
-        // Every answer is taken, or the next question would get it.
-        for shard in asked {
-            match self.links.receive(shard) {
-                Ok(Reply(Answer::Confused)) | Err(Lost) => lost.push(shard),
-                Ok(Reply(answer)) => answers.push(answer),
+            // Every answer is taken, or the next question would get it.
+            for shard in asked.drain(..) {
+                match self.links.receive(shard) {
+                    Ok(Reply(Answer::Confused)) | Err(Lost) => lost.push(shard),
+                    Ok(Reply(answer)) => answers.push(answer),
+                }
             }
         }
         for &shard in &lost {
@@ -314,7 +213,7 @@ impl<L: Links> Coordinator<L> {
         self.forget_node(name, home)
     }
 
-    fn forget_node(&mut self, name: &str, home: Option<usize>) -> bool {
+    pub(super) fn forget_node(&mut self, name: &str, home: Option<usize>) -> bool {
         let body = self.brain.fleet.body_of(name);
         let host = body.and_then(|(_, host)| host).map(Box::<str>::from);
         if !self.brain.remove_node(name) {
@@ -722,7 +621,7 @@ impl<L: Links> Coordinator<L> {
 }
 
 /// Of the living shards the one with the highest hash of name and shard.
-fn owner(name: &str, alive: &[usize]) -> Option<usize> {
+pub(crate) fn owner(name: &str, alive: &[usize]) -> Option<usize> {
     let name = hash_one(&crate::hashing::hashing(0x51ad), name);
     let weight = |shard: usize| {
         let mut z = name ^ (shard as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

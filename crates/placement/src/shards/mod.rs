@@ -18,6 +18,7 @@
 mod choose;
 mod coordinator;
 mod failing;
+mod going;
 mod preempting;
 mod running;
 mod shard;
@@ -41,6 +42,9 @@ use hashbrown::HashMap;
 /// Shards a coordinator may have: who owns a node is found by asking for each.
 pub const SHARDS_MAX: usize = 64;
 
+/// Questions asked of shards before their answers are waited for: what carries answers must hold so many.
+pub const ASKS_AT_ONCE: usize = 64;
+
 /// A shard that does not answer any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost;
@@ -59,6 +63,33 @@ pub trait Links {
 
     /// Sends what waits to be sent.
     fn flush(&mut self) {}
+
+    /// Tries to get a lost shard back, empty. True when it is there.
+    fn revive(&mut self, _shard: usize) -> bool {
+        false
+    }
+}
+
+impl<L: Links + ?Sized> Links for Box<L> {
+    fn count(&self) -> usize {
+        (**self).count()
+    }
+
+    fn send(&mut self, shard: usize, request: Request) -> Result<(), Lost> {
+        (**self).send(shard, request)
+    }
+
+    fn receive(&mut self, shard: usize) -> Result<Reply, Lost> {
+        (**self).receive(shard)
+    }
+
+    fn flush(&mut self) {
+        (**self).flush();
+    }
+
+    fn revive(&mut self, shard: usize) -> bool {
+        (**self).revive(shard)
+    }
 }
 
 /// Shards in the same thread.
@@ -86,11 +117,6 @@ impl Direct {
         self.shards[shard] = None;
         self.answers[shard].clear();
     }
-
-    /// A shard comes back, empty.
-    pub fn revive(&mut self, shard: usize) {
-        self.shards[shard] = Some(Shard::new(self.config.clone()));
-    }
 }
 
 impl Links for Direct {
@@ -106,6 +132,11 @@ impl Links for Direct {
 
     fn receive(&mut self, shard: usize) -> Result<Reply, Lost> {
         self.answers[shard].pop_front().ok_or(Lost)
+    }
+
+    fn revive(&mut self, shard: usize) -> bool {
+        self.shards[shard] = Some(Shard::new(self.config.clone()));
+        true
     }
 }
 

@@ -25,8 +25,7 @@ impl Rig {
         let shards = self.coordinator();
         let alive = shards.alive();
         if !alive.contains(&shard) {
-            shards.links().revive(shard);
-            shards.adopt(shard);
+            shards.revive(shard);
         } else if alive.len() > 1 {
             shards.links().lose(shard);
             shards.lose(shard);
