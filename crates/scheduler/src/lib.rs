@@ -14,6 +14,7 @@ mod pending;
 mod placing;
 mod roster;
 mod settings;
+mod shards;
 mod storage;
 mod surroundings;
 mod work;
@@ -21,6 +22,7 @@ mod work;
 pub use leading::Elector;
 pub use metrics::{Histogram, SchedulerProgress};
 pub use settings::{LeaderElection, Settings, SettingsError};
+pub use shards::{ANSWER_WAIT, Shards};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,11 +31,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Config, NodeId, NodeInfo, Plugin, PodInfo, PodKey};
+use placement::{Config, NodeId, NodeInfo, Plugin, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::pending::Pending;
 use crate::roster::Roster;
+use crate::shards::{Placer, REVIVE_INTERVAL};
 use crate::storage::Concerned;
 use crate::surroundings::{Heard, Surroundings, Told};
 use crate::work::Worker;
@@ -85,6 +88,8 @@ pub struct SchedulerConfig {
     pub max_backoff: Duration,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
+    /// Whether the nodes are divided.
+    pub shards: Shards,
 }
 
 impl Default for SchedulerConfig {
@@ -94,6 +99,7 @@ impl Default for SchedulerConfig {
             initial_backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(10),
             seed: 0x9e37_79b9_7f4a_7c15,
+            shards: Shards::One,
         }
     }
 }
@@ -131,7 +137,9 @@ struct Scheduler {
     client: Client,
     config: SchedulerConfig,
     progress: Arc<SchedulerProgress>,
-    cluster: Cluster,
+    cluster: Placer,
+    /// Shards went or came, and everything is being told again.
+    listing: Option<shards::Listing>,
     queue: Queue,
     /// Pods that wait for a node, with what is needed to bind them.
     pending: Pending,
@@ -164,11 +172,12 @@ impl Scheduler {
             changed_nodes: Vec::new(),
             client,
             progress,
-            cluster: Cluster::new(Config {
+            cluster: config.shards.open(Config {
                 hash_seed: seed,
                 profiles: rules.collect(),
                 ..Config::default()
             }),
+            listing: None,
             queue: Queue::new(QueueConfig {
                 hash_seed: seed,
                 initial_backoff_micros: micros(config.initial_backoff),
@@ -187,14 +196,21 @@ impl Scheduler {
 
     async fn run(mut self) {
         let (nodes, pods) = (work::resource("", "nodes"), work::resource("", "pods"));
-        let mut node_changes = Reflector::new(self.client.clone(), nodes)
-            .spawn(|object| NodeInfo::from_object(&object));
-        let mut pod_changes =
-            Reflector::new(self.client.clone(), pods).spawn(|object| PodInfo::from_object(&object));
+        let follow_nodes = |client: &Client| {
+            let reflector = Reflector::new(client.clone(), nodes);
+            reflector.spawn(|object| NodeInfo::from_object(&object))
+        };
+        let follow_pods = |client: &Client| {
+            let reflector = Reflector::new(client.clone(), pods);
+            reflector.spawn(|object| PodInfo::from_object(&object))
+        };
+        let mut node_changes = follow_nodes(&self.client);
+        let mut pod_changes = follow_pods(&self.client);
         let mut told = surroundings::follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
+        let mut revive = tokio::time::interval(REVIVE_INTERVAL);
         let mut cut_short = false;
         loop {
             // Pods beyond the last turn's share wait for nothing but their turn.
@@ -226,6 +242,7 @@ impl Scheduler {
                 }
                 () = tokio::time::sleep(pause) => {}
                 () = worker.status_room(), if self.pending.has_untold() => {}
+                _ = revive.tick(), if self.cluster.is_many() => self.cluster.revive(),
                 _ = flush.tick() => {
                     self.queue.flush(now_micros());
                     if !self.is_synced() && self.started.elapsed() >= FLUSH_INTERVAL {
@@ -239,6 +256,11 @@ impl Scheduler {
                 }
             }
             cut_short = self.is_synced() && self.place(&worker);
+            self.cluster.flush();
+            if self.begin_listing() {
+                (node_changes, pod_changes) =
+                    (follow_nodes(&self.client), follow_pods(&self.client));
+            }
             self.pending
                 .tell(|address, telling| worker.write_status(address, telling));
             self.report();
@@ -247,7 +269,10 @@ impl Scheduler {
 
     /// Choosing among half a cluster would be choosing wrongly.
     fn is_synced(&self) -> bool {
-        self.nodes.is_synced() && self.pods.is_synced() && self.surroundings.is_synced()
+        self.nodes.is_synced()
+            && self.pods.is_synced()
+            && self.surroundings.is_synced()
+            && self.cluster.must_list().is_none()
     }
 
     fn happened(&mut self, event: Event) {
@@ -282,6 +307,7 @@ impl Scheduler {
     }
 
     fn node(&mut self, change: Change<Result<NodeInfo, String>>) {
+        let listed = matches!(change, Change::Synced);
         let change = match change {
             Change::Apply(key, Ok(info)) => {
                 let changed = self.cluster.upsert_node(&info);
@@ -314,6 +340,9 @@ impl Scheduler {
             }
             _ => {}
         }
+        if listed {
+            self.note_list(|listing| listing.nodes = true);
+        }
     }
 
     fn remove_node(&mut self, name: &str) {
@@ -324,6 +353,7 @@ impl Scheduler {
 
     fn pod(&mut self, change: Change<Result<PodInfo, String>>) {
         let now = now_micros();
+        let listed = matches!(change, Change::Synced);
         let change = match change {
             Change::Apply(key, Ok(mut info)) => {
                 let pod = PodKey::of(&info.uid);
@@ -344,6 +374,9 @@ impl Scheduler {
         // Another pod of the same name may have taken its place.
         for gone in self.pods.take(change) {
             self.gone(gone, now);
+        }
+        if listed {
+            self.note_list(|listing| listing.pods = true);
         }
     }
 

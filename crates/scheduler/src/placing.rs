@@ -21,12 +21,12 @@ use crate::work::{Done, Eviction, ToMake, Try, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
-const PODS_AT_ONCE: usize = 500;
+pub(crate) const PODS_AT_ONCE: usize = 500;
 /// Nodes that came or changed since the last turn whose suitability is asked for each class; with more every
 /// class is woken.
 pub(crate) const CHANGED_NODES_MAX: usize = 32;
 /// One pick in so many is audited.
-const AUDIT_EVERY: u64 = 10_000;
+pub(crate) const AUDIT_EVERY: u64 = 10_000;
 /// A node may be the first of a domain, or the fewest of one: that is not told by the node alone.
 const COMPANY: PluginSet = PluginSet::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
 /// What the plugin of resource claims adds where it has nothing to give back (k8s: DynamicResources, which is
@@ -39,18 +39,22 @@ impl Scheduler {
         let begun = Instant::now();
         self.wake();
         let mut cut_short = true;
-        for _ in 0..PODS_AT_ONCE {
-            // A request that ends makes room, and wakes the loop.
-            let turn = if worker.has_room() {
-                self.queue.pop(now_micros())
-            } else {
-                None
-            };
-            let Some(turn) = turn else {
-                cut_short = false;
-                break;
-            };
-            self.try_one(turn, worker);
+        if self.cluster.is_many() {
+            cut_short = self.place_runs(worker);
+        } else {
+            for _ in 0..PODS_AT_ONCE {
+                // A request that ends makes room, and wakes the loop.
+                let turn = if worker.has_room() {
+                    self.queue.pop(now_micros())
+                } else {
+                    None
+                };
+                let Some(turn) = turn else {
+                    cut_short = false;
+                    break;
+                };
+                self.try_one(turn, worker);
+            }
         }
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.progress
@@ -80,7 +84,7 @@ impl Scheduler {
         }
     }
 
-    fn try_one(&mut self, turn: Turn, worker: &Worker) {
+    pub(crate) fn try_one(&mut self, turn: Turn, worker: &Worker) {
         let (now, begun) = (now_micros(), Instant::now());
         let Some(waiting) = self.pending.get(turn.pod) else {
             self.queue.remove(turn.pod, now);
@@ -100,30 +104,7 @@ impl Scheduler {
                 if pin.is_none() {
                     self.audit(turn, node);
                 }
-                let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
-                let Some(waiting) = self.pending.get(turn.pod) else {
-                    return;
-                };
-                let address = waiting.address();
-                let profile = &self.config.profiles[usize::from(waiting.profile)];
-                let this = Try {
-                    begun,
-                    profile: waiting.profile,
-                    attempt: turn.attempt,
-                };
-                let volumes = ToMake {
-                    claims: waiting.to_make.clone(),
-                    wait: profile.volumes_wait,
-                };
-                if !waiting.not_considered.is_empty() {
-                    worker.tell_not_considered(&address, &waiting.not_considered);
-                }
-                if !self.cluster.assume(turn.pod, turn.class, node) {
-                    self.queue.error(turn.pod, now);
-                } else if !worker.bind(turn.pod, address, name, volumes, this) {
-                    self.cluster.forget(turn.pod);
-                    self.queue.error(turn.pod, now);
-                }
+                self.bind(turn, node, begun, false, worker);
             }
             Err(PickError::Unschedulable(why)) => {
                 self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
@@ -136,11 +117,50 @@ impl Scheduler {
         }
     }
 
+    /// Has a pod bound to the node it got; it is assumed there already, or is now.
+    pub(crate) fn bind(
+        &mut self,
+        turn: Turn,
+        node: NodeId,
+        begun: Instant,
+        assumed: bool,
+        worker: &Worker,
+    ) {
+        let now = now_micros();
+        let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
+        let Some(waiting) = self.pending.get(turn.pod) else {
+            if assumed {
+                self.cluster.forget(turn.pod);
+            }
+            return;
+        };
+        let address = waiting.address();
+        let profile = &self.config.profiles[usize::from(waiting.profile)];
+        let this = Try {
+            begun,
+            profile: waiting.profile,
+            attempt: turn.attempt,
+        };
+        let volumes = ToMake {
+            claims: waiting.to_make.clone(),
+            wait: profile.volumes_wait,
+        };
+        if !waiting.not_considered.is_empty() {
+            worker.tell_not_considered(&address, &waiting.not_considered);
+        }
+        if !assumed && !self.cluster.assume(turn.pod, turn.class, node) {
+            self.queue.error(turn.pod, now);
+        } else if !worker.bind(turn.pod, address, name, volumes, this) {
+            self.cluster.forget(turn.pod);
+            self.queue.error(turn.pod, now);
+        }
+    }
+
     /// Checks one pick in so many by a look at every node.
     fn audit(&mut self, turn: Turn, node: NodeId) {
         self.picks += 1;
         if !self.picks.is_multiple_of(AUDIT_EVERY)
-            || self.cluster.nominated_node(turn.pod).is_some()
+            || self.cluster.nominated_name(turn.pod).is_some()
         {
             return;
         }
@@ -194,7 +214,7 @@ impl Scheduler {
         } else {
             why.rejected_by
         };
-        if self.cluster.nominated_node(pod).is_some() {
+        if self.cluster.nominated_name(pod).is_some() {
             self.queue.unschedulable_alone(pod, rejected_by, now);
         } else {
             self.queue.unschedulable(pod, rejected_by, now);

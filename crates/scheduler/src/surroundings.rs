@@ -6,9 +6,10 @@
 
 use client::{Change, Client, Delta, Mirror, Reflector};
 use meta::Value;
-use placement::{Budget, Cluster, MakerKind, Pairs};
+use placement::{Budget, MakerKind, Pairs};
 use tokio::sync::mpsc;
 
+use crate::shards::Placer;
 use crate::storage::{Concerned, Kind, Storage, Thing};
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
@@ -115,7 +116,7 @@ impl Surroundings {
     }
 
     /// Takes in a change; says what it means.
-    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Cluster) -> Vec<Heard> {
+    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Placer) -> Vec<Heard> {
         let (Some((source, ..)), Some(mirror)) = (SOURCES.get(place), self.mirrors.get_mut(place))
         else {
             return Vec::new();
@@ -146,7 +147,7 @@ impl Surroundings {
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Cluster, storage: &mut Storage) -> Option<Heard> {
+fn note(key: &str, fact: Fact, cluster: &mut Placer, storage: &mut Storage) -> Option<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
         Fact::Labels(labels) => {
@@ -163,12 +164,7 @@ fn note(key: &str, fact: Fact, cluster: &mut Cluster, storage: &mut Storage) -> 
     None
 }
 
-fn forget(
-    source: Source,
-    key: &str,
-    cluster: &mut Cluster,
-    storage: &mut Storage,
-) -> Option<Heard> {
+fn forget(source: Source, key: &str, cluster: &mut Placer, storage: &mut Storage) -> Option<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
         Source::Namespaces => cluster.remove_namespace(name),

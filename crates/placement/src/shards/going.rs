@@ -28,6 +28,15 @@ impl<L: Links> Coordinator<L> {
         members.filter(|(_, m)| m.alive).map(|(at, _)| at).collect()
     }
 
+    /// Numbers of the shards that do not.
+    pub fn lost(&self) -> Vec<usize> {
+        let members = self.members.iter().enumerate();
+        members
+            .filter(|(_, m)| !m.alive)
+            .map(|(at, _)| at)
+            .collect()
+    }
+
     /// A shard is lost: its nodes go to others, once they are told again.
     pub fn lose(&mut self, shard: usize) {
         if self.members[shard].alive {

@@ -1,0 +1,54 @@
+//! Where the nodes are kept: in one cluster, or in shards on threads or in other processes.
+//!
+//! ```text
+//!   Scheduler ─► Placer ─┬─ One: a Cluster
+//!                        └─ Many: a Coordinator ─► threads.rs, or sockets.rs ─► Shards
+//! ```
+//!
+//! Does not choose nodes. What a scheduler with shards does otherwise is in `runs.rs`.
+
+mod placer;
+mod runs;
+mod threads;
+
+pub(crate) use placer::Placer;
+pub(crate) use runs::Listing;
+
+use std::time::Duration;
+
+use placement::Config;
+use placement::shards::{Coordinator, Links};
+
+/// Wait for a shard's answer; the longest question, a first look at a million nodes, takes about a second.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Pause between tries to get a lost shard back.
+pub(crate) const REVIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Into how many parts the nodes are divided, and where these are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Shards {
+    /// One part, in the scheduler's own thread.
+    #[default]
+    One,
+    /// So many, each on a thread of its own.
+    Threads(usize),
+}
+
+impl Shards {
+    /// So many on threads; one needs none.
+    pub fn threads(shards: usize) -> Shards {
+        if shards <= 1 {
+            Shards::One
+        } else {
+            Shards::Threads(shards)
+        }
+    }
+
+    pub(crate) fn open(&self, config: Config) -> Placer {
+        let links: Box<dyn Links + Send> = match self {
+            Shards::One => return Placer::One(Box::new(placement::Cluster::new(config))),
+            Shards::Threads(shards) => Box::new(threads::Threads::start(*shards, &config)),
+        };
+        Placer::Many(Box::new(Coordinator::new(config, links)))
+    }
+}
