@@ -25,12 +25,14 @@ mod shard;
 mod sums;
 mod telling;
 mod views;
+mod wire;
 
 mod words;
 
 pub use coordinator::Coordinator;
 pub use shard::Shard;
 
+pub use wire::{Greeting, WIRE_VERSION, WireError};
 pub use words::{Reply, Request};
 
 use crate::cluster::{Cluster, Config};
@@ -96,6 +98,7 @@ impl<L: Links + ?Sized> Links for Box<L> {
 #[derive(Debug)]
 pub struct Direct {
     shards: Vec<Option<Shard>>,
+    as_bytes: bool,
     answers: Vec<std::collections::VecDeque<Reply>>,
     config: Config,
 }
@@ -108,7 +111,16 @@ impl Direct {
                 .map(|_| Some(Shard::new(config.clone())))
                 .collect(),
             answers: (0..shards).map(|_| Default::default()).collect(),
+            as_bytes: false,
             config: config.clone(),
+        }
+    }
+
+    /// The same, where each message goes through its bytes.
+    pub fn through_bytes(shards: usize, config: &Config) -> Direct {
+        Direct {
+            as_bytes: true,
+            ..Direct::new(shards, config)
         }
     }
 
@@ -126,7 +138,22 @@ impl Links for Direct {
 
     fn send(&mut self, shard: usize, request: Request) -> Result<(), Lost> {
         let there = self.shards[shard].as_mut().ok_or(Lost)?;
-        self.answers[shard].extend(there.take(request));
+        let mut requests = vec![request];
+        if self.as_bytes {
+            let bytes = Request::to_bytes(&requests);
+            requests = Request::from_bytes(&bytes).map_err(|_| Lost)?;
+        }
+        for reply in requests
+            .into_iter()
+            .filter_map(|request| there.take(request))
+        {
+            let reply = if self.as_bytes {
+                Reply::from_bytes(&reply.to_bytes()).map_err(|_| Lost)?
+            } else {
+                reply
+            };
+            self.answers[shard].push_back(reply);
+        }
         Ok(())
     }
 

@@ -72,6 +72,20 @@ proptest! {
         }
     }
 
+    /// The same where every message goes through its bytes.
+    #[test]
+    fn bytes_change_no_answer_of_shards(
+        count in count(),
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let config = Config::default();
+        let direct = Direct::through_bytes(count, &config);
+        let mut rig = Rig::of(Placer::Many(Box::new(Coordinator::new(config, direct))));
+        for step in &steps {
+            rig.run(step);
+        }
+    }
+
     /// The same where shards are lost, and come back, in between.
     #[test]
     fn lost_shards_change_no_answer(

@@ -6,6 +6,7 @@ mod company;
 mod leading;
 mod plane;
 mod preempting;
+mod sharded;
 mod volumes;
 
 use std::collections::HashMap;

@@ -8,7 +8,7 @@ use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions, PatchType};
 use meta::Value;
 use rest::http::Service;
-use scheduler::{SchedulerConfig, SchedulerProgress};
+use scheduler::{SchedulerConfig, SchedulerProgress, Shards};
 use schema::Resource;
 use serde_json::json;
 use store::{Store, StoreConfig};
@@ -66,7 +66,14 @@ impl Plane {
         self.add(Arc::new(self.api.clone()), config);
     }
 
-    fn add(&self, service: Arc<dyn Service>, config: SchedulerConfig) {
+    fn add(&self, service: Arc<dyn Service>, mut config: SchedulerConfig) {
+        // All of this holds with shards, too: let a run say with how many.
+        let shards = std::env::var("MEGAPLANE_TEST_SHARDS");
+        if let Some(shards) = shards.ok().and_then(|text| text.parse().ok())
+            && config.shards == Shards::One
+        {
+            config.shards = Shards::threads(shards);
+        }
         tokio::spawn(scheduler::run(
             Client::new(service, Some(Api::system_user()), "test/2"),
             config,
