@@ -54,6 +54,15 @@ Examples:
 As a second scheduler, name a profile of its own in the configuration (profiles[].schedulerName), a Lease of its own
 (leaderElection.resourceName), and let pods ask for it (spec.schedulerName).")]
     Scheduler(crate::scheduler_command::SchedulerOptions),
+    /// Hold some of a scheduler's nodes, in a process of its own
+    #[command(after_help = "\
+Examples:
+  megaplane scheduler-shard --listen 127.0.0.1:7001
+  megaplane scheduler-shard --listen 127.0.0.1:7002
+  megaplane scheduler --kubeconfig ~/.kube/config --shard-addresses 127.0.0.1:7001,127.0.0.1:7002
+
+Which nodes it holds the scheduler says. It keeps nothing: when it ends, others take its nodes over.")]
+    SchedulerShard(crate::scheduler_command::ShardOptions),
     /// Run a store that speaks etcd's v3 API in etcd's place (what is not there is in docs/limits.md)
     #[command(after_help = "\
 Examples:
@@ -116,6 +125,9 @@ pub struct UpOptions {
     /// A KubeSchedulerConfiguration; what it says of leader election and connections is for `megaplane scheduler`
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
+    /// Into how many parts the scheduler divides the nodes, each on a thread of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = crate::scheduler_command::shards)]
+    pub scheduler_shards: usize,
     /// Log filter: error, warn, info, debug, or per module (for example `warn,apiserver=debug`)
     #[arg(
         long,

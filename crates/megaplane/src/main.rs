@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Up(options) => up::run(&options),
         cli::Command::Scheduler(options) => scheduler_command::run(&options),
+        cli::Command::SchedulerShard(options) => scheduler_command::run_shard(&options),
         cli::Command::Store(options) => store_command::run(&options, &notes),
         cli::Command::Bench(options) => bench::run(&options.into()).map_err(Into::into),
         cli::Command::Version { json } => {

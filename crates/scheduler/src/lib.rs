@@ -22,7 +22,7 @@ mod work;
 pub use leading::Elector;
 pub use metrics::{Histogram, SchedulerProgress};
 pub use settings::{LeaderElection, Settings, SettingsError};
-pub use shards::{ANSWER_WAIT, Shards};
+pub use shards::{ANSWER_WAIT, SHARDS_MAX, Shards, serve_shard, serve_shards};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

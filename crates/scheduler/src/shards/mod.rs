@@ -9,11 +9,14 @@
 
 mod placer;
 mod runs;
+mod sockets;
 mod threads;
 
 pub(crate) use placer::Placer;
 pub(crate) use runs::Listing;
+pub use sockets::{serve_shard, serve_shards};
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use placement::Config;
@@ -21,6 +24,8 @@ use placement::shards::{Coordinator, Links};
 
 /// Wait for a shard's answer; the longest question, a first look at a million nodes, takes about a second.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Most parts the nodes are divided into.
+pub const SHARDS_MAX: usize = placement::shards::SHARDS_MAX;
 /// Pause between tries to get a lost shard back.
 pub(crate) const REVIVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,8 @@ pub enum Shards {
     One,
     /// So many, each on a thread of its own.
     Threads(usize),
+    /// In other processes, which serve at these addresses.
+    Processes(Vec<SocketAddr>),
 }
 
 impl Shards {
@@ -48,6 +55,7 @@ impl Shards {
         let links: Box<dyn Links + Send> = match self {
             Shards::One => return Placer::One(Box::new(placement::Cluster::new(config))),
             Shards::Threads(shards) => Box::new(threads::Threads::start(*shards, &config)),
+            Shards::Processes(addresses) => Box::new(sockets::Sockets::connect(addresses, &config)),
         };
         Placer::Many(Box::new(Coordinator::new(config, links)))
     }
