@@ -27,7 +27,7 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// Most parts the nodes are divided into.
 pub const SHARDS_MAX: usize = placement::shards::SHARDS_MAX;
 /// Pause between tries to get a lost shard back.
-pub(crate) const REVIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const REVIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Into how many parts the nodes are divided, and where these are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,12 +51,22 @@ impl Shards {
         }
     }
 
+    /// What carries messages to them; `None` where there is one part only.
+    #[must_use]
+    pub fn links(&self, config: &Config) -> Option<Box<dyn Links + Send>> {
+        match self {
+            Shards::One => None,
+            Shards::Threads(shards) => Some(Box::new(threads::Threads::start(*shards, config))),
+            Shards::Processes(addresses) => {
+                Some(Box::new(sockets::Sockets::connect(addresses, config)))
+            }
+        }
+    }
+
     pub(crate) fn open(&self, config: Config) -> Placer {
-        let links: Box<dyn Links + Send> = match self {
-            Shards::One => return Placer::One(Box::new(placement::Cluster::new(config))),
-            Shards::Threads(shards) => Box::new(threads::Threads::start(*shards, &config)),
-            Shards::Processes(addresses) => Box::new(sockets::Sockets::connect(addresses, &config)),
-        };
-        Placer::Many(Box::new(Coordinator::new(config, links)))
+        match self.links(&config) {
+            None => Placer::One(Box::new(placement::Cluster::new(config))),
+            Some(links) => Placer::Many(Box::new(Coordinator::new(config, links))),
+        }
     }
 }
