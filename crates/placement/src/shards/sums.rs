@@ -233,7 +233,7 @@ impl Part<Word> {
 /// All sums, in this shard's words. Domains it does not know get numbers of their own.
 pub(crate) fn in_words(part: &Part<Box<str>>, fleet: &Fleet) -> Part<Word> {
     let mut strangers = STRANGERS;
-    part.map(&mut |text: &Box<str>| {
+    part.map(&mut |text| {
         fleet.words.lookup(text).unwrap_or_else(|| {
             strangers -= 1;
             strangers

@@ -146,7 +146,7 @@ impl Views {
     }
 
     pub(crate) fn words(&mut self, part: &Part<Box<str>>) -> Part<Word> {
-        part.map(&mut |text: &Box<str>| self.word(text))
+        part.map(&mut |text| self.word(text))
     }
 
     /// Sums as text, for shards.
