@@ -21,7 +21,8 @@ impl Links for Heard {
     }
 
     fn send(&mut self, _: usize, request: Request) -> Result<(), Lost> {
-        self.requests.push(Request::to_bytes(&[request.clone()]));
+        self.requests
+            .push(Request::to_bytes(std::slice::from_ref(&request)));
         if let Some(reply) = self.shard.take(request) {
             self.replies.push(reply.to_bytes());
             self.answers.push(reply);
