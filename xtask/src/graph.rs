@@ -20,7 +20,14 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Core,
         "cores",
-        &["store", "registry", "placement", "reconcile", "http2"],
+        &[
+            "store",
+            "registry",
+            "placement",
+            "devices",
+            "reconcile",
+            "http2",
+        ],
     ),
     (Floor::Edge, "edges", &["wal", "rest", "etcd-wire", "bbolt"]),
     (
@@ -41,7 +48,7 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Workshop,
         "workshop",
-        &["bench", "linear", "spoil", "xtask", "conformance"],
+        &["bench", "linear", "spoil", "rivals", "xtask", "conformance"],
     ),
 ];
 

@@ -30,8 +30,18 @@ impl Api {
     /// Opens every resource of the store. `stopping` turns true when open watches are to end.
     #[must_use]
     pub fn new(store: Arc<Store>, stopping: tokio::sync::watch::Receiver<bool>) -> Api {
+        Api::serving(store, stopping, &[])
+    }
+
+    /// The same with group-versions that are not served by default.
+    #[must_use]
+    pub fn serving(
+        store: Arc<Store>,
+        stopping: tokio::sync::watch::Receiver<bool>,
+        also: &[(&str, &str)],
+    ) -> Api {
         Api {
-            state: Arc::new(State::new(store, stopping)),
+            state: Arc::new(State::new(store, stopping, also)),
         }
     }
 
@@ -184,6 +194,7 @@ async fn answer(
         Target::Metrics => {
             let mut text = state.metrics.render();
             probes::object_counts(state, &mut text);
+            crate::footprint::write(state, &mut text);
             Ok(Reply::full(
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",

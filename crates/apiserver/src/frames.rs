@@ -3,6 +3,7 @@
 //! A small ring by revision. A watcher that reads what everybody reads finds its frame here; one far behind encodes
 //! for itself. Knows nothing of what a frame contains.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -33,9 +34,50 @@ struct Slot {
 #[derive(Default)]
 pub struct FrameCache {
     slots: Mutex<Vec<Option<Slot>>>,
+    /// The last bookmark of each media type, and what it says: those that are due together mostly say the same.
+    bookmarks: Mutex<[Option<(i64, Bytes)>; 2]>,
+    readers: AtomicUsize,
 }
 
 impl FrameCache {
+    /// One more watcher that may look for frames.
+    pub fn enter(&self) {
+        self.readers.fetch_add(1, Relaxed);
+    }
+
+    /// One less.
+    pub fn leave(&self) {
+        self.readers.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether anybody else may want a frame that is encoded now.
+    pub fn is_shared(&self) -> bool {
+        self.readers.load(Relaxed) > 1
+    }
+
+    /// The bookmark that says this revision, encoded now if it is not the last one.
+    pub fn bookmark(
+        &self,
+        revision: i64,
+        media: FrameMedia,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Bytes {
+        let mut bookmarks = self
+            .bookmarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &mut bookmarks[usize::from(media == FrameMedia::Json)] {
+            Some((last, frame)) if *last == revision => frame.clone(),
+            last => {
+                let mut frame = Vec::new();
+                encode(&mut frame);
+                let frame = Bytes::from(frame);
+                *last = Some((revision, frame.clone()));
+                frame
+            }
+        }
+    }
+
     /// The frame of this event, encoded now if nobody did before. The key belongs to it: a lease that ends takes all
     /// its objects at one revision.
     pub fn get_or_encode<E>(
@@ -97,5 +139,33 @@ mod tests {
         assert_eq!(get(5, "b", FrameMedia::Json, "DELETED"), "5bDELETED");
         assert_eq!(get(5 + 512, "b", FrameMedia::Json, "ADDED"), "517bADDED");
         assert_eq!(encoded, 5);
+    }
+
+    #[test]
+    fn a_bookmark_is_encoded_once_while_nothing_happens() {
+        let cache = FrameCache::default();
+        let mut encoded = 0;
+        let mut get = |revision: i64, media| {
+            cache.bookmark(revision, media, |out| {
+                encoded += 1;
+                out.extend_from_slice(format!("{revision}{media:?}").as_bytes());
+            })
+        };
+        assert_eq!(get(5, FrameMedia::Json), "5Json");
+        assert_eq!(get(5, FrameMedia::Protobuf), "5Protobuf");
+        assert_eq!(get(5, FrameMedia::Json), "5Json");
+        assert_eq!(get(6, FrameMedia::Json), "6Json");
+        assert_eq!(encoded, 3);
+    }
+
+    #[test]
+    fn frames_are_shared_from_the_second_reader_on() {
+        let cache = FrameCache::default();
+        cache.enter();
+        assert!(!cache.is_shared());
+        cache.enter();
+        assert!(cache.is_shared());
+        cache.leave();
+        assert!(!cache.is_shared());
     }
 }

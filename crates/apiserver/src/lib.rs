@@ -19,6 +19,7 @@ mod deleting;
 mod encode;
 mod event_lease;
 mod files;
+mod footprint;
 mod frames;
 pub mod listen;
 pub mod metrics;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http2_shell::{Protocol, Replayed, sniff};
+use http2_shell::{Protocol, Replayed, accept, sniff};
 use rest::http::{Service, User};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -135,7 +135,6 @@ pub async fn serve(
     shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = async {
@@ -159,10 +158,10 @@ pub async fn serve(
                 continue;
             }
         };
-        let (acceptor, service, shutdown) = (acceptor.clone(), service.clone(), shutdown.clone());
+        let (tls, service, shutdown) = (tls.clone(), service.clone(), shutdown.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            connection(stream, acceptor, codec, service, shutdown).await;
+            connection(stream, tls, codec, service, shutdown).await;
         });
     }
     drop(listener);
@@ -183,12 +182,12 @@ type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Sets a connection up and serves it. What only the beginning needs is let go before: silent connections are many.
 async fn connection(
     stream: tokio::net::TcpStream,
-    acceptor: tokio_rustls::TlsAcceptor,
+    tls: Arc<rustls::ServerConfig>,
     codec: Codec,
     service: Arc<dyn Service>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let beginning = Box::pin(establish(stream, acceptor, codec, service, shutdown));
+    let beginning = Box::pin(establish(stream, tls, codec, service, shutdown));
     if let Some(served) = beginning.await {
         served.await;
     }
@@ -196,13 +195,13 @@ async fn connection(
 
 async fn establish(
     stream: tokio::net::TcpStream,
-    acceptor: tokio_rustls::TlsAcceptor,
+    tls: Arc<rustls::ServerConfig>,
     codec: Codec,
     service: Arc<dyn Service>,
     shutdown: watch::Receiver<bool>,
 ) -> Option<Served> {
     let _ = stream.set_nodelay(true);
-    let mut stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let mut stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept(stream, tls)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
@@ -214,15 +213,15 @@ async fn establish(
         }
     };
     // The certificate is read once a connection, not once a request.
-    let (_, tls) = stream.get_ref();
-    let user = tls
+    let session = stream.session();
+    let user = session
         .peer_certificates()
         .and_then(|chain| user_of(chain.first()?))
         .map(Arc::new);
     if codec == Codec::Hyper {
         return Some(Box::pin(by_hyper::serve(stream, service, user, shutdown)));
     }
-    if tls.alpn_protocol() == Some(b"h2") {
+    if session.alpn_protocol() == Some(b"h2") {
         let served = by_own::serve(stream, Bytes::new(), service, user, shutdown);
         return Some(Box::pin(served));
     }

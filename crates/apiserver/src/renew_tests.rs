@@ -59,7 +59,7 @@ impl Server {
     fn new() -> Server {
         let store = Arc::new(Store::new(StoreConfig::default()));
         let (_stop, stopping) = tokio::sync::watch::channel(false);
-        let state = Arc::new(State::new(store, stopping));
+        let state = Arc::new(State::new(store, stopping, &[]));
         let endpoint = SocketAddr::from(([127, 0, 0, 1], 6443));
         now(crate::bootstrap::run(&state, endpoint)).unwrap();
         state

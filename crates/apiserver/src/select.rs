@@ -14,8 +14,8 @@ use crate::state::{Served, node_tag};
 /// The selectors of one request.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    labels: Option<LabelSelector>,
-    fields: Option<FieldSelector>,
+    labels: Option<Box<LabelSelector>>,
+    fields: Option<Box<FieldSelector>>,
     /// Name of the one object that can match, if the request says so.
     name: Option<Box<str>>,
 }
@@ -26,7 +26,8 @@ impl Selection {
         let labels = query
             .label_selector
             .clone()
-            .filter(|selector| !selector.is_empty());
+            .filter(|selector| !selector.is_empty())
+            .map(Box::new);
         let fields = query.field_selector.as_ref();
         let mut name = None;
         for requirement in fields.iter().flat_map(|fields| fields.requirements()) {
@@ -50,7 +51,8 @@ impl Selection {
             name.is_some() && fields.is_some_and(|all| all.requirements().len() == 1);
         let fields = fields
             .filter(|all| !all.requirements().is_empty() && !is_name_alone)
-            .cloned();
+            .cloned()
+            .map(Box::new);
         Ok(Selection {
             labels,
             fields,

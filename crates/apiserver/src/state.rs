@@ -26,6 +26,14 @@ use crate::stopping::Stopping;
 const COLLECTION_BYTES_MAX: u64 = 8 << 30;
 /// Bytes and seconds of history a kind keeps for watchers that come back (k8s cacher: 75 s).
 const HISTORY_BYTES_MAX: u64 = 256 << 20;
+/// Kinds that a million nodes change all the time, and what their history may take: 100,000 renewals a second for 75 s
+/// are 7.5 million entries of about 140 bytes, because history keeps what changed.
+const BUSY_KINDS: [(&str, &str); 3] = [
+    ("coordination.k8s.io", "leases"),
+    ("", "nodes"),
+    ("", "pods"),
+];
+const BUSY_HISTORY_BYTES_MAX: u64 = 2 << 30;
 const HISTORY_SECONDS_MIN: u32 = 75;
 
 /// Who our own components are: in process there is no certificate to read it from.
@@ -166,11 +174,19 @@ pub struct State {
 }
 
 impl State {
-    /// Opens the collections of every served resource.
-    pub fn new(store: Arc<Store>, stopping: tokio::sync::watch::Receiver<bool>) -> State {
+    /// Opens the collections of every served resource: of those that are served by default, and of these
+    /// group-versions.
+    pub fn new(
+        store: Arc<Store>,
+        stopping: tokio::sync::watch::Receiver<bool>,
+        also: &[(&str, &str)],
+    ) -> State {
+        let is_served = |resource: &schema::Resource| {
+            resource.default_served || also.contains(&(resource.group, resource.version))
+        };
         let mut served = HashMap::new();
         for (index, resource) in schema::resources().iter().enumerate() {
-            if !resource.default_served || !is_stored(resource) {
+            if !is_served(resource) || !is_stored(resource) {
                 continue;
             }
             let storage = resource.stored_as();
@@ -209,8 +225,11 @@ impl State {
             served,
             allocator: Allocator::default(),
             event_leases: EventLeases::default(),
-            catalog: Catalog::built_in(""),
-            openapi: OpenApi::built_in("v1.36.4"),
+            catalog: Catalog::of(schema::resources().iter().filter(|r| is_served(r)), ""),
+            openapi: OpenApi::of(
+                schema::resources().iter().filter(|r| is_served(r)),
+                "v1.36.4",
+            ),
             metrics: Metrics::default(),
             ready: AtomicBool::new(false),
             stopping: Stopping::new(stopping),
@@ -257,14 +276,19 @@ fn prefix(resource: &Resource) -> String {
 }
 
 fn config(resource: &Resource) -> CollectionConfig {
-    let memory = MEMORY_KINDS.contains(&(resource.group, resource.resource));
+    let name = (resource.group, resource.resource);
+    let memory = MEMORY_KINDS.contains(&name);
     CollectionConfig {
         durability: if memory {
             Durability::Memory
         } else {
             Durability::Fsync
         },
-        history_bytes_max: HISTORY_BYTES_MAX,
+        history_bytes_max: if BUSY_KINDS.contains(&name) {
+            BUSY_HISTORY_BYTES_MAX
+        } else {
+            HISTORY_BYTES_MAX
+        },
         history_seconds_min: HISTORY_SECONDS_MIN,
         bytes_max: COLLECTION_BYTES_MAX,
         ..CollectionConfig::default()

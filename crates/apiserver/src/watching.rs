@@ -4,13 +4,13 @@
 //! else. Selectors turn changes into appearances and disappearances (k8s api-concepts#efficient-detection-of-changes).
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http2_shell::Alarm;
 use kv::Revision;
 use meta::ApiError;
 use rest::http::{FrameSource, Reply};
@@ -19,7 +19,7 @@ use rest::paths::Query;
 use rest::table::IncludeObject;
 use rest::watch_frame::{self, EventType, FrameWriter};
 use store::{OpenError, WatchItem, Watcher};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::encode::Item;
 use crate::frames::FrameMedia;
@@ -86,6 +86,7 @@ pub async fn watch_reply(
     let now = Instant::now();
     let deadline = now + Duration::from_secs(seconds);
     state.metrics.watches_open.fetch_add(1, Relaxed);
+    served.frames.enter();
     let initial_end = query.wants_initial_events_end();
     let source = WatchSource {
         state: state.clone(),
@@ -105,9 +106,7 @@ pub async fn watch_reply(
         rows_sent: false,
         bookmark_at: now + BOOKMARK_INTERVAL,
         deadline,
-        timer: Box::pin(tokio::time::sleep_until(
-            deadline.min(now + BOOKMARK_INTERVAL),
-        )),
+        alarm: Alarm::new(deadline.min(now + BOOKMARK_INTERVAL)),
         stopping: state.stopping.enter(),
         ended: false,
     };
@@ -147,10 +146,10 @@ struct WatchSource {
     delivered: i64,
     /// A Table stream carries its columns in the first event only.
     rows_sent: bool,
-    /// When the next bookmark is due, and when the watch ends. One timer runs to the nearer of both.
+    /// When the next bookmark is due, and when the watch ends. One alarm is set to the nearer of both.
     bookmark_at: Instant,
     deadline: Instant,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
     stopping: Seat,
     ended: bool,
 }
@@ -159,6 +158,7 @@ impl Drop for WatchSource {
     fn drop(&mut self) {
         self.state.stopping.leave(self.stopping);
         self.state.metrics.watches_open.fetch_sub(1, Relaxed);
+        self.served.frames.leave();
     }
 }
 
@@ -198,22 +198,20 @@ impl WatchSource {
     /// Bookmarks, the end of the watch's time, the end of the server.
     fn timers(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         let mut due = false;
-        // Polled again at once after each reset, so that the new time wakes this task.
-        while !self.ended && self.timer.as_mut().poll(cx).is_ready() {
+        // Polled again at once after it is set, so that the new time wakes this task.
+        while !self.ended && self.alarm.poll(cx).is_ready() {
             let now = Instant::now();
             self.ended |= now >= self.deadline;
             if now >= self.bookmark_at {
                 due = true;
                 self.bookmark_at = now + BOOKMARK_INTERVAL;
             }
-            self.timer
-                .as_mut()
-                .reset(self.bookmark_at.min(self.deadline));
+            self.alarm.set(self.bookmark_at.min(self.deadline));
         }
         self.ended |= self.state.stopping.poll(self.stopping, cx).is_ready();
         // Before the initial state is complete there is no version to go on from.
         if self.bookmarks && self.initial.is_none() && (due || self.ended) {
-            if self.waiting.is_empty() && self.initial.is_none() {
+            if self.waiting.is_empty() {
                 let progress = self
                     .watcher
                     .as_ref()
@@ -361,10 +359,11 @@ impl WatchSource {
         if self.output.transform != Transform::None || !self.served.is_direct() {
             return self.transformed(event, message, revision, out);
         }
-        let media = match self.output.media {
-            MediaType::Protobuf => FrameMedia::Protobuf,
-            _ => FrameMedia::Json,
-        };
+        if !self.served.frames.is_shared() {
+            let version = revision.to_string();
+            return self.writer().object(event, message, &version, out);
+        }
+        let media = self.media();
         let frame =
             self.served
                 .frames
@@ -441,7 +440,14 @@ impl WatchSource {
     fn write_bookmark(&mut self, initial_end: bool, out: &mut Vec<u8>) {
         let version = self.sent.to_string();
         match self.output.transform {
-            Transform::None => self.writer().bookmark(&version, initial_end, out),
+            Transform::None if initial_end => self.writer().bookmark(&version, true, out),
+            Transform::None => {
+                let frames = &self.served.frames;
+                let frame = frames.bookmark(self.sent, self.media(), |frame| {
+                    self.writer().bookmark(&version, false, frame);
+                });
+                out.extend_from_slice(&frame);
+            }
             Transform::Table => {
                 let table = serde_json::json!({"kind": "Table", "apiVersion": self.output.meta_version.api_version(),
                     "metadata": {"resourceVersion": version}, "columnDefinitions": [], "rows": []});
@@ -460,6 +466,13 @@ impl WatchSource {
                 )
                 .bookmark(&version, initial_end, out);
             }
+        }
+    }
+
+    fn media(&self) -> FrameMedia {
+        match self.output.media {
+            MediaType::Protobuf => FrameMedia::Protobuf,
+            _ => FrameMedia::Json,
         }
     }
 

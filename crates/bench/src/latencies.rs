@@ -27,8 +27,8 @@ impl Latencies {
         all.values_mut().for_each(Vec::clear);
     }
 
-    /// The median, what 99 of 100 stay below, and the worst of each kind, in milliseconds.
-    pub fn figures(&self) -> Vec<(&'static str, [(&'static str, f64); 3])> {
+    /// What 50, 90, 99 and 99.9 of 100 stay below, and the worst of each kind, in milliseconds.
+    pub fn figures(&self) -> Vec<(&'static str, [(&'static str, f64); 5])> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter()
             .filter(|(_, kept)| !kept.is_empty())
@@ -36,12 +36,19 @@ impl Latencies {
                 let mut sorted = kept.clone();
                 sorted.sort_unstable();
                 let at = |part: usize| {
-                    let place = (sorted.len() - 1) * part / 100;
+                    let place = (sorted.len() - 1) * part / 1000;
                     sorted
                         .get(place)
                         .map_or(0.0, |micros| f64::from(*micros) / 1e3)
                 };
-                (*kind, [("p50", at(50)), ("p99", at(99)), ("max", at(100))])
+                let names = [
+                    ("p50", 500),
+                    ("p90", 900),
+                    ("p99", 990),
+                    ("p999", 999),
+                    ("max", 1000),
+                ];
+                (*kind, names.map(|(name, part)| (name, at(part))))
             })
             .collect()
     }
@@ -63,7 +70,16 @@ mod tests {
         let figures = latencies.figures();
         assert_eq!(
             figures,
-            [("get", [("p50", 100.0), ("p99", 198.0), ("max", 200.0)])]
+            [(
+                "get",
+                [
+                    ("p50", 100.0),
+                    ("p90", 180.0),
+                    ("p99", 198.0),
+                    ("p999", 199.0),
+                    ("max", 200.0)
+                ]
+            )]
         );
     }
 }

@@ -1,35 +1,51 @@
 //! Benchmarks of Megaplane, by name: `megaplane bench NAME`.
 //!
 //! Most run in this process, on a store that keeps nothing (`"durability": "memory"`), so that a figure is the cost of our
-//! code and not of a disk or a network. `lease-wire`, `connections`, `store-txn`, `-list`, `-watch`, `-pause` and
-//! `-recovery` run servers as processes, over the network; those of the store compare with an etcd that they are told of.
+//! code and not of a disk or a network. `lease-wire`, `connections`, `watches`, `storm`, `store-txn`, `-list`, `-watch`,
+//! `-pause` and `-recovery` run servers as processes, over the network; those of the store compare with an etcd that they
+//! are told of.
 //! Processor time is the measure that holds on a shared machine; wall time stands beside it.
 //!
 //! Knows no clients of others.
 
 mod audit;
+mod board;
+mod census;
+mod cluster;
 mod connections;
+mod descriptors;
 mod etcd;
+mod event_cutter;
 mod latencies;
 mod lease_renewal;
 mod lease_wire;
-mod list_nodes;
+mod lists;
 mod measure;
 mod million;
+mod outage;
 mod plane;
 mod plane_process;
+mod plot;
 mod process;
 mod progress;
 mod register;
 mod report;
+mod resumable;
 mod schedule_core;
 mod schedule_plane;
+mod settling;
 mod soak;
+mod spread;
 mod store_memory;
 mod store_put;
+mod storm;
+mod summary;
+mod targets;
+mod watches;
 mod workload;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -49,10 +65,18 @@ pub struct Options {
     pub operations: usize,
     /// Which variant, for benchmarks that have several.
     pub case: Option<String>,
-    /// Connections of `store-txn`.
+    /// Connections to the server, of benchmarks that make any.
     pub connections: usize,
-    /// Transactions that each of them has under way.
+    /// Requests that each of them has under way.
     pub streams: usize,
+    /// Events a second that `watches` makes.
+    pub rate: usize,
+    /// Part of the nodes that `outage` silences, in percent.
+    pub percent: Option<usize>,
+    /// Silence after which a node of `outage` is marked.
+    pub grace: Duration,
+    /// Where `million` draws itself.
+    pub plot: Option<PathBuf>,
     /// How often a short measurement is repeated; figures are medians.
     pub runs: usize,
     /// How long `soak` goes on, and `million` lets its nodes live before pods come.
@@ -73,7 +97,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 15] = [
+const BENCHMARKS: [Benchmark; 18] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -149,14 +173,32 @@ const BENCHMARKS: [Benchmark; 15] = [
     Benchmark {
         name: "million",
         about: "a whole cluster: nodes register, live for a while, run pods, and lose them again",
-        flags: "--nodes --pods --duration",
+        flags: "--nodes --pods --duration --plot",
         run: million::run,
     },
     Benchmark {
-        name: "list-nodes",
-        about: "LIST of all nodes as protobuf and as JSON: time, throughput, memory beyond the nodes themselves",
-        flags: "--nodes",
-        run: list_nodes::run,
+        name: "watches",
+        about: "--nodes idle watches of `megaplane up` as a process, bytes each; then events at --rate, and their latency",
+        flags: "--nodes --connections --operations --rate",
+        run: watches::run,
+    },
+    Benchmark {
+        name: "storm",
+        about: "`megaplane up` on disk is killed, and --connections clients come back at once: when is everybody served?",
+        flags: "--connections",
+        run: storm::run,
+    },
+    Benchmark {
+        name: "lists",
+        about: "all nodes by LIST (protobuf, JSON) and WatchList: first byte, whole, memory, and how long writers waited",
+        flags: "--nodes --runs",
+        run: lists::run,
+    },
+    Benchmark {
+        name: "outage",
+        about: "a part of the nodes falls silent: when are all marked, whose pods are evicted, when are all Ready again?",
+        flags: "--nodes --pods --percent --case spread|zone --grace",
+        run: outage::run,
     },
     Benchmark {
         name: "soak",
@@ -165,6 +207,11 @@ const BENCHMARKS: [Benchmark; 15] = [
         run: soak::run,
     },
 ];
+
+/// Benchmarks that may be asked for no pods at all.
+const WITHOUT_PODS: [&str; 2] = ["million", "outage"];
+/// Names that benchmarks had before.
+const FORMER_NAMES: [(&str, &str); 1] = [("list-nodes", "lists")];
 
 /// A shorter one would measure its beginning.
 const DURATION_MIN: Duration = Duration::from_secs(1);
@@ -193,10 +240,11 @@ pub fn measure(options: &Options) -> Result<Value, String> {
 }
 
 fn measured(options: &Options) -> Result<Report, String> {
-    let Some(benchmark) = BENCHMARKS
+    let former = FORMER_NAMES
         .iter()
-        .find(|benchmark| benchmark.name == options.name)
-    else {
+        .find(|(former, _)| *former == options.name);
+    let name = former.map_or(options.name.as_str(), |(_, name)| *name);
+    let Some(benchmark) = BENCHMARKS.iter().find(|benchmark| benchmark.name == name) else {
         let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
         return Err(format!(
             "there is no benchmark \"{}\"; there are: {}, and list",
@@ -206,18 +254,27 @@ fn measured(options: &Options) -> Result<Report, String> {
     };
     let amounts = [
         options.nodes,
-        options.pods,
         options.operations,
         options.connections,
         options.streams,
+        options.rate,
         options.runs,
         options.leases,
     ];
-    if amounts.contains(&0) || options.duration < DURATION_MIN {
+    let shortest = options.duration.min(options.grace);
+    if amounts.contains(&0) || shortest < DURATION_MIN {
         return Err(
-            "nodes, pods, operations, connections, streams, runs and leases must be at least 1, and a duration 1s"
-                .into(),
+            "nodes, operations, connections, streams, rate, runs and leases must be at least 1, and times 1s".into(),
         );
+    }
+    if options.pods == 0 && !WITHOUT_PODS.contains(&benchmark.name) {
+        return Err(format!("{} needs pods", benchmark.name));
+    }
+    if options.plot.is_some() && benchmark.name != "million" {
+        return Err(format!(
+            "{} draws nothing: --plot is for million",
+            benchmark.name
+        ));
     }
     let before = measure::load_average();
     let report = (benchmark.run)(options)?;
@@ -229,6 +286,16 @@ fn schedule(options: &Options) -> Result<Report, String> {
         schedule_core::run(options)
     } else {
         schedule_plane::run(options)
+    }
+}
+
+/// Connections that a benchmark makes if it is not told how many.
+pub fn connections_by_default(name: &str) -> usize {
+    match name {
+        "watches" => 5_000,
+        // What descriptors and server allow of them is seen when it starts.
+        "storm" => 20_000,
+        _ => 10,
     }
 }
 

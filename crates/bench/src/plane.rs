@@ -122,6 +122,12 @@ impl Plane {
         self.api.count(resource)
     }
 
+    /// Reads how many writes took a revision so far.
+    pub fn writes(&self) -> impl Fn() -> u64 + Send + 'static {
+        let api = self.api.clone();
+        move || api.metrics().writes.load(Ordering::Relaxed)
+    }
+
     pub async fn call(&self, request: Request) -> Reply {
         self.api.call(request).await
     }

@@ -2,6 +2,7 @@
 //!
 //! The server's processor time and memory are so told from those of the load.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,56 +22,100 @@ use crate::process::{self, free_port};
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 16 << 10;
 
-/// A plane that keeps nothing, in a process and a folder of its own, both gone with it.
+/// What a plane is started for.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// Whose HTTP/2 it speaks.
+    pub listener: &'a str,
+    /// Whether it keeps its data on disk, so that it may be killed and started again.
+    pub is_durable: bool,
+    /// Whether it schedules pods.
+    pub schedules: bool,
+}
+
+/// A plane in a process and a folder of its own, both gone with it.
 pub struct PlaneProcess {
     process: Child,
+    arguments: Vec<OsString>,
     dir: PathBuf,
-    port: u16,
-    tls: TlsConnector,
+    dialer: Dialer,
 }
 
 impl PlaneProcess {
+    /// One that keeps nothing.
     pub fn start(listener: &str) -> Result<PlaneProcess, String> {
+        PlaneProcess::start_as(Setup {
+            listener,
+            is_durable: false,
+            schedules: true,
+        })
+    }
+
+    pub fn start_as(setup: Setup<'_>) -> Result<PlaneProcess, String> {
         let port = free_port().map_err(text)?;
         let dir = std::env::temp_dir().join(format!("megaplane-bench-{port}"));
         std::fs::create_dir_all(&dir).map_err(text)?;
         let kubeconfig = dir.join("kubeconfig");
-        let process = Command::new(std::env::current_exe().map_err(text)?)
-            .args([
-                "up",
-                "--ephemeral",
-                "--log",
-                "error",
-                "--listener",
-                listener,
-            ])
-            .args(["--secure-port", &port.to_string()])
-            .arg("--kubeconfig")
-            .arg(&kubeconfig)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(text)?;
-        let mut guard = Started { process, dir };
+        let mut arguments: Vec<OsString> = ["up", "--log", "error", "--listener", setup.listener]
+            .map(OsString::from)
+            .to_vec();
+        arguments.push(format!("--secure-port={port}").into());
+        arguments.push(format!("--scheduler={}", setup.schedules).into());
+        arguments.extend(["--kubeconfig".into(), kubeconfig.clone().into()]);
+        if setup.is_durable {
+            arguments.extend(["--data-dir".into(), dir.join("data").into()]);
+        } else {
+            arguments.push("--ephemeral".into());
+        }
+        let process = match spawn(&arguments) {
+            Ok(process) => process,
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&dir);
+                return Err(error);
+            }
+        };
+        let mut guard = Started {
+            process: Some(process),
+            dir,
+        };
         let begun = Instant::now();
         while begun.elapsed() < START_TIMEOUT {
             if let Ok(config) = Kubeconfig::read(&kubeconfig) {
                 let tls = client::https::tls_config(&config).map_err(text)?;
-                let Started { process, dir } = guard;
+                let process = guard.process.take().ok_or("the process is gone")?;
                 return Ok(PlaneProcess {
                     process,
-                    dir,
-                    port,
-                    tls: tls.into(),
+                    arguments,
+                    dir: std::mem::take(&mut guard.dir),
+                    dialer: Dialer {
+                        port,
+                        tls: tls.into(),
+                    },
                 });
             }
-            if let Ok(Some(status)) = guard.process.try_wait() {
+            if let Ok(Some(status)) = guard.process.as_mut().map_or(Ok(None), Child::try_wait) {
                 return Err(format!("megaplane up ended at once: {status}"));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        end(&mut guard.process, &guard.dir);
         Err("megaplane up does not begin to serve".into())
+    }
+
+    /// Ends it as a power cut does: without notice.
+    pub fn kill(&mut self) -> Result<(), String> {
+        self.process.kill().map_err(text)?;
+        self.process.wait().map(drop).map_err(text)
+    }
+
+    /// Starts it anew on what it has kept, with the same port and certificates. Does not wait until it serves.
+    pub fn start_again(&mut self) -> Result<(), String> {
+        self.process = spawn(&self.arguments)?;
+        Ok(())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(Some(_)))
     }
 
     pub fn cpu_nanos(&self) -> u64 {
@@ -81,7 +126,60 @@ impl PlaneProcess {
         process::resident_bytes(self.process.id())
     }
 
+    /// What connects to it, also after it was started again.
+    pub fn dialer(&self) -> Dialer {
+        self.dialer.clone()
+    }
+
     /// A new connection.
+    pub async fn connect(&self) -> Result<Peer, String> {
+        self.dialer.connect().await
+    }
+}
+
+impl Drop for PlaneProcess {
+    fn drop(&mut self) {
+        end(&mut self.process, &self.dir);
+    }
+}
+
+fn spawn(arguments: &[OsString]) -> Result<Child, String> {
+    Command::new(std::env::current_exe().map_err(text)?)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(text)
+}
+
+/// A process that does not serve yet: ended if it is given up.
+struct Started {
+    process: Option<Child>,
+    dir: PathBuf,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            end(process, &self.dir);
+        }
+    }
+}
+
+fn end(process: &mut Child, dir: &std::path::Path) {
+    let _ = process.kill();
+    let _ = process.wait();
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+/// Opens connections to one plane.
+#[derive(Clone)]
+pub struct Dialer {
+    port: u16,
+    tls: TlsConnector,
+}
+
+impl Dialer {
     pub async fn connect(&self) -> Result<Peer, String> {
         let socket = TcpStream::connect(("127.0.0.1", self.port))
             .await
@@ -97,23 +195,6 @@ impl PlaneProcess {
         peer.flush().await?;
         Ok(peer)
     }
-}
-
-struct Started {
-    process: Child,
-    dir: PathBuf,
-}
-
-impl Drop for PlaneProcess {
-    fn drop(&mut self) {
-        end(&mut self.process, &self.dir);
-    }
-}
-
-fn end(process: &mut Child, dir: &std::path::Path) {
-    let _ = process.kill();
-    let _ = process.wait();
-    let _ = std::fs::remove_dir_all(dir);
 }
 
 /// A request to be made.
@@ -140,6 +221,10 @@ pub struct Peer {
 impl Peer {
     /// Puts a request into the output, with the headers that a kubelet sends.
     pub fn ask(&mut self, ask: &Ask<'_>) -> Result<StreamId, String> {
+        let content_type: &[u8] = match ask.method {
+            "PATCH" => b"application/merge-patch+json",
+            _ => b"application/vnd.kubernetes.protobuf",
+        };
         let fields: [(&[u8], &[u8]); 7] = [
             (b":method", ask.method.as_bytes()),
             (b":scheme", b"https"),
@@ -149,7 +234,7 @@ impl Peer {
                 b"accept",
                 b"application/vnd.kubernetes.protobuf,application/json",
             ),
-            (b"content-type", b"application/vnd.kubernetes.protobuf"),
+            (b"content-type", content_type),
             (
                 b"user-agent",
                 b"kubelet/v1.36.0 (linux/amd64) kubernetes/bench",
@@ -174,8 +259,14 @@ impl Peer {
     }
 
     /// Writes what there is, reads once, and hands over what came. `on_piece` sees the pieces of bodies.
-    pub async fn turn(&mut self, mut on_event: impl FnMut(&Event)) -> Result<(), String> {
+    pub async fn turn(&mut self, on_event: impl FnMut(&Event)) -> Result<(), String> {
         self.flush().await?;
+        self.read(on_event).await
+    }
+
+    /// Reads once. May be given up while it waits; what is to be written as an answer goes out with the next
+    /// [`Peer::flush`].
+    pub async fn read(&mut self, mut on_event: impl FnMut(&Event)) -> Result<(), String> {
         self.buffer.reserve(READ_BYTES);
         let read = self.stream.read_buf(&mut self.buffer).await.map_err(text)?;
         if read == 0 {

@@ -5,11 +5,13 @@
 use serde_json::{Map, Value, json};
 
 use crate::measure::{Samples, load_average, machine};
+use crate::summary::{Row, table};
 
 /// Figures of one benchmark.
 #[derive(Debug, Default)]
 pub struct Report {
     figures: Vec<(String, Value)>,
+    rows: Vec<Row>,
 }
 
 impl Report {
@@ -69,6 +71,12 @@ impl Report {
         report
     }
 
+    /// A row of the summary for people; its figures are in the report by themselves.
+    pub fn row(mut self, row: Row) -> Report {
+        self.rows.push(row);
+        self
+    }
+
     /// Completes it with what is the same in all reports.
     pub fn of_benchmark(mut self, name: &str, load_before: &[f64; 3]) -> Report {
         self.figures.insert(0, ("benchmark".into(), name.into()));
@@ -97,6 +105,10 @@ impl Report {
         for (name, value) in &self.figures {
             let name = name.replace('_', " ");
             text.push_str(&format!("{name:<width$}  {}\n", readable(value)));
+        }
+        if !self.rows.is_empty() {
+            text.push('\n');
+            text.push_str(&table(&self.rows));
         }
         text
     }
@@ -129,7 +141,7 @@ fn readable(value: &Value) -> String {
 }
 
 /// A whole number with its thousands apart.
-fn grouped(digits: &str) -> String {
+pub fn grouped(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.char_indices() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) && !text.ends_with('-') {

@@ -133,8 +133,13 @@ pub struct Template {
 impl Template {
     /// The template of a class of pods.
     pub fn of_pod(class: usize) -> Result<Template, String> {
+        Template::of(&pod(class, &Digits::name(0)))
+    }
+
+    /// The template of a pod that is called [`Digits::name`] of 0.
+    pub fn of(pod: &Value) -> Result<Template, String> {
         let name = Digits::name(0);
-        let body = encoded(resource("", "pods")?, &pod(class, &name))?.to_vec();
+        let body = encoded(resource("", "pods")?, pod)?.to_vec();
         let name_at = body
             .windows(name.len())
             .position(|window| window == name.as_bytes());

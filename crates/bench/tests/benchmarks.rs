@@ -13,6 +13,10 @@ fn options(name: &str) -> Options {
         case: None,
         connections: 2,
         streams: 4,
+        rate: 1_000,
+        percent: None,
+        grace: Duration::from_secs(2),
+        plot: None,
         runs: 2,
         duration: Duration::from_secs(4),
         leases: 300,
@@ -38,7 +42,7 @@ fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
     let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, store-memory, store-list, \
                     store-watch, store-pause, store-recovery, lease-renewal, lease-wire, connections, schedule, \
-                    register, million, list-nodes, soak, and list";
+                    register, million, watches, storm, lists, outage, soak, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {
@@ -94,10 +98,29 @@ fn a_small_million() {
         "steady_get_p50_ms",
         "pods_per_second",
         "delete_seconds",
+        "history_seconds",
     ];
     let report = measured(&options("million"), &keys);
     assert!(report["renewals"].as_u64() > Some(0), "{report}");
     assert_eq!(report["renewal_failures_in_all"], 0);
+    assert_eq!(report["history_gone"], false);
+}
+
+#[test]
+fn a_million_without_pods_that_draws_itself() {
+    let path = std::env::temp_dir().join(format!("megaplane-{}.svg", std::process::id()));
+    let report = bench::measure(&Options {
+        pods: 0,
+        duration: Duration::from_secs(2),
+        plot: Some(path.clone()),
+        ..options("million")
+    });
+    let picture = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let report = report.unwrap();
+    assert!(report["steady_seconds"].is_number() && report["pods_seconds"].is_null());
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert!(picture.contains(">register</text>") && picture.contains(">steady</text>"));
 }
 
 const SCHEDULE: [&str; 9] = [
@@ -163,16 +186,82 @@ fn register() {
 }
 
 #[test]
-fn list_nodes() {
+fn lists_under_their_own_name_and_their_former_one() {
     let keys = [
         "protobuf_ms",
         "protobuf_mb_per_second",
         "json_ms",
         "json_mb_per_second",
         "json_extra_memory_bytes",
+        "watchlist_first_byte_ms",
+        "watchlist_ms",
+        "writes_alone_p999_ms",
+        "watchlist_writes_max_ms",
     ];
-    let report = measured(&options("list-nodes"), &keys);
+    let report = measured(&options("lists"), &keys);
     assert!(report["json_bytes"].as_u64() > report["protobuf_bytes"].as_u64());
+    assert!(report["watchlist_bytes"].as_u64() > report["protobuf_bytes"].as_u64());
+    let former = bench::measure(&options("list-nodes")).unwrap();
+    assert_eq!(former["benchmark"], "lists");
+}
+
+#[test]
+fn an_outage_of_a_zone() {
+    let keys = [
+        "all_marked_seconds",
+        "all_marked_after_grace_seconds",
+        "pods_evicted",
+        "pods_evicted_while_marking",
+        "all_ready_seconds",
+        "mark_cpu_us_each",
+        "back_seconds",
+    ];
+    let report = measured(
+        &Options {
+            case: Some("zone".into()),
+            ..options("outage")
+        },
+        &keys,
+    );
+    // Of 40 nodes dealt out to three zones.
+    assert_eq!(
+        (&report["silent"], &report["percent"]),
+        (&14.into(), &100.into())
+    );
+    assert_eq!(
+        (&report["wrongly_marked"], &report["wrongly_evicted"]),
+        (&0.into(), &0.into())
+    );
+    let zones = report["zones"].as_str().unwrap();
+    assert!(
+        zones.starts_with("zone-a: 14 of 14 silent (silent, "),
+        "{zones}"
+    );
+}
+
+#[test]
+fn no_pods_where_there_must_be_some_and_no_picture_where_there_is_none() {
+    let without = Options {
+        pods: 0,
+        ..options("schedule")
+    };
+    assert_eq!(bench::measure(&without).unwrap_err(), "schedule needs pods");
+    let drawn = Options {
+        plot: Some("a.svg".into()),
+        ..options("lists")
+    };
+    assert_eq!(
+        bench::measure(&drawn).unwrap_err(),
+        "lists draws nothing: --plot is for million"
+    );
+    let unknown = Options {
+        case: Some("fly".into()),
+        ..options("outage")
+    };
+    assert_eq!(
+        bench::measure(&unknown).unwrap_err(),
+        "there is no case \"fly\" of outage; there are: spread, zone"
+    );
 }
 
 #[test]

@@ -18,15 +18,15 @@ use tokio::sync::Mutex;
 use crate::{ClientError, Kubeconfig};
 
 /// Longest wait for a connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ping a silent connection after this long, and give it up after as long again (as client-go does).
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a token from a file is used before the file is read again (client-go: 1 min).
 const TOKEN_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Headers of a reply that say something to a caller.
-const HEADERS_KEPT: [&str; 5] = [
+pub(crate) const HEADERS_KEPT: [&str; 5] = [
     "audit-id",
     "cache-control",
     "etag",
@@ -36,10 +36,16 @@ const HEADERS_KEPT: [&str; 5] = [
 
 /// A connection to an API server as one of its users.
 pub struct HttpsTransport {
-    shared: Arc<Shared>,
+    shared: Arc<Https>,
 }
 
-struct Shared {
+struct Https {
+    shared: Shared,
+    sender: Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
+}
+
+/// What it takes to reach a server as one of its users.
+pub(crate) struct Shared {
     host: String,
     port: u16,
     tls_server_name: String,
@@ -48,12 +54,22 @@ struct Shared {
     token_file: Option<PathBuf>,
     /// What the file held when it was read last.
     token_read: StdMutex<Option<(Instant, String)>>,
-    sender: Mutex<Option<http2::SendRequest<Full<Bytes>>>>,
 }
 
 impl HttpsTransport {
     /// Prepares a transport; the connection is made with the first request.
     pub fn new(config: &Kubeconfig) -> Result<HttpsTransport, ClientError> {
+        Ok(HttpsTransport {
+            shared: Arc::new(Https {
+                shared: Shared::new(config)?,
+                sender: Mutex::new(None),
+            }),
+        })
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Kubeconfig) -> Result<Shared, ClientError> {
         let fail = |message: String| ClientError::Transport(message);
         let rest = config
             .server
@@ -69,21 +85,66 @@ impl HttpsTransport {
             None => (authority, 443),
         };
         let tls = tls_config(config)?;
-        Ok(HttpsTransport {
-            shared: Arc::new(Shared {
-                host: host
-                    .trim_start_matches('[')
-                    .trim_end_matches(']')
-                    .to_owned(),
-                port,
-                tls_server_name: config.tls_server_name.clone(),
-                tls: tls.into(),
-                token: config.token.clone(),
-                token_file: config.token_file.clone(),
-                token_read: StdMutex::new(None),
-                sender: Mutex::new(None),
-            }),
+        Ok(Shared {
+            host: host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
+            port,
+            tls_server_name: config.tls_server_name.clone(),
+            tls: tls.into(),
+            token: config.token.clone(),
+            token_file: config.token_file.clone(),
+            token_read: StdMutex::new(None),
         })
+    }
+
+    /// Host and port.
+    pub(crate) fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// A TLS connection.
+    pub(crate) async fn open(
+        &self,
+    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, String> {
+        let place = || self.place();
+        let stream = tokio::net::TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| format!("{}: {error}", place()))?;
+        // Small requests must not wait for more to come.
+        stream
+            .set_nodelay(true)
+            .map_err(|error| format!("{}: {error}", place()))?;
+        let name = match self.tls_server_name.as_str() {
+            "" => self.host.clone(),
+            given => given.to_owned(),
+        };
+        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
+        let connected = self.tls.connect(name, stream).await;
+        connected.map_err(|error| format!("{}: TLS: {error}", place()))
+    }
+
+    /// The bearer token of now; empty for none.
+    pub(crate) fn token(&self) -> Result<String, String> {
+        let Some(path) = &self.token_file else {
+            return Ok(self.token.clone());
+        };
+        let mut read = self
+            .token_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, token)) = &*read
+            && at.elapsed() < TOKEN_AGE_MAX
+        {
+            return Ok(token.clone());
+        }
+        // A short file, read once a minute: not worth a thread.
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the token {}: {error}", path.display()))?;
+        let token = text.trim().to_owned();
+        *read = Some((Instant::now(), token.clone()));
+        Ok(token)
     }
 }
 
@@ -135,11 +196,11 @@ impl Service for HttpsTransport {
     }
 }
 
-impl Shared {
+impl Https {
     async fn exchange(&self, request: Request) -> Result<Reply, String> {
-        let token = self.token()?;
+        let token = self.shared.token()?;
         let mut sender = self.connected().await?;
-        let mut target = format!("https://{}:{}{}", self.host, self.port, request.path);
+        let mut target = format!("https://{}{}", self.shared.place(), request.path);
         if !request.query.is_empty() {
             target.push('?');
             target.push_str(&request.query);
@@ -189,28 +250,6 @@ impl Shared {
         Ok(reply)
     }
 
-    /// The bearer token of now; empty for none.
-    fn token(&self) -> Result<String, String> {
-        let Some(path) = &self.token_file else {
-            return Ok(self.token.clone());
-        };
-        let mut read = self
-            .token_read
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, token)) = &*read
-            && at.elapsed() < TOKEN_AGE_MAX
-        {
-            return Ok(token.clone());
-        }
-        // A short file, read once a minute: not worth a thread.
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("cannot read the token {}: {error}", path.display()))?;
-        let token = text.trim().to_owned();
-        *read = Some((Instant::now(), token.clone()));
-        Ok(token)
-    }
-
     async fn connected(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
         let mut slot = self.sender.lock().await;
         if let Some(sender) = slot.as_ref().filter(|sender| !sender.is_closed()) {
@@ -218,30 +257,13 @@ impl Shared {
         }
         let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.connect())
             .await
-            .map_err(|_| format!("no connection to {}:{} within 10 s", self.host, self.port))??;
+            .map_err(|_| format!("no connection to {} within 10 s", self.shared.place()))??;
         *slot = Some(sender.clone());
         Ok(sender)
     }
 
     async fn connect(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
-        let place = || format!("{}:{}", self.host, self.port);
-        let stream = tokio::net::TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .map_err(|error| format!("{}: {error}", place()))?;
-        // Small requests must not wait for more to come.
-        stream
-            .set_nodelay(true)
-            .map_err(|error| format!("{}: {error}", place()))?;
-        let name = match self.tls_server_name.as_str() {
-            "" => self.host.clone(),
-            given => given.to_owned(),
-        };
-        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
-        let stream = self
-            .tls
-            .connect(name, stream)
-            .await
-            .map_err(|error| format!("{}: TLS: {error}", place()))?;
+        let stream = self.shared.open().await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
@@ -250,7 +272,7 @@ impl Shared {
             .initial_connection_window_size(16 << 20)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| format!("{}: HTTP/2: {error}", place()))?;
+            .map_err(|error| format!("{}: HTTP/2: {error}", self.shared.place()))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection to the API server ended");

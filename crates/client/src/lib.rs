@@ -1,22 +1,31 @@
 //! The API client of our own components: scheduler, controllers, fleet, tests.
 //!
 //! A [`Client`] speaks verbs on resources with object trees. Under it lies [`rest::http::Service`], which has
-//! two implementations that a component cannot tell apart: the API server itself, in process, and
-//! [`https::HttpsTransport`], over HTTP/2 and TLS to any Kubernetes API server.
+//! implementations that a component cannot tell apart: the API server itself, in process, and
+//! [`https::HttpsTransport`], over HTTP/2 and TLS to any Kubernetes API server; [`wire::WireTransport`] is the same on our
+//! own codec, for those who ask very much, and [`pool::Pool`] makes several connections one.
+//!
+//! [`post`] is for services that are no API server.
 //!
 //! Knows nothing of the store, of admission, or of what any kind means.
 
 pub mod events;
 pub mod https;
 mod kubeconfig;
+mod only;
 mod options;
+pub mod pool;
+pub mod post;
+mod prints;
 mod reflector;
 mod verbs;
 mod watch;
+pub mod wire;
 
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
+pub use only::Only;
 pub use options::{DeleteOptions, ListOptions, PatchType, Propagation, WatchOptions};
-pub use reflector::{Change, Delta, Mirror, Reflector, Told, object_key};
+pub use reflector::{Change, Delta, Mirror, Reflector, object_key};
 pub use verbs::{Client, List};
 pub use watch::{WatchEvent, WatchStream};
 

@@ -1,7 +1,11 @@
 //! What a caller may ask beside the object: selectors, revisions, preconditions.
 
+use std::sync::Arc;
+
 use meta::Value;
 use serde_json::json;
+
+use crate::Only;
 
 /// Options of a list; the default lists everything, consistently, at the newest revision.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +20,8 @@ pub struct ListOptions {
     pub continue_token: String,
     /// `resourceVersion`, empty for the newest.
     pub resource_version: String,
+    /// What is wanted of the objects; everything if none.
+    pub only: Option<Arc<Only>>,
 }
 
 /// Options of a watch.

@@ -6,19 +6,22 @@
 //!      └──(410, back-off)─────┘
 //! ```
 //!
-//! The reflector holds no objects. Its channel is bounded, so that a slow consumer leaves the events where they
+//! The reflector holds no objects; where it is told what to ignore, a print of each (`prints.rs`, 16 bytes). Its channel is bounded, so that a slow consumer leaves the events where they
 //! are kept already, in the API server's history.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use meta::Value;
 use schema::Resource;
 use tokio::sync::mpsc;
 
+use crate::prints::Prints;
 use crate::watch::decode_event;
-use crate::{Client, ClientError, ListOptions, WatchEvent, WatchOptions};
+use crate::{Client, ClientError, ListOptions, Only, WatchEvent, WatchOptions};
 
 /// Changes that may wait between a reflector and its consumer.
 const CHANGES_WAITING_MAX: usize = 1024;
@@ -41,21 +44,12 @@ pub enum Change<T> {
     Restart,
     /// The object under this key is now this.
     Apply(String, T),
+    /// Of the object under this key nothing changed but what is ignored ([`Reflector::ignoring`]).
+    Same(String),
     /// The object under this key is gone.
     Delete(String),
     /// The list is complete; from here on the changes follow as they happen.
     Synced,
-}
-
-/// An object that was added or changed, as the short way of a reflector reads it.
-#[derive(Debug)]
-pub struct Told<T> {
-    /// As [`object_key`] makes it.
-    pub key: String,
-    /// Its resourceVersion.
-    pub version: String,
-    /// What is kept of it.
-    pub object: T,
 }
 
 /// `namespace/name`, or `name` for cluster-wide kinds.
@@ -78,6 +72,9 @@ pub struct Reflector {
     label_selector: String,
     field_selector: String,
     optional: bool,
+    pace: Duration,
+    ignored: &'static [&'static str],
+    only: Option<Arc<Only>>,
 }
 
 impl Reflector {
@@ -91,7 +88,35 @@ impl Reflector {
             label_selector: String::new(),
             field_selector: String::new(),
             optional: false,
+            pace: Duration::ZERO,
+            ignored: &[],
+            only: None,
         }
+    }
+
+    /// Looks at the watch only once in `pace`, and then at all that happened: for a resource that changes so often that
+    /// being woken for each change is what costs. Changes are told so much later.
+    #[must_use]
+    pub fn paced(mut self, pace: Duration) -> Reflector {
+        self.pace = pace;
+        self
+    }
+
+    /// Changes of these fields alone are told as [`Change::Same`], without a look at the object: for heartbeats. Paths of
+    /// JSON names; lists on the way are gone through.
+    #[must_use]
+    pub fn ignoring(mut self, ignored: &'static [&'static str]) -> Reflector {
+        self.ignored = ignored;
+        self
+    }
+
+    /// Decodes these fields alone, beside identity and version: a projection sees nothing else. Paths of JSON names;
+    /// lists on the way are gone through. A kind without such a field is decoded whole.
+    #[must_use]
+    pub fn only(mut self, fields: &[&str]) -> Reflector {
+        self.only = Only::new(self.resource, fields).map(Arc::new);
+        debug_assert!(self.only.is_some(), "{}: {fields:?}", self.resource.kind);
+        self
     }
 
     /// Takes a resource that the server does not know for one of which there is nothing. It is asked for again
@@ -123,22 +148,10 @@ impl Reflector {
         self,
         project: impl Fn(Value) -> T + Send + Sync + 'static,
     ) -> mpsc::Receiver<Change<T>> {
-        self.spawn_with_short_way(project, |_| None)
-    }
-
-    /// The same for a resource that changes so often that decoding its objects is what costs. `short` reads what is
-    /// needed out of the bytes of a watch event ([`schema::envelope::watch_event`]); where it gives nothing, the object
-    /// is decoded and projected.
-    #[must_use]
-    pub fn spawn_with_short_way<T: Send + 'static>(
-        self,
-        project: impl Fn(Value) -> T + Send + Sync + 'static,
-        short: impl Fn(&[u8]) -> Option<Told<T>> + Send + Sync + 'static,
-    ) -> mpsc::Receiver<Change<T>> {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
         tokio::spawn(async move {
             // An error here means only that nobody listens any more.
-            let _ = self.run(project, short, sender).await;
+            let _ = self.run(project, sender).await;
         });
         receiver
     }
@@ -146,10 +159,10 @@ impl Reflector {
     async fn run<T>(
         self,
         project: impl Fn(Value) -> T,
-        short: impl Fn(&[u8]) -> Option<Told<T>>,
         sender: mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
+        let mut refused = false;
         loop {
             let version = match self.list(&project, &sender).await? {
                 Ok(version) => version,
@@ -160,14 +173,20 @@ impl Reflector {
                     continue;
                 }
                 Err(error) => {
-                    tracing::debug!(resource = self.resource.resource, %error, "list failed, trying again");
+                    // What is not allowed does not come by waiting: somebody has to grant it.
+                    if matches!(error.code(), 401 | 403) && !refused {
+                        refused = true;
+                        tracing::warn!(resource = self.resource.resource, %error, "may not be listed, trying again");
+                    } else {
+                        tracing::debug!(resource = self.resource.resource, %error, "list failed, trying again");
+                    }
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     continue;
                 }
             };
             backoff = BACKOFF_MIN;
-            self.follow(version, &project, &short, &sender).await?;
+            self.follow(version, &project, &sender).await?;
         }
     }
 
@@ -182,6 +201,7 @@ impl Reflector {
             label_selector: self.label_selector.clone(),
             field_selector: self.field_selector.clone(),
             limit: PAGE_OBJECTS,
+            only: self.only.clone(),
             ..ListOptions::default()
         };
         loop {
@@ -211,7 +231,6 @@ impl Reflector {
         &self,
         mut version: String,
         project: &impl Fn(Value) -> T,
-        short: &impl Fn(&[u8]) -> Option<Told<T>>,
         sender: &mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
@@ -222,6 +241,10 @@ impl Reflector {
                 resource_version: version.clone(),
             };
             let mut failure = None;
+            // Anew with each watch: between two of them nobody looks.
+            let mut prints = (!self.ignored.is_empty())
+                .then(|| Prints::new(self.resource, self.ignored))
+                .flatten();
             let begun = tokio::time::Instant::now();
             match self
                 .client
@@ -230,9 +253,12 @@ impl Reflector {
             {
                 Err(error) => failure = Some(error),
                 Ok(mut stream) => loop {
-                    let frame = tokio::select! {
-                        frame = stream.next_frame() => frame,
-                        () = sender.closed() => return Ok(()),
+                    let frame = match stream.frame_at_hand() {
+                        Some(frame) => Ok(Some(frame)),
+                        None => tokio::select! {
+                            frame = stream.next_frame_paced(self.pace) => frame,
+                            () = sender.closed() => return Ok(()),
+                        },
                     };
                     let frame = match frame {
                         Ok(Some(frame)) => frame,
@@ -242,13 +268,15 @@ impl Reflector {
                             break;
                         }
                     };
-                    if let Some(told) = short(&frame) {
+                    let same = prints
+                        .as_mut()
+                        .and_then(|prints| prints.unchanged(&frame, &mut version));
+                    if let Some(key) = same {
                         backoff = BACKOFF_MIN;
-                        version = told.version;
-                        sender.send(Change::Apply(told.key, told.object)).await?;
+                        sender.send(Change::Same(key)).await?;
                         continue;
                     }
-                    let (object, deleted) = match decode_event(&frame) {
+                    let (object, deleted) = match decode_event(&frame, self.only.as_deref()) {
                         Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                             (object, false)
                         }
@@ -304,7 +332,7 @@ pub enum Delta<T> {
 /// The consumer's copy of what a reflector follows.
 #[derive(Debug)]
 pub struct Mirror<T> {
-    objects: HashMap<String, (u32, T)>,
+    objects: HashMap<String, (u32, T), RandomState>,
     round: u32,
     synced: bool,
 }
@@ -312,7 +340,7 @@ pub struct Mirror<T> {
 impl<T> Default for Mirror<T> {
     fn default() -> Mirror<T> {
         Mirror {
-            objects: HashMap::new(),
+            objects: HashMap::default(),
             round: 0,
             synced: false,
         }
@@ -338,6 +366,7 @@ impl<T> Mirror<T> {
                     Some(Delta::Added(key))
                 }
             },
+            Change::Same(_) => None,
             Change::Delete(key) => {
                 let (_, old) = self.objects.remove(&key)?;
                 Some(Delta::Removed(key, old))

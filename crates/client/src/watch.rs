@@ -3,16 +3,19 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use meta::{ApiError, Value};
 use rest::http::FrameSource;
 
-use crate::ClientError;
-use crate::verbs::decode_object;
+use crate::verbs::{decode_object, decode_only};
+use crate::{ClientError, Only};
 
 /// Largest single event that is accepted, in bytes: an object of the request limit with room for its envelope.
 const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The length before each event, big-endian.
+const HEAD_BYTES: usize = 4;
 
 /// One event of a watch.
 #[derive(Debug, Clone)]
@@ -53,12 +56,12 @@ impl WatchStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<WatchEvent>, ClientError>> {
-        let frame = match self.poll_next_frame(cx) {
+        let frame = match self.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(match frame {
-            Ok(Some(frame)) => decode_event(&frame).map(Some),
+            Ok(Some(frame)) => decode_event(&frame, None).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(error),
         })
@@ -66,13 +69,32 @@ impl WatchStream {
 
     /// The next event as it came: its type and its object, not decoded.
     pub(crate) async fn next_frame(&mut self) -> Result<Option<Bytes>, ClientError> {
-        poll_fn(|cx| self.poll_next_frame(cx)).await
+        poll_fn(|cx| self.poll_frame(cx)).await
     }
 
-    fn poll_next_frame(
+    /// The same; if there is none yet, nothing is looked at for `pace`, so that what comes meanwhile comes together.
+    pub(crate) async fn next_frame_paced(
         &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, ClientError>> {
+        pace: Duration,
+    ) -> Result<Option<Bytes>, ClientError> {
+        if !pace.is_zero() {
+            let now = poll_fn(|cx| Poll::Ready(self.poll_frame(cx))).await;
+            match now {
+                Poll::Ready(frame) => return frame,
+                Poll::Pending => tokio::time::sleep(pace).await,
+            }
+        }
+        self.next_frame().await
+    }
+
+    /// The next event, if it has been read already.
+    pub(crate) fn frame_at_hand(&mut self) -> Option<Bytes> {
+        self.ready.pop_front()
+    }
+
+    /// The next event as it came, for callers that look at it themselves ([`schema::envelope::watch_event`]): one of type
+    /// `ERROR` is the last.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Poll::Ready(Ok(Some(frame)));
@@ -86,8 +108,7 @@ impl WatchStream {
                     )));
                 }
                 Poll::Ready(Some(bytes)) => {
-                    self.buffer.extend_from_slice(&bytes);
-                    if let Err(error) = self.cut() {
+                    if let Err(error) = self.take_in(bytes) {
                         return Poll::Ready(Err(error));
                     }
                 }
@@ -95,31 +116,51 @@ impl WatchStream {
         }
     }
 
+    /// Cuts what came. Between processes an event may be split; in one, pieces hold whole events and are not copied.
+    fn take_in(&mut self, mut bytes: Bytes) -> Result<(), ClientError> {
+        if self.buffer.is_empty() {
+            while let Some(length) = whole_frame(&bytes)? {
+                let mut frame = bytes.split_to(HEAD_BYTES + length);
+                self.ready.push_back(frame.split_off(HEAD_BYTES));
+            }
+        }
+        self.buffer.extend_from_slice(&bytes);
+        self.cut()
+    }
+
     /// Moves whole frames (4-byte big-endian length, then the message) from the buffer to the queue.
     fn cut(&mut self) -> Result<(), ClientError> {
-        while let Some(head) = self.buffer.first_chunk::<4>() {
-            let length = u32::from_be_bytes(*head) as usize;
-            if length > EVENT_BYTES_MAX {
-                return Err(ClientError::Transport(format!(
-                    "a watch event of {length} bytes is too large"
-                )));
-            }
-            if self.buffer.len() < 4 + length {
-                return Ok(());
-            }
-            let mut frame = self.buffer.split_to(4 + length);
-            self.ready.push_back(frame.split_off(4).freeze());
+        while let Some(length) = whole_frame(&self.buffer)? {
+            let mut frame = self.buffer.split_to(HEAD_BYTES + length);
+            self.ready.push_back(frame.split_off(HEAD_BYTES).freeze());
         }
         Ok(())
     }
 }
 
-/// What an event says.
-pub(crate) fn decode_event(frame: &[u8]) -> Result<WatchEvent, ClientError> {
+/// The length of the event that these bytes begin with, if all of it is there.
+fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, ClientError> {
+    let Some(head) = bytes.first_chunk::<HEAD_BYTES>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes(*head) as usize;
+    if length > EVENT_BYTES_MAX {
+        return Err(ClientError::Transport(format!(
+            "a watch event of {length} bytes is too large"
+        )));
+    }
+    Ok((bytes.len() >= HEAD_BYTES + length).then_some(length))
+}
+
+/// What an event says; of its object, what is wanted.
+pub(crate) fn decode_event(frame: &[u8], only: Option<&Only>) -> Result<WatchEvent, ClientError> {
     let (kind, object) = schema::envelope::watch_event(frame).map_err(|error| {
         ClientError::Transport(format!("a watch event cannot be read: {error}"))
     })?;
-    let object = decode_object(object)?;
+    let object = match only {
+        Some(only) => decode_only(object, only)?,
+        None => decode_object(object)?,
+    };
     Ok(match kind {
         "ADDED" => WatchEvent::Added(object),
         "MODIFIED" => WatchEvent::Modified(object),

@@ -108,6 +108,8 @@ pub(crate) struct Cluster {
     free_sets: BTreeSet<Box<str>>,
     /// Jobs by the uid of their controller.
     jobs_by_controller: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// Resource claims by the uid of their controller.
+    claims_by_controller: HashMap<Box<str>, BTreeSet<Box<str>>>,
     /// Our EndpointSlices by `namespace/service`.
     slices: HashMap<String, BTreeSet<Box<str>>>,
     /// What namespaces hold, by place.
@@ -133,6 +135,7 @@ impl Cluster {
             sets_by_controller: HashMap::new(),
             free_sets: BTreeSet::new(),
             jobs_by_controller: HashMap::new(),
+            claims_by_controller: HashMap::new(),
             slices: HashMap::new(),
             contents: HashMap::new(),
         }
@@ -144,6 +147,7 @@ impl Cluster {
         let change = match change {
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Apply(key, seen) => {
                 let (kept, view) =
@@ -280,6 +284,12 @@ impl Cluster {
                     None => drop(self.free_sets.remove(key)),
                 }
                 Controller::ReplicaSet
+            }
+            action::RESOURCE_CLAIMS => {
+                if let Some(uid) = controller_uid(value) {
+                    enter_group(&mut self.claims_by_controller, uid.into(), key, enter);
+                }
+                return;
             }
             action::ENDPOINT_SLICES => {
                 if let Some(service) = service_of(value) {
@@ -445,6 +455,14 @@ impl Cluster {
     pub(crate) fn jobs_of(&self, cron_uid: &str) -> Vec<Arc<Value>> {
         let keys = self.jobs_by_controller.get(cron_uid).into_iter().flatten();
         keys.filter_map(|key| self.whole(action::JOBS, key))
+            .cloned()
+            .collect()
+    }
+
+    /// Resource claims that a pod controls.
+    pub(crate) fn claims_of(&self, pod_uid: &str) -> Vec<Arc<Value>> {
+        let keys = self.claims_by_controller.get(pod_uid).into_iter().flatten();
+        keys.filter_map(|key| self.whole(action::RESOURCE_CLAIMS, key))
             .cloned()
             .collect()
     }

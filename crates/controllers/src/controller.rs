@@ -39,11 +39,15 @@ pub(crate) enum Controller {
     EndedPods,
     /// Keys: pods, by `namespace/name`, whose kubelet or Job does not exist.
     StrayPod,
+    /// Keys: pods, by `namespace/name`, with resource claims.
+    PodClaims,
+    /// Keys: resource claims.
+    ResourceClaim,
 }
 
 impl Controller {
     /// All of them; the place of each is its number.
-    pub(crate) const ALL: [Controller; 16] = [
+    pub(crate) const ALL: [Controller; 18] = [
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::ReplicationController,
@@ -60,6 +64,8 @@ impl Controller {
         Controller::VanishedNode,
         Controller::EndedPods,
         Controller::StrayPod,
+        Controller::PodClaims,
+        Controller::ResourceClaim,
     ];
 
     /// The resource whose objects are its keys, if it writes to them.
@@ -73,6 +79,7 @@ impl Controller {
             Controller::Job => action::JOBS,
             Controller::CronJob => action::CRON_JOBS,
             Controller::Namespace => action::NAMESPACES,
+            Controller::ResourceClaim => action::RESOURCE_CLAIMS,
             _ => return None,
         })
     }
@@ -87,6 +94,7 @@ impl Controller {
             | Controller::StatefulSet
             | Controller::Job => action::PODS,
             Controller::EndpointSlice => action::ENDPOINT_SLICES,
+            Controller::PodClaims => action::RESOURCE_CLAIMS,
             _ => return None,
         })
     }
@@ -110,6 +118,7 @@ impl Controller {
             Controller::VanishedNode | Controller::EndedPods | Controller::StrayPod => {
                 "pod-garbage-collector"
             }
+            Controller::PodClaims | Controller::ResourceClaim => "resource_claim",
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use client::{Change, Client, Reflector};
 use meta::{Value, object};
@@ -18,12 +19,41 @@ use reconcile::{Pod, ResourceRef, action};
 use schema::Resource;
 use tokio::sync::mpsc;
 
-use crate::renewal;
-
 /// Changes of one feed that are handed over at a time.
 const BATCH_CHANGES_MAX: usize = 256;
 /// Batches of all feeds that may wait: with [`BATCH_CHANGES_MAX`], at most 16,384 changes.
 const BATCHES_WAITING_MAX: usize = 64;
+
+/// What is read of every object.
+const METADATA: [&str; 7] = [
+    "metadata.labels",
+    "metadata.annotations",
+    "metadata.creationTimestamp",
+    "metadata.deletionTimestamp",
+    "metadata.deletionGracePeriodSeconds",
+    "metadata.finalizers",
+    "metadata.ownerReferences",
+];
+/// What [`Pod`] reads beside it.
+const POD: [&str; 13] = [
+    "spec.nodeName",
+    "spec.hostname",
+    "spec.subdomain",
+    "spec.affinity.nodeAffinity",
+    "spec.containers.ports",
+    "spec.tolerations",
+    "spec.resourceClaims",
+    "status.phase",
+    "status.podIP",
+    "status.conditions",
+    "status.containerStatuses",
+    "status.initContainerStatuses",
+    "status.resourceClaimStatuses",
+];
+/// What [`NodeView`] and [`NodeFacts`] read beside it.
+const NODE: [&str; 3] = ["spec.taints", "spec.unschedulable", "status.conditions"];
+/// Time between two looks at renewed Leases. A node is given up after 40 s without one.
+const LEASE_PACE: Duration = Duration::from_millis(20);
 
 pub(crate) const LEASES: ResourceRef = ResourceRef::new("coordination.k8s.io", "v1", "leases");
 
@@ -130,9 +160,23 @@ fn shape(resource: ResourceRef) -> Shape {
         | action::CONTROLLER_REVISIONS
         | action::JOBS
         | action::CRON_JOBS
-        | action::ENDPOINT_SLICES => Shape::Whole,
+        | action::ENDPOINT_SLICES
+        | action::RESOURCE_CLAIMS
+        | action::RESOURCE_CLAIM_TEMPLATES => Shape::Whole,
         _ => Shape::Slim,
     }
+}
+
+/// What [`project`] reads of an object; everything if none.
+fn fields_read(shape: Shape) -> Option<Vec<&'static str>> {
+    let more: &[&str] = match shape {
+        Shape::Slim => &[],
+        Shape::Pod => &POD,
+        Shape::Node => &NODE,
+        Shape::Lease => &["spec.renewTime"],
+        Shape::Whole | Shape::ConfigMap => return None,
+    };
+    Some([&METADATA, more].concat())
 }
 
 /// A resource by its coordinates.
@@ -164,10 +208,16 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
     for (index, feed) in feeds().iter().copied().enumerate() {
         let reflector = Reflector::new(client.clone(), feed.resource);
         let project = move |object| project(feed, object);
-        let mut changes = match feed.shape {
-            Shape::Lease => reflector.spawn_with_short_way(project, renewal::read),
-            _ => reflector.spawn(project),
+        let reflector = match fields_read(feed.shape) {
+            Some(fields) => reflector.only(&fields),
+            None => reflector,
         };
+        let reflector = match feed.shape {
+            Shape::Node => reflector.ignoring(&["status.conditions.lastHeartbeatTime"]),
+            Shape::Lease => reflector.ignoring(&["spec.renewTime"]).paced(LEASE_PACE),
+            _ => reflector,
+        };
+        let mut changes = reflector.spawn(project);
         let sender = sender.clone();
         tokio::spawn(async move {
             loop {
@@ -295,6 +345,58 @@ mod tests {
             (7, 2_500_000, print)
         );
         assert_ne!(lease("1970-01-01T00:00:01.000000Z", "b").2, print);
+    }
+
+    /// An object is projected the same, whether all of it was decoded or what the feed asks for.
+    #[test]
+    fn a_projection_reads_nothing_but_what_is_decoded_for_it() {
+        let metadata = json!({"name": "x", "namespace": "d", "uid": "u", "resourceVersion": "7", "generateName": "g-",
+            "labels": {"a": "b", "topology.kubernetes.io/zone": "z"}, "finalizers": ["foregroundDeletion"],
+            "annotations": {"controller.kubernetes.io/pod-deletion-cost": "3", "batch.kubernetes.io/job-completion-index": "2"},
+            "creationTimestamp": "2026-01-02T03:04:05Z", "deletionTimestamp": "2026-01-02T03:04:06Z",
+            "deletionGracePeriodSeconds": 30, "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n",
+            "uid": "o", "controller": true, "blockOwnerDeletion": true}], "managedFields": [{"manager": "m"}]});
+        let ended = json!({"name": "c", "restartCount": 4, "state": {"terminated": {"exitCode": 3, "finishedAt": "2026-01-02T03:04:07Z"}}});
+        let pod = |node: &str| {
+            json!({"metadata": metadata, "spec": {"nodeName": node, "hostname": "h", "subdomain": "s",
+            "containers": [{"name": "c", "image": "i", "ports": [{"name": "p", "containerPort": 80, "protocol": "TCP"}]}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+                [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}},
+            "resourceClaims": [{"name": "r", "resourceClaimTemplateName": "t"}], "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]},
+            "status": {"phase": "Failed", "podIP": "10.0.0.1", "resourceClaimStatuses": [{"name": "r", "resourceClaimName": "x-r"}], "containerStatuses": [ended], "initContainerStatuses": [ended],
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:08Z"}]}})
+        };
+        let node = json!({"metadata": metadata, "spec": {"unschedulable": true, "podCIDR": "10.0.0.0/24",
+            "taints": [{"key": "k", "value": "v", "effect": "NoExecute", "timeAdded": "2026-01-02T03:04:05Z"}]},
+            "status": {"capacity": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "False",
+            "lastHeartbeatTime": "2026-01-02T03:04:05Z", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}});
+        let lease = json!({"metadata": metadata, "spec": {"holderIdentity": "x", "renewTime": "2026-01-02T03:04:05.000006Z"}});
+        for (resource, object) in [
+            (action::PODS, pod("")),
+            (action::PODS, pod("n")),
+            (action::NODES, node),
+            (LEASES, lease),
+            (
+                ResourceRef::new("", "v1", "persistentvolumes"),
+                json!({"metadata": metadata, "spec": {"storageClassName": "s"}}),
+            ),
+        ] {
+            let feed = *feeds()
+                .iter()
+                .find(|feed| feed.reference == resource)
+                .unwrap();
+            let fields = fields_read(feed.shape).unwrap();
+            let only = client::Only::new(feed.resource, &fields).unwrap();
+            let mut message = Vec::new();
+            schema::encode_protobuf(feed.resource.type_id, &object, &mut message).unwrap();
+            let part = only.decode(&message).unwrap();
+            let whole = schema::decode_protobuf(feed.resource.type_id, &message).unwrap();
+            assert_ne!(part, whole, "{resource}");
+            assert_eq!(
+                format!("{:?}", project(feed, part)),
+                format!("{:?}", project(feed, whole))
+            );
+        }
     }
 
     #[test]

@@ -13,13 +13,13 @@
 mod clock;
 mod cluster;
 mod controller;
+mod departed;
 mod execute;
 mod expectations;
 mod feed;
 mod plane;
 mod pods;
 mod queue;
-mod renewal;
 mod wake;
 
 use std::sync::Arc;

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use client::Client;
+use client::{Change, Client};
 use meta::{Value, object};
 use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
 use reconcile::{Action, Pod, action};
 use reconcile::{
     cronjob, daemonset, deployment, endpointslice, job, namespace, podgc, replicaset,
-    serviceaccount, statefulset,
+    resourceclaim, serviceaccount, statefulset,
 };
 use tokio::sync::mpsc;
 
 use crate::clock::now_micros;
 use crate::cluster::{Cluster, Event};
 use crate::controller::Controller;
+use crate::departed::Departed;
 use crate::execute::{Executor, FailureKind, Job, Report};
 use crate::expectations::Expectations;
 use crate::feed::{Batch, start};
@@ -53,7 +54,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const TICK_BUDGET: usize = 64;
 
 /// What must be known before the first plan.
-const ESSENTIAL: [reconcile::ResourceRef; 15] = [
+const ESSENTIAL: [reconcile::ResourceRef; 17] = [
     action::PODS,
     action::NODES,
     action::NAMESPACES,
@@ -69,6 +70,8 @@ const ESSENTIAL: [reconcile::ResourceRef; 15] = [
     action::JOBS,
     action::CRON_JOBS,
     crate::feed::LEASES,
+    action::RESOURCE_CLAIMS,
+    action::RESOURCE_CLAIM_TEMPLATES,
 ];
 
 /// What belongs to one controller.
@@ -103,6 +106,8 @@ pub(crate) struct Plane {
     pub(crate) judges: HashMap<Box<str>, daemonset::Judge>,
     /// Nodes that pods are bound to and that do not exist, with the time this was noticed.
     pub(crate) vanished: HashMap<Box<str>, i64>,
+    /// Pods with resource claims that are gone.
+    pub(crate) departed: Departed,
     /// Plans of evictions under way or to be repeated, by pod.
     evictions: HashMap<Arc<str>, Vec<Action>>,
     lanes: Vec<Lane>,
@@ -138,6 +143,7 @@ pub(crate) async fn run(
         eviction: TaintEviction::default(),
         judges: HashMap::new(),
         vanished: HashMap::new(),
+        departed: Departed::default(),
         evictions: HashMap::new(),
         lanes: Controller::ALL.iter().map(|_| Lane::default()).collect(),
         turn: 0,
@@ -186,6 +192,10 @@ impl Plane {
     fn take(&mut self, batch: Batch, events: &mut Vec<Event>) {
         let now = Instant::now();
         for change in batch.changes {
+            if let Change::Same(key) = &change {
+                self.heartbeat(batch.feed, key);
+                continue;
+            }
             self.cluster.apply(batch.feed, change, events);
             for event in events.drain(..) {
                 self.wake(event, now);
@@ -562,6 +572,8 @@ impl Plane {
                 self.config.ended_pods_max,
             )),
             Controller::StrayPod => self.plan_stray_pod(key),
+            Controller::PodClaims => self.plan_pod_claims(key, now),
+            Controller::ResourceClaim => self.plan_claim(key, micros),
             Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction => None,
         };
         planned.unwrap_or_else(|| {
@@ -792,6 +804,42 @@ impl Plane {
             micros.saturating_sub(since),
             micros,
         ))
+    }
+
+    fn plan_pod_claims(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
+        let pod = self.cluster.pod(key)?.clone();
+        let lane = &mut self.lanes[Controller::PodClaims as usize];
+        let (creations_in_flight, _) = lane.expectations.in_flight(key, now);
+        let find = |resource, name: &str| {
+            let key = format!("{}/{name}", pod.namespace);
+            self.cluster.whole(resource, &key).map(|found| &**found)
+        };
+        let observed = resourceclaim::PodObserved {
+            claim: &|name| find(action::RESOURCE_CLAIMS, name),
+            own: &self.cluster.claims_of(&pod.uid),
+            template: &|name| find(action::RESOURCE_CLAIM_TEMPLATES, name),
+            creations_in_flight,
+        };
+        Some(resourceclaim::plan_pod(&pod, &observed))
+    }
+
+    fn plan_claim(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {
+        let claim = self.cluster.whole(action::RESOURCE_CLAIMS, key)?.clone();
+        let namespace = object::namespace(&claim);
+        let departed = std::cell::RefCell::new(&mut self.departed);
+        let cluster = &self.cluster;
+        let user = |name: &str, uid: &str| match cluster.pod(&format!("{namespace}/{name}")) {
+            Some(pod) if *pod.uid != *uid => resourceclaim::User::Gone,
+            // One that has not come to a node will not run any more once it is deleted.
+            Some(pod) if pod.has_ended() => resourceclaim::User::Gone,
+            Some(pod) if pod.deletion_micros.is_some() && pod.node_name.is_empty() => {
+                resourceclaim::User::Gone
+            }
+            Some(_) => resourceclaim::User::Lives,
+            None if departed.borrow_mut().is_gone(uid, micros) => resourceclaim::User::Gone,
+            None => resourceclaim::User::Unknown,
+        };
+        Some(resourceclaim::plan_claim(&claim, &user))
     }
 
     fn plan_stray_pod(&self, key: &str) -> Option<Vec<Action>> {

@@ -13,7 +13,7 @@ use reconcile::{Pod, ResourceRef, action};
 use crate::clock::now_micros;
 use crate::cluster::{Body, Event, Kept, controller_uid, service_of};
 use crate::controller::Controller;
-use crate::feed::LEASES;
+use crate::feed::{LEASES, Shape, feeds};
 use crate::plane::Plane;
 
 /// Where kubelets keep their Leases.
@@ -51,6 +51,8 @@ impl Plane {
             action::CRON_JOBS => self.add(Controller::CronJob, &event.key, now),
             action::SERVICES => self.add(Controller::EndpointSlice, &event.key, now),
             action::ENDPOINT_SLICES => self.wake_by_slice(&event, now),
+            action::RESOURCE_CLAIMS => self.wake_by_claim(&event, now),
+            action::RESOURCE_CLAIM_TEMPLATES => self.wake_by_template(&event.key, now),
             _ => {}
         }
         self.wake_emptied_namespace(&event, now);
@@ -81,6 +83,8 @@ impl Plane {
             action::CRON_JOBS => Controller::CronJob,
             action::SERVICES => Controller::EndpointSlice,
             action::DEPLOYMENTS => Controller::Deployment,
+            action::PODS => Controller::PodClaims,
+            action::RESOURCE_CLAIMS => Controller::ResourceClaim,
             _ => return,
         };
         if self
@@ -130,6 +134,7 @@ impl Plane {
             self.wake_recreating(uid, now);
         }
         self.wake_services(old, new.as_ref(), now);
+        self.wake_claims(&event.key, old, new.as_ref(), now);
         let Some(pod) = new else { return };
         if !pod.node_name.is_empty() && self.cluster.get(action::NODES, &pod.node_name).is_none() {
             self.vanish(&pod.node_name, now);
@@ -334,7 +339,20 @@ impl Plane {
         self.add(Controller::VanishedNode, node, now);
     }
 
-    /// The hot path: every node's Lease is renewed every ten seconds.
+    /// The hot path, of which there is one a node every ten seconds: a Lease or a node told that it is alive, and
+    /// nothing else.
+    pub(crate) fn heartbeat(&mut self, feed: usize, key: &str) {
+        let node = match feeds()[feed].shape {
+            Shape::Node => Some(key),
+            Shape::Lease => key.strip_prefix(NODE_LEASES),
+            _ => None,
+        };
+        if let Some(node) = node {
+            self.lifecycle.heartbeat(node, now_micros());
+        }
+    }
+
+    /// A Lease was added, or changed otherwise than by a mere renewal.
     fn wake_by_lease(&mut self, event: &Event) {
         let Some(node) = event.key.strip_prefix(NODE_LEASES) else {
             return;
@@ -345,7 +363,7 @@ impl Plane {
         };
         let new = self.cluster.get(LEASES, &event.key).map(renewed);
         if new.is_some() && new != event.old.as_ref().map(renewed) {
-            self.lifecycle.lease_renewed(node, now_micros());
+            self.lifecycle.heartbeat(node, now_micros());
         }
     }
 
@@ -405,6 +423,82 @@ impl Plane {
                 .expectations
                 .saw_created(&service, &uid);
             self.add(Controller::EndpointSlice, &service, now);
+        }
+    }
+
+    /// A pod with resource claims: they are made for it, and given up when it is done with them.
+    fn wake_claims(
+        &mut self,
+        key: &str,
+        old: Option<&Arc<Pod>>,
+        new: Option<&Arc<Pod>>,
+        now: Instant,
+    ) {
+        let gone = old.filter(|old| new.is_none_or(|new| new.uid != old.uid));
+        if let Some(old) = gone.filter(|old| !old.claims.is_empty()) {
+            self.departed.note(&old.uid);
+            self.wake_claims_of(old, now);
+        }
+        let Some(new) = new.filter(|new| !new.claims.is_empty()) else {
+            return;
+        };
+        if new.has_ended() || new.deletion_micros.is_some() {
+            self.wake_claims_of(new, now);
+        } else {
+            self.add(Controller::PodClaims, key, now);
+        }
+    }
+
+    fn wake_claims_of(&mut self, pod: &Pod, now: Instant) {
+        let recorded = pod.claims.iter().filter_map(|one| one.claim.as_deref());
+        let mut keys: Vec<String> = recorded
+            .map(|claim| format!("{}/{claim}", pod.namespace))
+            .collect();
+        let own = self.cluster.claims_of(&pod.uid);
+        keys.extend(own.iter().map(|claim| client::object_key(claim)));
+        for key in keys {
+            self.add(Controller::ResourceClaim, &key, now);
+        }
+    }
+
+    fn wake_by_claim(&mut self, event: &Event, now: Instant) {
+        let new = self.cluster.whole(event.resource, &event.key).cloned();
+        let old = event.old.as_ref().and_then(Kept::whole).cloned();
+        let uid = |claim: &Option<Arc<Value>>| claim.as_ref().map(|c| object::uid(c).to_owned());
+        let (appeared, gone) = (uid(&new), uid(&old));
+        for (claim, is_new) in [(&old, false), (&new, true)] {
+            let Some(claim) = claim else { continue };
+            let Some(owner) = object::controller_of(claim).filter(|o| o["kind"] == "Pod") else {
+                continue;
+            };
+            let name = owner["name"].as_str().unwrap_or_default();
+            let pod = format!("{}/{name}", object::namespace(claim));
+            let expectations = &mut self.lane(Controller::PodClaims).expectations;
+            if is_new && gone != appeared {
+                expectations.saw_created(&pod, object::uid(claim));
+            } else if !is_new && gone != appeared {
+                expectations.saw_deleted(&pod, object::uid(claim));
+            }
+            self.add(Controller::PodClaims, &pod, now);
+        }
+        self.add(Controller::ResourceClaim, &event.key, now);
+    }
+
+    fn wake_by_template(&mut self, key: &str, now: Instant) {
+        let Some((namespace, name)) = key.split_once('/') else {
+            return;
+        };
+        // Templates are made once, mostly before their pods.
+        let pods = self.cluster.pods.of_namespace(namespace);
+        let asking = pods.iter().filter(|pod| {
+            let mut templates = pod.claims.iter().filter_map(|one| one.template.as_deref());
+            templates.any(|template| template == name)
+        });
+        let keys: Vec<String> = asking
+            .map(|pod| format!("{}/{}", pod.namespace, pod.name))
+            .collect();
+        for key in keys {
+            self.add(Controller::PodClaims, &key, now);
         }
     }
 

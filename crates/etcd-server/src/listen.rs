@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http2_shell::{Protocol, Replayed, sniff};
+use http2_shell::{Protocol, Replayed, accept, sniff};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use socket2::{Domain, Socket, Type};
@@ -81,9 +81,9 @@ pub async fn serve(
                 return connection(stream, false, api, stop).await;
             };
             let mut api = api;
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept(stream, tls.config())).await {
                 Ok(Ok(stream)) => {
-                    let session = stream.get_ref().1;
+                    let session = stream.session();
                     let is_http2 = session.alpn_protocol() == Some(b"h2");
                     api.peer = tls.peer(session);
                     connection(stream, is_http2, api, stop).await;

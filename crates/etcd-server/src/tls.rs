@@ -11,8 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion, version};
-use tokio_rustls::TlsAcceptor;
+use rustls::{CommonState, ServerConfig, SupportedProtocolVersion, version};
 
 use crate::options::{TlsFiles, TlsVersion};
 
@@ -52,18 +51,18 @@ impl Tls {
         })
     }
 
-    /// What accepts the next connection.
-    pub fn acceptor(&self) -> TlsAcceptor {
+    /// With what the next connection is accepted.
+    pub fn config(&self) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.looked.elapsed() >= LOOK_INTERVAL {
             current.looked = Instant::now();
             self.look_again(&mut current);
         }
-        TlsAcceptor::from(current.config.clone())
+        current.config.clone()
     }
 
     /// Who the client's certificate names: its common name, where clients must show one.
-    pub fn peer(&self, session: &ServerConnection) -> Option<Arc<str>> {
+    pub fn peer(&self, session: &CommonState) -> Option<Arc<str>> {
         if !self.files.client_cert_auth {
             return None;
         }

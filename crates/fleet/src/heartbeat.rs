@@ -1,20 +1,21 @@
 //! Heartbeats: Lease renewals spread evenly over their interval, and node statuses over theirs.
 //!
 //! A wheel needs no queue here: node `i` of `n` is due at `i/n` of each interval, so one counter that follows the
-//! clock names the nodes that are due.
+//! clock names the nodes that are due. Nodes that are silent are passed over.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use client::{Client, ClientError, PatchType};
+use client::{ClientError, PatchType};
+use meta::Value;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::node::{conditions, lease_object, node_name};
-use crate::register::{Nodes, ensure_lease};
-use crate::{FleetConfig, FleetProgress, REQUESTS_IN_FLIGHT_MAX, resource};
+use crate::lease::body;
+use crate::node::{conditions, node_name, status_at};
+use crate::register::ensure_lease;
+use crate::{Fleet, REQUESTS_IN_FLIGHT_MAX, resource};
 
 /// How often the clock is looked at. Renewals of one tick are made in one go.
 const TICK: Duration = Duration::from_millis(20);
@@ -26,80 +27,90 @@ pub(crate) fn now_micros() -> i64 {
 }
 
 /// Renews Leases for ever.
-pub(crate) async fn run(
-    client: &Client,
-    config: &FleetConfig,
-    nodes: &Arc<Nodes>,
-    progress: &Arc<FleetProgress>,
-) {
+pub(crate) async fn run(fleet: &Arc<Fleet>) {
     let slots = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
     let start = Instant::now();
-    each_due(config.nodes, config.lease_interval, async |index, due| {
-        if nodes.lease_version(index).is_none() {
+    let (nodes, interval) = (fleet.config.nodes, fleet.config.lease_interval);
+    let missed = |count| {
+        fleet.progress.renewals_missed.fetch_add(count, Relaxed);
+    };
+    each_due(nodes, interval, missed, async |index, due| {
+        if !fleet.nodes.is_up(index) {
             return;
         }
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
         };
-        progress.late(start.elapsed().saturating_sub(due));
-        let (client, config, nodes, progress) = (
-            client.clone(),
-            config.clone(),
-            nodes.clone(),
-            progress.clone(),
-        );
+        fleet.progress.late(start.elapsed().saturating_sub(due));
+        let fleet = fleet.clone();
         tokio::spawn(async move {
             let _slot = slot;
-            match renew(&client, &config, &nodes, index).await {
-                Ok(()) => {
-                    progress.renewals.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    progress.renewal_failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(node = node_name(index), %error, "lease renewal failed");
-                }
-            }
+            renew(&fleet, index).await;
         });
     })
     .await;
 }
 
 /// Posts node statuses for ever: what a kubelet sends every 5 minutes even if nothing changed.
-pub(crate) async fn post_statuses(client: &Client, config: &FleetConfig, nodes: &Arc<Nodes>) {
+pub(crate) async fn post_statuses(fleet: &Arc<Fleet>) {
     let slots = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
-    each_due(config.nodes, config.status_interval, async |index, _| {
-        if nodes.lease_version(index).is_none() {
-            return;
-        }
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let client = client.clone();
-        tokio::spawn(async move {
-            let _slot = slot;
-            let patch = json!({"status": {"conditions": conditions_heartbeat()}});
-            let name = node_name(index);
-            let result = client
-                .patch(
-                    resource("", "nodes"),
-                    "",
-                    &name,
-                    "status",
-                    PatchType::StrategicMerge,
-                    &patch,
-                )
-                .await;
-            if let Err(error) = result {
-                tracing::debug!(node = name, %error, "node status failed");
+    let (nodes, interval) = (fleet.config.nodes, fleet.config.status_interval);
+    each_due(
+        nodes,
+        interval,
+        |_| {},
+        async |index, _| {
+            if !fleet.nodes.is_up(index) {
+                return;
             }
-        });
-    })
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
+            let fleet = fleet.clone();
+            tokio::spawn(async move {
+                let _slot = slot;
+                let conditions =
+                    conditions_heartbeat(now_micros() + fleet.nodes.skew_micros(index));
+                post_status(&fleet, index, json!({"conditions": conditions})).await;
+            });
+        },
+    )
     .await;
 }
 
+/// Posts all that a node has to say of itself, as after a silence.
+pub(crate) async fn post_whole_status(fleet: &Fleet, index: usize) {
+    let now = now_micros() + fleet.nodes.skew_micros(index);
+    let boots = fleet.nodes.boots(index);
+    let status = status_at(index, &fleet.config.layout.place(index), boots, now);
+    post_status(fleet, index, status).await;
+}
+
+async fn post_status(fleet: &Fleet, index: usize, status: Value) {
+    let patch = json!({"status": status});
+    let name = node_name(index);
+    let nodes = resource("", "nodes");
+    let merge = PatchType::StrategicMerge;
+    let posted = fleet
+        .client
+        .patch_unread(nodes, "", &name, "status", merge, &patch);
+    match posted.await {
+        Ok(_) => {
+            fleet.progress.statuses.fetch_add(1, Relaxed);
+        }
+        Err(error) => {
+            fleet.progress.status_failures.fetch_add(1, Relaxed);
+            if error.is_not_found() {
+                fleet.node_is_gone(index);
+            }
+            tracing::debug!(node = name, %error, "node status failed");
+        }
+    }
+}
+
 /// The conditions with new heartbeat times; transition times stay what they were, by the merge.
-fn conditions_heartbeat() -> meta::Value {
-    let mut conditions = conditions(now_micros());
+fn conditions_heartbeat(now_micros: i64) -> Value {
+    let mut conditions = conditions(now_micros);
     for condition in conditions.as_array_mut().into_iter().flatten() {
         if let Some(map) = condition.as_object_mut() {
             map.remove("lastTransitionTime");
@@ -109,11 +120,26 @@ fn conditions_heartbeat() -> meta::Value {
 }
 
 /// Calls `work` for every place when its time has come, interval after interval, with the time since the start at
-/// which it was due.
-async fn each_due(count: usize, interval: Duration, mut work: impl AsyncFnMut(usize, Duration)) {
-    if count == 0 {
-        return;
+/// which it was due. Who is behind by more than an interval leaves out what it missed, as kubelets do, and is told how
+/// much that was.
+async fn each_due(
+    count: usize,
+    interval: Duration,
+    missed: impl Fn(u64),
+    work: impl AsyncFnMut(usize, Duration),
+) {
+    if count > 0 {
+        // Its own bound is the requests under way. Among many busy tasks, the runtime's share would be too small.
+        tokio::task::unconstrained(follow_clock(count, interval, missed, work)).await;
     }
+}
+
+async fn follow_clock(
+    count: usize,
+    interval: Duration,
+    missed: impl Fn(u64),
+    mut work: impl AsyncFnMut(usize, Duration),
+) {
     let start = Instant::now();
     let mut done: u128 = 0;
     let mut ticks = tokio::time::interval(TICK);
@@ -121,6 +147,11 @@ async fn each_due(count: usize, interval: Duration, mut work: impl AsyncFnMut(us
     loop {
         ticks.tick().await;
         let due = start.elapsed().as_nanos() * count as u128 / interval.as_nanos().max(1);
+        let oldest = due.saturating_sub(count as u128);
+        if done < oldest {
+            missed(u64::try_from(oldest - done).unwrap_or(u64::MAX));
+            done = oldest;
+        }
         while done < due {
             let due_nanos = done * interval.as_nanos() / count as u128;
             let index = usize::try_from(done % count as u128).unwrap_or(0);
@@ -134,31 +165,34 @@ async fn each_due(count: usize, interval: Duration, mut work: impl AsyncFnMut(us
     }
 }
 
-async fn renew(
-    client: &Client,
-    config: &FleetConfig,
-    nodes: &Nodes,
-    index: usize,
-) -> Result<(), ClientError> {
+/// Renews a node's Lease once, and counts it.
+pub(crate) async fn renew(fleet: &Fleet, index: usize) {
+    match try_renew(fleet, index).await {
+        Ok(()) => {
+            fleet.progress.renewals.fetch_add(1, Relaxed);
+        }
+        Err(error) => {
+            fleet.progress.renewal_failures.fetch_add(1, Relaxed);
+            tracing::debug!(node = node_name(index), %error, "lease renewal failed");
+        }
+    }
+}
+
+async fn try_renew(fleet: &Fleet, index: usize) -> Result<(), ClientError> {
+    let nodes = &fleet.nodes;
     let Some(version) = nodes.lease_version(index) else {
         return Ok(());
     };
-    let lease = lease_object(
-        index,
-        &nodes.uid(index),
-        config.lease_duration_seconds,
-        now_micros(),
-        &version.to_string(),
-    );
     let leases = resource("coordination.k8s.io", "leases");
-    let body = encode(leases, &lease)?;
+    let now = now_micros() + nodes.skew_micros(index);
+    let seconds = fleet.config.lease_duration_seconds;
+    let body = body(index, &nodes.uid(index), seconds, now, version);
     let name = node_name(index);
-    match client
-        .update_encoded(leases, "kube-node-lease", &name, "", body)
-        .await
-    {
+    let client = &fleet.client;
+    let renewed = client.update_encoded(leases, "kube-node-lease", &name, "", body.into());
+    match renewed.await {
         Ok(reply) => {
-            if let Some(version) = version_of(leases, &reply) {
+            if let Some(version) = fleet.versions.read(leases, &reply) {
                 nodes.set_lease_version(index, &version);
             }
             Ok(())
@@ -166,8 +200,13 @@ async fn renew(
         // Somebody wrote it, or it was lost in a crash: find out, and renew in the next round or by the creation.
         Err(error) if error.is_conflict() || error.is_not_found() => {
             let lease = match client.get(leases, "kube-node-lease", &name).await {
-                Err(error) if error.is_not_found() => {
-                    ensure_lease(client, config, nodes, index).await?
+                Err(lost) if lost.is_not_found() => {
+                    let node = client.get(resource("", "nodes"), "", &name).await;
+                    if node.is_err_and(|error| error.is_not_found()) {
+                        fleet.node_is_gone(index);
+                        return Err(error);
+                    }
+                    ensure_lease(fleet, index).await?
                 }
                 result => result?,
             };
@@ -176,27 +215,6 @@ async fn renew(
         }
         Err(error) => Err(error),
     }
-}
-
-fn encode(leases: &schema::Resource, lease: &meta::Value) -> Result<Bytes, ClientError> {
-    let mut message = Vec::with_capacity(384);
-    schema::encode_protobuf(leases.type_id, lease, &mut message)
-        .map_err(|error| ClientError::Transport(error.to_string()))?;
-    let mut body = Vec::with_capacity(message.len() + 64);
-    schema::envelope::wrap("coordination.k8s.io/v1", "Lease", &message, &mut body);
-    Ok(body.into())
-}
-
-/// The version in a reply, read without decoding the rest.
-fn version_of(leases: &schema::Resource, reply: &[u8]) -> Option<String> {
-    static READER: std::sync::OnceLock<Option<schema::FieldReader>> = std::sync::OnceLock::new();
-    let reader = READER
-        .get_or_init(|| schema::FieldReader::compile(leases.type_id, "metadata.resourceVersion"));
-    let unknown = schema::envelope::unwrap(reply).ok()?;
-    reader
-        .as_ref()?
-        .read_str(unknown.raw)
-        .map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -211,9 +229,8 @@ mod tests {
             .unwrap();
         let mut seen = Vec::new();
         runtime.block_on(async {
-            let rounds = each_due(5, Duration::from_millis(100), async |index, _| {
-                seen.push(index)
-            });
+            let interval = Duration::from_millis(100);
+            let rounds = each_due(5, interval, |_| {}, async |index, _| seen.push(index));
             let _ = tokio::time::timeout(Duration::from_millis(260), rounds).await;
         });
         assert!(seen.len() >= 5, "{seen:?}");

@@ -1,21 +1,54 @@
 //! Simulated nodes: they register, renew their Leases, post their status, and run the pods that are bound to them.
 //!
+//! ```text
+//!   register ─► heartbeat: Leases, statuses      life: pods by pod.rs, or by stages; nodes by stages
+//!                    ▲                              ▲          ▲
+//!                    └── columns: who is silent, slow, skewed ─┘     one watch for all, or kubelet.rs: each its own
+//!                                     ▲
+//!                       faulting: scripts of faults.rs
+//! ```
+//!
 //! Speaks to the API as kubelets do and to nothing else, so that nobody in the cluster can tell the difference. Holds
-//! columns of small numbers, not objects. Knows nothing of containers: a pod runs because time passes.
+//! columns of small numbers, not objects. Knows nothing of containers: a pod runs because time passes. Knows no files:
+//! configuration, stages and scripts come as text.
 
+mod columns;
+mod config;
+mod faulting;
+mod faults;
 mod heartbeat;
+mod kubelet;
+pub mod layout;
+mod lease;
+mod life;
 mod node;
-mod pods;
+mod pod;
+mod progress;
+mod query;
+mod queue;
 mod register;
+mod stages;
+mod template;
+mod versions;
+mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use client::Client;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-pub use node::{NodeShape, node_name, node_object};
+pub use config::FILE_BYTES_MAX;
+pub use faults::{FaultScript, STEPS_MAX};
+pub use kubelet::{WATCHES_A_CONNECTION_MAX, WATCHES_A_NODE, WATCHES_MAX, check_watches};
+pub use layout::{Layout, NodeShape};
+pub use node::{node_name, node_object};
+pub use progress::FleetProgress;
+pub use stages::{STAGES_MAX, Stages};
+
+use crate::columns::Nodes;
+use crate::life::Kind;
 
 /// Requests of one kind (registrations, status updates, pod changes) that are under way at a time.
 const REQUESTS_IN_FLIGHT_MAX: usize = 512;
@@ -37,8 +70,14 @@ pub struct FleetConfig {
     pub pod_stop_delay: Duration,
     /// How long a Job's pod runs unless its command says `sleep N`.
     pub job_run_time: Duration,
-    /// What the nodes look like.
-    pub shape: NodeShape,
+    /// What the nodes look like, and where they are.
+    pub layout: Layout,
+    /// What becomes of pods and nodes, instead of the built-in life.
+    pub stages: Stages,
+    /// Scripts of faults, one after the other as they are sent. The first begins with the fleet.
+    pub faults: Option<watch::Receiver<Arc<FaultScript>>>,
+    /// Whether each node holds [`WATCHES_A_NODE`] watches of its own.
+    pub kubelet_like: bool,
 }
 
 impl FleetConfig {
@@ -53,33 +92,70 @@ impl FleetConfig {
             pod_start_delay: Duration::from_millis(500),
             pod_stop_delay: Duration::from_millis(200),
             job_run_time: Duration::from_secs(1),
-            shape: NodeShape::default(),
+            layout: Layout::default(),
+            stages: Stages::default(),
+            faults: None,
+            kubelet_like: false,
         }
     }
 }
 
-/// What the fleet has done so far; read by whoever shows progress.
-#[derive(Debug, Default)]
-pub struct FleetProgress {
-    /// Nodes that are registered.
-    pub registered: AtomicUsize,
-    /// Lease renewals that succeeded.
-    pub renewals: AtomicU64,
-    /// Lease renewals that failed and were tried again.
-    pub renewal_failures: AtomicU64,
-    /// The latest that a renewal ever was behind its time, in milliseconds.
-    pub renewal_late_max_millis: AtomicU64,
-    /// Pods brought to Running.
-    pub pods_started: AtomicU64,
-    /// Pods ended after their deletion.
-    pub pods_stopped: AtomicU64,
+/// What the parts of a running fleet share.
+struct Fleet {
+    client: Client,
+    config: FleetConfig,
+    nodes: Nodes,
+    progress: Arc<FleetProgress>,
+    versions: versions::Versions,
+    /// Counts storms: whoever holds a watch for all nodes opens it anew.
+    storms: watch::Sender<u64>,
+    /// Counts faults: kubelets look at themselves.
+    struck: watch::Sender<u64>,
 }
 
-impl FleetProgress {
-    fn late(&self, late: Duration) {
-        let millis = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
-        self.renewal_late_max_millis
-            .fetch_max(millis, Ordering::Relaxed);
+impl Fleet {
+    fn new(client: Client, config: FleetConfig, progress: Arc<FleetProgress>) -> Fleet {
+        Fleet {
+            client,
+            nodes: Nodes::new(config.nodes),
+            config,
+            progress,
+            versions: versions::Versions::default(),
+            storms: watch::Sender::new(0),
+            struck: watch::Sender::new(0),
+        }
+    }
+
+    /// A delay as it is on a node: longer on a slow one.
+    fn slowed(&self, index: usize, delay: Duration) -> Duration {
+        let shape = u32::from(self.config.layout.place(index).shape.slowness_tenths);
+        let fault = u32::from(self.nodes.slowness_tenths(index));
+        if shape == 10 && fault == 10 {
+            return delay;
+        }
+        (delay.saturating_mul(shape).saturating_mul(fault) / 100).min(stages::DELAY_MAX)
+    }
+
+    /// Makes a node silent or not; whether that changed anything.
+    fn set_silent(&self, index: usize, is_silent: bool) -> bool {
+        let has_changed = self.nodes.set_silent(index, is_silent);
+        if has_changed && is_silent {
+            self.progress.silent.fetch_add(1, Relaxed);
+        } else if has_changed {
+            self.progress.silent.fetch_sub(1, Relaxed);
+        }
+        has_changed
+    }
+
+    /// Somebody has deleted the Node object.
+    fn node_is_gone(&self, index: usize) {
+        if self.nodes.set_gone(index, true) {
+            self.progress.gone.fetch_add(1, Relaxed);
+            tracing::info!(
+                node = node_name(index),
+                "the Node was deleted: it stays away until a restart"
+            );
+        }
     }
 }
 
@@ -91,14 +167,28 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let client = client.with_user_agent("kubelet/v1.36.0 megaplane-fleet");
-    let nodes = Arc::new(register::Nodes::new(config.nodes));
+    let fleet = Arc::new(Fleet::new(client, config, progress));
+    let pods = async {
+        if !fleet.config.kubelet_like {
+            return life::follow(&fleet, Kind::Pod).await;
+        }
+        let (sender, told) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
+        tokio::join!(
+            kubelet::run(&fleet, sender),
+            life::run(&fleet, Kind::Pod, told)
+        );
+    };
     let work = async {
-        let heartbeats = heartbeat::run(&client, &config, &nodes, &progress);
-        let statuses = heartbeat::post_statuses(&client, &config, &nodes);
-        let pods = pods::run(&client, &config, &progress);
-        let registration = register::run(&client, &config, &nodes, &progress);
-        // Nodes that are up renew while others still register.
-        tokio::join!(registration, heartbeats, statuses, pods);
+        // Faults first: who is silent from the beginning does not register. Nodes that are up renew while others still
+        // register.
+        tokio::join!(
+            faulting::run(&fleet),
+            register::run(&fleet),
+            heartbeat::run(&fleet),
+            heartbeat::post_statuses(&fleet),
+            pods,
+            life::follow(&fleet, Kind::Node),
+        );
     };
     tokio::select! {
         () = work => {}
@@ -108,5 +198,5 @@ pub async fn run(
 
 /// A built-in resource that the fleet needs. The table always has it.
 fn resource(group: &str, name: &str) -> &'static schema::Resource {
-    schema::resource(group, "v1", name).expect("the schema table holds nodes, pods and leases")
+    schema::resource(group, "v1", name).expect("the schema table holds what kubelets ask for")
 }

@@ -3,29 +3,10 @@
 use meta::Value;
 use serde_json::json;
 
-/// Size and spread of the nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeShape {
-    /// Cores of a node.
-    pub cpu_cores: u32,
-    /// Memory of a node, in GiB.
-    pub memory_gib: u32,
-    /// Pods a node takes.
-    pub pods: u32,
-    /// Zones that the nodes are dealt out to in turn.
-    pub zones: usize,
-}
+use crate::layout::{Layout, NodeShape, Place, RACK_LABEL, Taint};
 
-impl Default for NodeShape {
-    fn default() -> NodeShape {
-        NodeShape {
-            cpu_cores: 32,
-            memory_gib: 256,
-            pods: 110,
-            zones: 3,
-        }
-    }
-}
+/// The release whose kubelet the nodes say they run.
+const KUBELET_VERSION: &str = "v1.36.0";
 
 /// The name of the node at a place in the fleet.
 #[must_use]
@@ -45,66 +26,110 @@ pub(crate) fn node_address(index: usize) -> String {
     std::net::Ipv4Addr::from(number).to_string()
 }
 
-/// The Node object that a node registers with.
+/// The Node object of a shape at a place of the default layout.
 #[must_use]
 pub fn node_object(index: usize, shape: &NodeShape, now_micros: i64) -> Value {
+    let layout = Layout::default();
+    let place = Place {
+        shape,
+        ..layout.place(index)
+    };
+    object_at(index, &place, 0, now_micros)
+}
+
+/// The Node object that a node registers with.
+pub(crate) fn object_at(index: usize, place: &Place<'_>, boots: u8, now_micros: i64) -> Value {
     let name = node_name(index);
-    let zone = format!(
-        "zone-{}",
-        char::from(b'a' + u8::try_from(index % shape.zones.clamp(1, 26)).unwrap_or(0))
-    );
+    let shape = place.shape;
+    let mut labels = json!({
+        "beta.kubernetes.io/arch": shape.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": shape.architecture,
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        "node.kubernetes.io/instance-type": shape.instance_type(),
+        "topology.kubernetes.io/region": place.region,
+        "topology.kubernetes.io/zone": place.zone,
+        "type": "megaplane-simulated",
+    });
+    if let Some(rack) = place.rack_name() {
+        labels[RACK_LABEL] = rack.into();
+    }
+    for (key, value) in &shape.labels {
+        labels[key.as_str()] = value.as_str().into();
+    }
+    let mut annotations = json!({
+        "node.alpha.kubernetes.io/ttl": "0",
+        "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+        "csi.volume.kubernetes.io/nodeid": format!("{{\"disk.simulated.example\":\"{name}\"}}"),
+    });
+    for (key, value) in &shape.annotations {
+        annotations[key.as_str()] = value.as_str().into();
+    }
+    let mut spec = json!({"providerID": format!("megaplane://{}/{name}", place.zone)});
+    if !shape.taints.is_empty() {
+        let taint = |taint: &Taint| {
+            let mut object = json!({"key": taint.key, "effect": taint.effect});
+            if !taint.value.is_empty() {
+                object["value"] = taint.value.as_str().into();
+            }
+            object
+        };
+        spec["taints"] = shape.taints.iter().map(taint).collect();
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {
-                "beta.kubernetes.io/arch": "amd64",
-                "beta.kubernetes.io/os": "linux",
-                "kubernetes.io/arch": "amd64",
-                "kubernetes.io/hostname": name,
-                "kubernetes.io/os": "linux",
-                "node.kubernetes.io/instance-type": format!("simulated.{}x{}", shape.cpu_cores, shape.memory_gib),
-                "topology.kubernetes.io/region": "region-1",
-                "topology.kubernetes.io/zone": zone,
-                "type": "megaplane-simulated",
-            },
-            "annotations": {"node.alpha.kubernetes.io/ttl": "0"},
-        },
-        "spec": {"providerID": format!("megaplane://{name}")},
-        "status": node_status(index, shape, now_micros),
+        "metadata": {"name": name, "labels": labels, "annotations": annotations},
+        "spec": spec,
+        "status": status_at(index, place, boots, now_micros),
     })
 }
 
-/// The status of a healthy node.
-pub(crate) fn node_status(index: usize, shape: &NodeShape, now_micros: i64) -> Value {
-    let resources = json!({
-        "cpu": shape.cpu_cores.to_string(),
-        "ephemeral-storage": "512Gi",
-        "hugepages-2Mi": "0",
-        "memory": format!("{}Gi", shape.memory_gib),
-        "pods": shape.pods.to_string(),
-    });
+/// The status of a healthy node that was started `boots` times more.
+pub(crate) fn status_at(index: usize, place: &Place<'_>, boots: u8, now_micros: i64) -> Value {
+    let shape = place.shape;
+    let resources = |reserved_cores: u32, reserved_gib: u32| {
+        let mut resources = json!({
+            "cpu": shape.cpu_cores.saturating_sub(reserved_cores).to_string(),
+            "ephemeral-storage": format!("{}Gi", shape.disk_gib),
+            "hugepages-1Gi": "0",
+            "hugepages-2Mi": "0",
+            "memory": format!("{}Gi", shape.memory_gib.saturating_sub(reserved_gib)),
+            "pods": shape.pods.to_string(),
+        });
+        for (name, count) in &shape.resources {
+            resources[name.as_str()] = count.to_string().into();
+        }
+        resources
+    };
+    let images = shape
+        .images
+        .iter()
+        .map(|image| json!({"names": image.names, "sizeBytes": image.bytes}))
+        .collect::<Value>();
     json!({
-        "capacity": resources,
-        "allocatable": resources,
+        "capacity": resources(0, 0),
+        "allocatable": resources(shape.reserved_cpu_cores, shape.reserved_memory_gib),
         "conditions": conditions(now_micros),
         "addresses": [
             {"type": "InternalIP", "address": node_address(index)},
+            {"type": "InternalDNS", "address": format!("{}.{}.simulated.example", node_name(index), place.region)},
             {"type": "Hostname", "address": node_name(index)},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "images": images,
         "nodeInfo": {
             "machineID": format!("{index:032x}"),
             "systemUUID": format!("00000000-0000-4000-8000-{index:012x}"),
-            "bootID": format!("00000000-0000-4000-9000-{index:012x}"),
+            "bootID": format!("00000000-0000-4000-9{boots:03x}-{index:012x}"),
             "kernelVersion": "6.12.0-simulated",
             "osImage": "Megaplane simulated node",
             "containerRuntimeVersion": "simulated://1.0",
-            "kubeletVersion": "v1.36.0",
+            "kubeletVersion": KUBELET_VERSION,
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
-            "architecture": "amd64",
+            "architecture": shape.architecture,
         },
     })
 }
@@ -185,6 +210,52 @@ mod tests {
         for foreign in ["node-1", "node-", "worker-0000001", "node-00000x1"] {
             assert_eq!(node_index(foreign), None, "{foreign}");
         }
+    }
+
+    /// What the store holds of a node after its first status: the size that all figures of a million nodes are about.
+    #[test]
+    fn a_node_is_stored_in_about_2600_bytes() {
+        let mut node = node_object(123_456, &NodeShape::default(), 1_700_000_000_000_000);
+        node["metadata"]["uid"] = "0a1b2c3d-0000-4abc-8def-001122334455".into();
+        node["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let nodes = crate::resource("", "nodes");
+        let mut bytes = Vec::new();
+        schema::encode_protobuf(nodes.type_id, &node, &mut bytes).unwrap();
+        assert!((2_450..2_750).contains(&bytes.len()), "{}", bytes.len());
+    }
+
+    #[test]
+    fn a_shape_is_told_by_its_node() {
+        let shape = NodeShape {
+            name: "gpu".into(),
+            reserved_cpu_cores: 2,
+            resources: [("nvidia.com/gpu".to_owned(), 8)].into(),
+            labels: [("pool".to_owned(), "gpu".to_owned())].into(),
+            taints: vec![Taint {
+                key: "gpu".into(),
+                value: String::new(),
+                effect: "NoSchedule".into(),
+            }],
+            ..NodeShape::default()
+        };
+        let node = node_object(31, &shape, 0);
+        assert_eq!(node["metadata"]["labels"]["pool"], "gpu");
+        assert_eq!(
+            node["metadata"]["labels"]["topology.kubernetes.io/zone"],
+            "zone-b"
+        );
+        assert_eq!(node["metadata"]["labels"]["megaplane/rack"], "zone-b-r0");
+        assert_eq!(
+            node["metadata"]["labels"]["node.kubernetes.io/instance-type"],
+            "gpu"
+        );
+        assert_eq!(
+            node["spec"]["taints"],
+            json!([{"key": "gpu", "effect": "NoSchedule"}])
+        );
+        assert_eq!(node["status"]["capacity"]["cpu"], "32");
+        assert_eq!(node["status"]["allocatable"]["cpu"], "30");
+        assert_eq!(node["status"]["allocatable"]["nvidia.com/gpu"], "8");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions};
-use fleet::{FleetConfig, FleetProgress, node_name};
+use fleet::{FaultScript, FleetConfig, FleetProgress, Layout, Stages, node_name};
 use meta::Value;
 use serde_json::json;
 use store::{Store, StoreConfig};
@@ -23,6 +23,14 @@ struct World {
 
 /// Runs a story against a cluster whose fleet has quick hearts.
 fn with_fleet<F: Future<Output = ()>>(story: impl FnOnce(World) -> F) {
+    with_config(|_| {}, story);
+}
+
+/// The same with something changed in its configuration.
+fn with_config<F: Future<Output = ()>>(
+    change: impl FnOnce(&mut FleetConfig),
+    story: impl FnOnce(World) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -36,13 +44,14 @@ fn with_fleet<F: Future<Output = ()>>(story: impl FnOnce(World) -> F) {
         );
         api.bootstrap(([127, 0, 0, 1], 6443).into()).await.unwrap();
         let client = Client::new(Arc::new(api), Some(Api::system_user()), "test");
-        let config = FleetConfig {
+        let mut config = FleetConfig {
             lease_interval: Duration::from_millis(200),
             pod_start_delay: Duration::from_millis(10),
             pod_stop_delay: Duration::from_millis(10),
             job_run_time: Duration::from_millis(50),
             ..FleetConfig::new(NODES)
         };
+        change(&mut config);
         let progress = Arc::new(FleetProgress::default());
         tokio::task::spawn_local(fleet::run(
             client.clone(),
@@ -239,4 +248,244 @@ fn the_pods_of_jobs_end() {
             "Completed"
         );
     });
+}
+
+/// The value of a node's Ready condition.
+async fn readiness(client: &Client, index: usize) -> String {
+    let node = client
+        .get(resource("", "nodes"), "", &node_name(index))
+        .await
+        .unwrap();
+    let conditions = node["status"]["conditions"].as_array().unwrap().clone();
+    let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+    ready["status"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn silent_nodes_neither_renew_nor_move_pods_until_they_recover() {
+    let script = |text: &str| Arc::new(FaultScript::parse(text, &Layout::default()).unwrap());
+    let (scripts, faults) = watch::channel(script(
+        "steps: [{at: 0s, do: silence, nodes: {zones: [zone-b]}}]",
+    ));
+    with_config(
+        |config| config.faults = Some(faults),
+        async |world| {
+            // Those that are silent from the beginning never register; 8 of 25 are in zone-b.
+            until("the others registered", async || {
+                (world.progress.registered.load(Ordering::Relaxed) == NODES - 8).then_some(())
+            })
+            .await;
+            assert_eq!(world.progress.silent.load(Ordering::Relaxed), 8);
+            let pods = resource("", "pods");
+            for (name, node) in [("mute", 1), ("loud", 2)] {
+                let pod = pod(name, &node_name(node));
+                world.client.create(pods, "default", &pod).await.unwrap();
+            }
+            phase(&world.client, "loud", "Running").await;
+            let mute = world.client.get(pods, "default", "mute").await.unwrap();
+            assert_eq!(mute["status"]["phase"], "Pending");
+            scripts.send_replace(script("steps: [{at: 0s, do: recover}]"));
+            registered(&world).await;
+            phase(&world.client, "mute", "Running").await;
+            assert_eq!(world.progress.silent.load(Ordering::Relaxed), 0);
+        },
+    );
+}
+
+#[test]
+fn clocks_are_skewed_and_a_deleted_node_comes_back_with_a_restart() {
+    let script = |text: &str| Arc::new(FaultScript::parse(text, &Layout::default()).unwrap());
+    let (scripts, faults) = watch::channel(script(""));
+    with_config(
+        |config| config.faults = Some(faults),
+        async |world| {
+            registered(&world).await;
+            let client = &world.client;
+            let lease = async |index: usize| {
+                let leases = resource("coordination.k8s.io", "leases");
+                client
+                    .get(leases, "kube-node-lease", &node_name(index))
+                    .await
+            };
+            scripts.send_replace(script(
+                "steps: [{at: 0s, do: skew, by: -1h, nodes: {names: [node-0000003]}}]",
+            ));
+            until("a renewal from the past", async || {
+                let renewed = |lease: Value| {
+                    let text = lease["spec"]["renewTime"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned();
+                    meta::time::parse(&text).unwrap()
+                };
+                let (skewed, other) = (lease(3).await.ok()?, lease(4).await.ok()?);
+                (renewed(other) - renewed(skewed) > 3_500_000_000).then_some(())
+            })
+            .await;
+
+            // A running pod, a deleted node.
+            let pods = resource("", "pods");
+            client
+                .create(pods, "default", &pod("web", &node_name(5)))
+                .await
+                .unwrap();
+            phase(client, "web", "Running").await;
+            let nodes = resource("", "nodes");
+            let before = client.get(nodes, "", &node_name(5)).await.unwrap();
+            client
+                .delete(nodes, "", &node_name(5), &DeleteOptions::default())
+                .await
+                .unwrap();
+            let leases = resource("coordination.k8s.io", "leases");
+            let deleted = client
+                .delete(
+                    leases,
+                    "kube-node-lease",
+                    &node_name(5),
+                    &DeleteOptions::default(),
+                )
+                .await;
+            // There is no garbage collector here; a renewal may have been faster.
+            deleted.unwrap();
+            until("the node is known to be gone", async || {
+                (world.progress.gone.load(Ordering::Relaxed) == 1).then_some(())
+            })
+            .await;
+            assert!(lease(5).await.unwrap_err().is_not_found());
+            scripts.send_replace(script(
+                "steps: [{at: 0s, do: restart, down: 100ms, nodes: {names: [node-0000005]}}]",
+            ));
+            let after = until("the node again", async || {
+                client.get(nodes, "", &node_name(5)).await.ok()
+            })
+            .await;
+            assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+            assert_ne!(
+                after["status"]["nodeInfo"]["bootID"],
+                before["status"]["nodeInfo"]["bootID"]
+            );
+            assert_eq!(readiness(client, 5).await, "True");
+            let restarts = until("the pod started anew", async || {
+                let pod = client.get(pods, "default", "web").await.ok()?;
+                pod["status"]["containerStatuses"][0]["restartCount"]
+                    .as_i64()
+                    .filter(|count| *count > 0)
+            })
+            .await;
+            assert_eq!(restarts, 1);
+            until("its lease", async || lease(5).await.ok()).await;
+            assert_eq!(world.progress.gone.load(Ordering::Relaxed), 0);
+        },
+    );
+}
+
+#[test]
+fn stages_take_the_place_of_the_built_in_life() {
+    let text = include_str!("stages.yaml");
+    with_config(
+        |config| config.stages = Stages::parse(text).unwrap(),
+        async |world| {
+            registered(&world).await;
+            let (client, pods) = (&world.client, resource("", "pods"));
+            let mut crashing = pod("crashing", &node_name(1));
+            crashing["metadata"]["labels"] = json!({"app": "crashing"});
+            client.create(pods, "default", &crashing).await.unwrap();
+            client
+                .create(pods, "default", &pod("fine", &node_name(2)))
+                .await
+                .unwrap();
+            let fine = phase(client, "fine", "Running").await;
+            assert_eq!(fine["status"]["hostIP"], "100.64.0.3");
+            assert_eq!(fine["status"]["containerStatuses"][0]["name"], "c");
+            assert_eq!(fine["metadata"]["finalizers"], json!(["simulated/held"]));
+            let failed = phase(client, "crashing", "Failed").await;
+            assert_eq!(failed["status"]["message"], "crashing crashed");
+            let event = until("an event", async || {
+                let events = all(client, "", "events", "default").await;
+                events
+                    .into_iter()
+                    .find(|event| event["reason"] == "Crashed")
+            })
+            .await;
+            assert_eq!(event["type"], "Warning");
+            assert_eq!(event["involvedObject"]["name"], "crashing");
+            client
+                .delete(pods, "default", "fine", &DeleteOptions::default())
+                .await
+                .unwrap();
+            until("the pod gone", async || {
+                let got = client.get(pods, "default", "fine").await;
+                got.is_err_and(|error| error.is_not_found()).then_some(())
+            })
+            .await;
+            // A stage of nodes: the labelled one tells of a full disk, until the label is gone.
+            let nodes = resource("", "nodes");
+            let patch = json!({"metadata": {"labels": {"disk": "full"}}});
+            let merge = client::PatchType::Merge;
+            client
+                .patch(nodes, "", &node_name(7), "", merge, &patch)
+                .await
+                .unwrap();
+            until("pressure", async || {
+                let node = client.get(nodes, "", &node_name(7)).await.ok()?;
+                let conditions = node["status"]["conditions"].as_array()?.clone();
+                let disk = conditions
+                    .iter()
+                    .find(|c| c["type"] == "DiskPressure")?
+                    .clone();
+                (disk["status"] == "True" && conditions.len() >= 4).then_some(())
+            })
+            .await;
+        },
+    );
+}
+
+#[test]
+fn kubelet_like_nodes_hear_of_their_pods_by_their_own_watches() {
+    let (scripts, faults) = watch::channel(Arc::default());
+    let script = |text: &str| Arc::new(FaultScript::parse(text, &Layout::default()).unwrap());
+    with_config(
+        |config| {
+            config.kubelet_like = true;
+            config.faults = Some(faults);
+        },
+        async |world| {
+            registered(&world).await;
+            let open =
+                || usize::try_from(world.progress.watches_open.load(Ordering::Relaxed)).unwrap();
+            until("all watches", async || {
+                (open() == NODES * fleet::WATCHES_A_NODE).then_some(())
+            })
+            .await;
+            let (client, pods) = (&world.client, resource("", "pods"));
+            client
+                .create(pods, "default", &pod("web", &node_name(2)))
+                .await
+                .unwrap();
+            phase(client, "web", "Running").await;
+            scripts.send_replace(script(
+                "steps: [{at: 0s, do: silence, nodes: {names: [node-0000002]}}]",
+            ));
+            until("watches closed", async || {
+                (open() == (NODES - 1) * fleet::WATCHES_A_NODE).then_some(())
+            })
+            .await;
+            client
+                .delete(pods, "default", "web", &DeleteOptions::default())
+                .await
+                .unwrap();
+            scripts.send_replace(script(
+                "steps: [{at: 0s, do: recover}, {at: 100ms, do: storm}]",
+            ));
+            until("the pod gone", async || {
+                let got = client.get(pods, "default", "web").await;
+                got.is_err_and(|error| error.is_not_found()).then_some(())
+            })
+            .await;
+            until("all watches again", async || {
+                (open() == NODES * fleet::WATCHES_A_NODE).then_some(())
+            })
+            .await;
+        },
+    );
 }

@@ -11,6 +11,10 @@ use crate::limits::{READ_BYTES, WRITE_BUFFER_BYTES};
 thread_local! {
     static READ: RefCell<BytesMut> = RefCell::default();
     static WRITE: RefCell<Vec<u8>> = RefCell::default();
+    /// For TLS: what the socket gave, pieces that share a record, and what goes to the socket.
+    pub static CIPHER: RefCell<BytesMut> = RefCell::default();
+    pub static JOINED: RefCell<Vec<u8>> = RefCell::default();
+    pub static SEALED: RefCell<Vec<u8>> = RefCell::default();
 }
 
 /// A buffer with room for [`READ_BYTES`].

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http2::{Config, Connection, Event};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::buffers;
 use crate::limits::{IDLE_AFTER, OUTPUT_BYTES_MAX, PIECES_PER_WRITE, TURNS_BEFORE_OTHERS};
 
@@ -65,7 +66,7 @@ pub struct Task<S, E> {
     heard: Instant,
     has_pinged: bool,
     is_released: bool,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl<S, E> Task<S, E> {
@@ -91,7 +92,7 @@ impl<S, E> Task<S, E> {
             heard: now,
             has_pinged: false,
             is_released: false,
-            timer: Box::pin(sleep(IDLE_AFTER)),
+            alarm: Alarm::new(now + IDLE_AFTER),
         }
     }
 
@@ -158,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Exchanges> Task<S, E> {
         self.has_pinged = false;
         self.has_more = true;
         if std::mem::take(&mut self.is_released) {
-            self.timer.as_mut().reset(self.heard + IDLE_AFTER);
+            self.alarm.set(self.heard + IDLE_AFTER);
         }
         let millis = self.heard.duration_since(self.born).as_millis();
         self.http2
@@ -167,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Exchanges> Task<S, E> {
 
     /// Gives memory back after a while of silence, asks after a long one, and gives up when nobody answers.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.alarm.poll(cx).is_ready() {
             let now = Instant::now();
             let silence = now.duration_since(self.heard);
             let next = if silence < IDLE_AFTER {
@@ -184,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Exchanges> Task<S, E> {
                 self.http2.ping(PING);
                 now + self.patience.ping_timeout
             };
-            self.timer.as_mut().reset(next);
+            self.alarm.set(next);
         }
         Ok(())
     }

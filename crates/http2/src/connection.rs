@@ -12,8 +12,8 @@ use crate::fields::Fields;
 use crate::frame::{self, Head};
 use crate::hpack::{Decoder, Encoder};
 use crate::limits::{
-    HEADER_LIST_BYTES_MAX, HEADER_TABLE_BYTES, IDLE_BUFFER_BYTES, IDLE_FRAMES_BURST,
-    IDLE_FRAMES_PER_SECOND, RESETS_BURST, RESETS_PER_SECOND, STREAMS_MAX, WINDOW_BYTES_INITIAL,
+    HEADER_LIST_BYTES_MAX, HEADER_TABLE_BYTES, IDLE_FRAMES_BURST, IDLE_FRAMES_PER_SECOND,
+    RESETS_BURST, RESETS_PER_SECOND, STREAMS_MAX, WINDOW_BYTES_INITIAL,
 };
 use crate::output::Output;
 use crate::patience::Patience;
@@ -325,13 +325,15 @@ impl Connection {
     pub fn release(&mut self) {
         self.output.release();
         self.input = Bytes::new();
-        if self.spare.capacity() > IDLE_BUFFER_BYTES {
-            self.spare = Fields::default();
-        }
+        self.spare = Fields::default();
+        self.decoder.release();
+        self.encoder.release();
+        self.partial.shrink_to_fit();
         if self.streams.is_empty() {
             self.streams = Streams::with_hasher(Seeded(self.config.seed));
             self.ended.release();
         }
+        self.streams.shrink_to_fit();
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }

@@ -11,7 +11,10 @@ pub async fn run(client: Client, ready: Arc<AtomicUsize>) {
     let Some(nodes) = schema::resource("", "v1", "nodes") else {
         return;
     };
-    let mut changes = Reflector::new(client, nodes).spawn(|node| is_ready(&node));
+    let mut changes = Reflector::new(client, nodes)
+        .only(&["status.conditions"])
+        .ignoring(&["status.conditions.lastHeartbeatTime"])
+        .spawn(|node| is_ready(&node));
     let mut mirror = Mirror::default();
     let mut count = 0usize;
     while let Some(change) = changes.recv().await {

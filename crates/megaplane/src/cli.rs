@@ -1,5 +1,6 @@
 //! The command line: names, defaults, and help that teaches.
 
+use crate::feature_gates::FeatureGates;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use apiserver::listen::Codec;
 use clap::{Args, Parser, Subcommand};
 
 /// Most nodes a simulated fleet may have: what one process can name, and more than one machine should hold.
-const NODES_MAX: i64 = 4_000_000;
+pub const NODES_MAX: i64 = 4_000_000;
 
 /// Bounds of a benchmark: its pods have names of seven digits, and a day has an end.
 const PODS_MAX: i64 = 9_000_000;
@@ -16,8 +17,10 @@ const OPERATIONS_MAX: i64 = 1_000_000_000;
 const LEASES_MAX: i64 = 9_000_000;
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const RUNS_MAX: i64 = 1_000;
-const CONNECTIONS_MAX: i64 = 10_000;
+const CONNECTIONS_MAX: i64 = 50_000;
 const STREAMS_MAX: i64 = 1_000;
+
+const RATE_MAX: i64 = 10_000_000;
 
 /// A number from 1 to `max`.
 fn amount(max: i64) -> clap::builder::RangedI64ValueParser<u32> {
@@ -41,6 +44,7 @@ pub enum Command {
 Examples:
   megaplane up                             an empty control plane, kept in your data folder
   megaplane up --nodes 10000 --ephemeral   ten thousand living nodes, gone when you stop it
+  megaplane up --nodes 3000 --fleet-config shapes.yaml --fleet-faults faults.yaml
   export KUBECONFIG=~/.local/share/megaplane/kubeconfig; kubectl get nodes
 
 Stop it with Ctrl-C or SIGTERM; what was acknowledged is on disk (Leases and Events excepted, which are made again).")]
@@ -63,6 +67,31 @@ Examples:
 
 Which nodes it holds the scheduler says. It keeps nothing: when it ends, others take its nodes over.")]
     SchedulerShard(crate::scheduler_command::ShardOptions),
+    /// Run simulated nodes alone, against any Kubernetes API server
+    #[command(after_help = "\
+Examples:
+  megaplane fleet --kubeconfig ~/.kube/config --nodes 1000
+  megaplane fleet --kubeconfig k --nodes 5000 --connections 16 --fleet-config shapes.yaml --fleet-stages stages.yaml
+  megaplane fleet --kubeconfig k --nodes 200 --kubelet-like --fleet-faults faults.yaml
+
+A fault script:
+  steps:
+  - {at: 30s, do: silence, nodes: {zones: [zone-a]}}
+  - {at: 2m, do: recover, within: 10s}
+  - {at: 3m, do: slow, factor: 10, nodes: {percent: 5}}
+
+Nodes are called node-0000000 and so on; they run the pods that are bound to them by letting time pass. They stay
+registered when the fleet ends: kubectl delete nodes -l type=megaplane-simulated. All about the files: docs/how-to/fleet.md")]
+    Fleet(Box<crate::fleet_command::FleetOptions>),
+    /// Show what a running control plane does: rates, latencies, memory by kind, nodes, scheduler, fleet
+    #[command(after_help = "\
+Examples:
+  megaplane top                             the plane that megaplane up runs here
+  megaplane top --kubeconfig k              another one
+  megaplane top --once --json               figures of one second, for machines
+
+Keys: q ends it. Rates are those of the last second, latencies of the requests in it.")]
+    Top(crate::top::TopOptions),
     /// Run a store that speaks etcd's v3 API in etcd's place (what is not there is in docs/limits.md)
     #[command(after_help = "\
 Examples:
@@ -77,9 +106,11 @@ Examples:
   megaplane bench list
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
+  megaplane bench million --nodes 100000 --pods 100000 --duration 1m --plot million.svg
+  megaplane bench outage --case zone --grace 20s
 
-Most run in this process and in memory; lease-wire, connections, store-txn, -list, -watch, -pause and -recovery start
-servers, which use the temporary folder. With MEGAPLANE_ETCD=/path/to/etcd the last five measure that one, too. Figures
+Most run in this process and in memory; lease-wire, connections, watches, storm, store-txn, -list, -watch, -pause and
+-recovery start servers, which use the temporary folder. With MEGAPLANE_ETCD=/path/to/etcd the last five measure that one, too. Figures
 are medians of the runs.")]
     Bench(BenchOptions),
     /// Print the versions of Megaplane and of the Kubernetes API it serves
@@ -128,6 +159,14 @@ pub struct UpOptions {
     /// Into how many parts the scheduler divides the nodes, each on a thread of its own
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = crate::scheduler_command::shards)]
     pub scheduler_shards: usize,
+    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
+    #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
+    pub feature_gates: FeatureGates,
+    #[command(flatten)]
+    pub fleet: crate::fleet_files::FleetFiles,
+    /// Start though there is too little memory for so many nodes
+    #[arg(long)]
+    pub force: bool,
     /// Log filter: error, warn, info, debug, or per module (for example `warn,apiserver=debug`)
     #[arg(
         long,
@@ -155,8 +194,8 @@ pub struct BenchOptions {
     /// Nodes in the cluster; Leases of lease-renewal
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(NODES_MAX))]
     pub nodes: u32,
-    /// Pods to schedule
-    #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = amount(PODS_MAX))]
+    /// Pods to schedule; million and outage do without any (0)
+    #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=PODS_MAX))]
     pub pods: u32,
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
@@ -164,9 +203,10 @@ pub struct BenchOptions {
     /// Which variant, for benchmarks that have several
     #[arg(long, value_name = "NAME")]
     pub case: Option<String>,
-    /// Connections to the server (store-txn, store-watch, lease-wire, connections)
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = amount(CONNECTIONS_MAX))]
-    pub connections: u32,
+    /// Connections to the server (store-txn, store-watch, lease-wire, connections, watches, storm) [default: 10; 5000 of
+    /// watches; 20000 of storm, or what the limit of open files allows]
+    #[arg(long, value_name = "N", value_parser = amount(CONNECTIONS_MAX))]
+    pub connections: Option<u32>,
     /// Requests each connection has under way (store-txn, lease-wire); watches on it (connections)
     #[arg(long, value_name = "M", default_value_t = 50, value_parser = amount(STREAMS_MAX))]
     pub streams: u32,
@@ -176,6 +216,18 @@ pub struct BenchOptions {
     /// How long to go on (soak), or to let nodes live before pods come (million): 30s, 10m
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub duration: Duration,
+    /// Events a second to make (watches)
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(RATE_MAX))]
+    pub rate: u32,
+    /// Part of the nodes that falls silent (outage) [default: 10; with --case zone all of it]
+    #[arg(long, value_name = "PERCENT", value_parser = amount(100))]
+    pub percent: Option<u32>,
+    /// Silence after which a node is marked (outage); Leases are renewed four times in it
+    #[arg(long, value_name = "TIME", default_value = "40s", value_parser = time)]
+    pub grace: Duration,
+    /// Draw rates, lateness, memory and cores over time into this file, as SVG (million)
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// Leases to hold (soak)
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = amount(LEASES_MAX))]
     pub leases: u32,
@@ -199,14 +251,22 @@ fn time(text: &str) -> Result<Duration, String> {
 
 impl From<BenchOptions> for bench::Options {
     fn from(options: BenchOptions) -> bench::Options {
+        let connections = options.connections.map_or_else(
+            || bench::connections_by_default(&options.name),
+            |connections| connections as usize,
+        );
         bench::Options {
             name: options.name,
             nodes: options.nodes as usize,
             pods: options.pods as usize,
             operations: options.operations as usize,
             case: options.case,
-            connections: options.connections as usize,
+            connections,
             streams: options.streams as usize,
+            rate: options.rate as usize,
+            percent: options.percent.map(|percent| percent as usize),
+            grace: options.grace,
+            plot: options.plot,
             runs: options.runs as usize,
             duration: options.duration,
             leases: options.leases as usize,
@@ -275,6 +335,20 @@ mod tests {
     }
 
     #[test]
+    fn a_benchmark_has_its_own_number_of_connections_unless_told() {
+        let connections = |line: &[&str]| match Cli::try_parse_from(line).map(|cli| cli.command) {
+            Ok(Command::Bench(options)) => bench::Options::from(options).connections,
+            _ => 0,
+        };
+        assert_eq!(connections(&["megaplane", "bench", "store-txn"]), 10);
+        assert_eq!(connections(&["megaplane", "bench", "watches"]), 5_000);
+        assert_eq!(
+            connections(&["megaplane", "bench", "storm", "--connections", "7"]),
+            7
+        );
+    }
+
+    #[test]
     fn impossible_flags_are_refused() {
         for line in [
             &["megaplane", "up", "--nodes", "-1"][..],
@@ -284,6 +358,8 @@ mod tests {
             &["megaplane", "up", "--ephemeral", "--data-dir", "x"],
             &["megaplane", "bench", "schedule", "--nodes", "0"],
             &["megaplane", "bench", "schedule", "--runs", "many"],
+            &["megaplane", "bench", "outage", "--percent", "101"],
+            &["megaplane", "bench", "watches", "--rate", "0"],
             &["megaplane", "store", "import"],
             &["megaplane", "store", "import", "--data-dir", "d"],
             &[
@@ -326,6 +402,10 @@ mod tests {
                 "--bump-revision",
                 "5",
             ],
+            &["megaplane", "fleet", "--nodes", "5"],
+            &["megaplane", "fleet", "--kubeconfig", "k"],
+            &["megaplane", "fleet", "--kubeconfig", "k", "--nodes", "0"],
+            &["megaplane", "top", "--server", "https://h:1"],
             &["megaplane", "fly"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

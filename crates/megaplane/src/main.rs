@@ -5,12 +5,17 @@
 mod census;
 mod cli;
 mod etcd_words;
+mod feature_gates;
+mod fleet_command;
+mod fleet_files;
 mod move_command;
 mod paths;
+mod room;
 mod scheduler_command;
 mod screen;
 mod store_command;
 mod threads;
+mod top;
 mod up;
 
 use std::ffi::OsString;
@@ -36,6 +41,8 @@ fn main() -> ExitCode {
         cli::Command::Up(options) => up::run(&options),
         cli::Command::Scheduler(options) => scheduler_command::run(&options),
         cli::Command::SchedulerShard(options) => scheduler_command::run_shard(&options),
+        cli::Command::Fleet(options) => fleet_command::run(&options),
+        cli::Command::Top(options) => top::run(&options),
         cli::Command::Store(options) => store_command::run(&options, &notes),
         cli::Command::Bench(options) => bench::run(&options.into()).map_err(Into::into),
         cli::Command::Version { json } => {

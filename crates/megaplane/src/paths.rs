@@ -16,15 +16,6 @@ pub struct Places {
 impl Places {
     /// From the flags and the user's data folder (`$XDG_DATA_HOME`, or `~/.local/share`).
     pub fn of(options: &UpOptions) -> Result<Places, String> {
-        let home = || {
-            let folder = std::env::var_os("XDG_DATA_HOME")
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-                .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
-            folder
-                .map(|folder| folder.join("megaplane"))
-                .ok_or("neither HOME nor XDG_DATA_HOME is set: name a place with --data-dir and --kubeconfig")
-        };
         let data = match (&options.data_dir, options.ephemeral) {
             (Some(directory), _) => Some(directory.clone()),
             (None, true) => None,
@@ -37,4 +28,29 @@ impl Places {
         };
         Ok(Places { data, kubeconfig })
     }
+}
+
+/// `megaplane` in the user's data folder.
+fn home() -> Result<PathBuf, String> {
+    let folder = std::env::var_os("XDG_DATA_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
+    folder
+        .map(|folder| folder.join("megaplane"))
+        .ok_or_else(|| {
+            "neither HOME nor XDG_DATA_HOME is set: name a place with --data-dir and --kubeconfig"
+                .into()
+        })
+}
+
+/// The kubeconfig that `megaplane up` writes by itself: that of a plane that keeps nothing, while one runs, else the
+/// data directory's.
+pub fn own_kubeconfig() -> Result<PathBuf, String> {
+    let home = home()?;
+    let ephemeral = home.join("ephemeral.kubeconfig");
+    if ephemeral.is_file() {
+        return Ok(ephemeral);
+    }
+    Ok(home.join("kubeconfig"))
 }

@@ -47,6 +47,9 @@ pub struct SchedulerOptions {
     /// A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
+    #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
+    pub feature_gates: crate::feature_gates::FeatureGates,
     /// Whether a Lease decides which of several schedulers works [default: as the configuration says, else true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_elect: Option<bool>,
@@ -131,7 +134,9 @@ pub fn read_settings(path: &Path) -> Result<Settings, String> {
         return Err(fail(&"the file is larger than 4 MiB"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
-    Settings::parse(&text).map_err(|error| fail(&error))
+    let mut settings = Settings::parse(&text).map_err(|error| fail(&error))?;
+    settings.load().map_err(|error| fail(&error))?;
+    Ok(settings)
 }
 
 /// Runs until a signal comes or the lead is lost.
@@ -150,6 +155,8 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
         }
         Shards::Processes(options.shard_addresses.clone())
     };
+    settings.scheduler.gangs = options.feature_gates.gangs;
+    settings.scheduler.check()?;
     if let Some(elect) = options.leader_elect {
         settings.leader_election.elect = elect;
     }

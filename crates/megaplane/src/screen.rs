@@ -149,6 +149,44 @@ impl Screen {
     }
 }
 
+/// One line that is kept up to date: drawn on a terminal, printed now and then where there is none.
+pub struct Line {
+    bar: Option<ProgressBar>,
+    printed: Option<Instant>,
+}
+
+impl Line {
+    /// A line that shows nothing yet.
+    pub fn new() -> Line {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = bars().add(ProgressBar::new_spinner());
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| plain()),
+            );
+            bar
+        });
+        Line { bar, printed: None }
+    }
+
+    /// Shows a text in place of the one before.
+    pub fn show(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+            bar.tick();
+        } else if self.printed.is_none_or(|at| at.elapsed() >= PRINT_INTERVAL) {
+            self.printed = Some(Instant::now());
+            say(text);
+        }
+    }
+
+    /// Takes the line away.
+    pub fn close(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 fn plain() -> ProgressStyle {
     ProgressStyle::default_bar()
 }

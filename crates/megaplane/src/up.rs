@@ -23,9 +23,10 @@ use store::{Store, StoreConfig};
 use tokio::sync::watch;
 
 use crate::cli::UpOptions;
+use crate::fleet_files::FaultFile;
 use crate::paths::Places;
 use crate::screen::{Figures, Screen, say};
-use crate::{census, screen, threads};
+use crate::{census, room, screen, threads};
 
 /// How often the store takes a step of expiry and trimming, and how much it does at most.
 const STEP_INTERVAL: Duration = Duration::from_millis(10);
@@ -74,8 +75,9 @@ pub fn run(options: &UpOptions) -> Result<(), Box<dyn std::error::Error>> {
             "this process may open few files: many clients will be refused"
         );
     }
+    let fleet = fleet_of(options).map_err(UpError::Usage)?;
     let places = Places::of(options).map_err(UpError::Usage)?;
-    let plane = Plane::start(options, &places)?;
+    let plane = Plane::start(options, &places, fleet)?;
     say(&format!(
         "Megaplane {} serves Kubernetes {} on https://{} ({} ms after start)",
         env!("CARGO_PKG_VERSION"),
@@ -98,6 +100,29 @@ pub fn run(options: &UpOptions) -> Result<(), Box<dyn std::error::Error>> {
     result.map_err(Into::into)
 }
 
+/// The fleet's configuration, if this machine can hold it.
+fn fleet_of(options: &UpOptions) -> Result<(FleetConfig, Option<FaultFile>), String> {
+    let files = &options.fleet;
+    if options.nodes == 0 && files.any() {
+        return Err(
+            "--fleet-config, --fleet-stages, --fleet-faults and --kubelet-like need --nodes".into(),
+        );
+    }
+    let nodes = options.nodes as usize;
+    let mut watches_a_node = 0;
+    if files.kubelet_like {
+        fleet::check_watches(nodes, None)?;
+        watches_a_node = fleet::WATCHES_A_NODE;
+    }
+    if let Err(text) = room::check(options.nodes, watches_a_node, room::available_bytes()) {
+        if !options.force {
+            return Err(text);
+        }
+        tracing::warn!("{text}");
+    }
+    files.read(nodes)
+}
+
 /// A running control plane.
 struct Plane {
     address: SocketAddr,
@@ -112,7 +137,11 @@ struct Plane {
 }
 
 impl Plane {
-    fn start(options: &UpOptions, places: &Places) -> Result<Plane, UpError> {
+    fn start(
+        options: &UpOptions,
+        places: &Places,
+        fleet: (FleetConfig, Option<FaultFile>),
+    ) -> Result<Plane, UpError> {
         let mut settings = match &options.scheduler_config {
             Some(path) => crate::scheduler_command::read_settings(path).map_err(UpError::Usage)?,
             // Nobody makes volumes in this process: pods would wait for ever.
@@ -123,6 +152,7 @@ impl Plane {
             }
         };
         settings.scheduler.shards = Shards::threads(options.scheduler_shards);
+        settings.scheduler.check().map_err(UpError::Usage)?;
         // The port first: two planes on one port would otherwise fight over the data directory's error.
         let runtimes = std::thread::available_parallelism().map_or(1, usize::from);
         let sockets = listen::bind(
@@ -154,7 +184,8 @@ impl Plane {
             }
         };
         let (stopping, stop) = watch::channel(false);
-        let api = Api::new(store.clone(), stop.clone());
+        let also = options.feature_gates.also_served();
+        let api = Api::serving(store.clone(), stop.clone(), also);
         let pki = Pki::open(&PkiOptions {
             directory: places.data.as_ref().map(|data| data.join("pki")),
             bind_address: options.bind_address,
@@ -176,7 +207,7 @@ impl Plane {
         plane.bootstrap()?;
         plane.start_listeners(sockets, &pki, options.listener, &stop)?;
         write_kubeconfig(places, &pki, reachable(address))?;
-        plane.start_rooms(options, settings, &pki, &stop)?;
+        plane.start_rooms(options, settings, fleet, &pki, &stop)?;
         Ok(plane)
     }
 
@@ -225,6 +256,7 @@ impl Plane {
         &mut self,
         options: &UpOptions,
         settings: Settings,
+        (config, fault_file): (FleetConfig, Option<FaultFile>),
         pki: &Pki,
         stop: &watch::Receiver<bool>,
     ) -> Result<(), UpError> {
@@ -234,7 +266,8 @@ impl Plane {
         self.add_metrics(&scheduler);
         if options.scheduler {
             let (client, stop) = (client.clone(), stop.clone());
-            let config = settings.scheduler;
+            let mut config = settings.scheduler;
+            config.gangs = options.feature_gates.gangs;
             self.rooms.push(threads::spawn("scheduler", move || {
                 scheduler::run(client, config, scheduler, stop)
             })?);
@@ -262,9 +295,15 @@ impl Plane {
         }
         if self.nodes_wanted > 0 {
             let (progress, stop) = (self.fleet.clone(), stop.clone());
-            let config = FleetConfig::new(self.nodes_wanted);
-            self.rooms.push(threads::spawn("fleet", move || {
-                fleet::run(client, config, progress, stop)
+            self.rooms.push(threads::spawn("fleet", move || async move {
+                let fleet = fleet::run(client, config, progress, stop);
+                match fault_file {
+                    Some(file) => tokio::select! {
+                        () = fleet => {}
+                        () = file.follow() => {}
+                    },
+                    None => fleet.await,
+                }
             })?);
         }
         Ok(())
@@ -281,42 +320,14 @@ impl Plane {
             self.nodes_ready.clone(),
         );
         self.api.metrics().add_source(Box::new(move |text| {
-            use apiserver::metrics::{counter, gauge};
+            use apiserver::metrics::gauge;
             gauge(
                 text,
                 "megaplane_nodes_ready",
                 "Nodes whose Ready condition is True.",
                 ready.load(Relaxed),
             );
-            let registered = fleet.registered.load(Relaxed);
-            gauge(
-                text,
-                "megaplane_fleet_nodes_registered",
-                "Simulated nodes that are registered.",
-                registered,
-            );
-            let renewals = fleet.renewals.load(Relaxed);
-            counter(
-                text,
-                "megaplane_fleet_lease_renewals_total",
-                "Lease renewals that succeeded.",
-                renewals,
-            );
-            let failures = fleet.renewal_failures.load(Relaxed);
-            counter(
-                text,
-                "megaplane_fleet_lease_renewal_failures_total",
-                "Lease renewals that failed.",
-                failures,
-            );
-            let late = fleet.renewal_late_max_millis.load(Relaxed);
-            let help = "The latest a renewal ever was behind its time.";
-            gauge(
-                text,
-                "megaplane_fleet_lease_renewal_late_max_milliseconds",
-                help,
-                late,
-            );
+            fleet.write_metrics(text);
             scheduler.write_metrics(text);
         }));
     }

@@ -207,7 +207,7 @@ fn a_plane_without_a_scheduler_gets_one_and_another_stands_by() {
         other => Err(other.to_string()),
     });
     assert_eq!(
-        first.metric("scheduler_cache_size{type=\"nodes\"}"),
+        first.metric("scheduler_scheduler_cache_size{type=\"nodes\"}"),
         NODES as f64
     );
     let holder = api.holder("kube-scheduler");

@@ -4,7 +4,7 @@
 //! images are there. Nodes that have also what the class counts node by node in common are one *cell*; within
 //! a cell nodes differ only in how free they are. All of it is a pure function of class and state.
 //!
-//! Does not know the queue, who owns pods, or how the best node is found (see `index.rs`).
+//! Does not know the queue, who owns pods, what speaks against single nodes for volumes (see `volumes.rs`), or how the best node is found (see `index.rs`).
 
 use crate::asks::{Ask, Names, Terms, compile, named_nodes};
 use crate::company::{Candidate, Company, Look, RawCompany, Refusal, Rules};
@@ -15,7 +15,9 @@ use crate::intern::Word;
 use crate::objects::{PodSpec, VolumeReason};
 use crate::profile::{Profile, Weights};
 use crate::rules;
+use crate::semantics::{self, Semantics};
 use crate::verdict::Plugin;
+use crate::volumes::VolumeBits;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -43,7 +45,9 @@ pub(crate) struct Standing {
     /// Which spread constraints count the node.
     pub(crate) counted: u64,
     /// Which reasons of volumes speak against the node: a bit each.
-    pub(crate) volumes: u8,
+    pub(crate) volumes: VolumeBits,
+    /// The node does not declare a feature that the pod needs.
+    pub(crate) lacks_features: bool,
 }
 
 /// What states can have in common for a class, room apart.
@@ -123,6 +127,8 @@ pub(crate) struct Class {
     /// Words held for scored resources.
     held_words: Vec<Word>,
     best_effort: bool,
+    /// As 1.20 does, the fit filter tests what the pod does not ask for, too.
+    tests_all: bool,
     selector: Box<[Ask]>,
     required: Option<Box<[Terms]>>,
     preferred: Box<[(i64, Terms)]>,
@@ -134,6 +140,8 @@ pub(crate) struct Class {
     pub(crate) names: Names,
     tolerates_cordon: bool,
     images: Box<[Word]>,
+    /// Features that nodes must declare.
+    features: Box<[Word]>,
     /// Some shape has one of the images.
     image_matters: bool,
     /// The rules about other pods that it brings itself; kept by [`crate::Cluster`].
@@ -184,14 +192,17 @@ impl Class {
             .added_required
             .as_ref()
             .map(|terms| terms.iter().map(|t| compile(t, fleet)).collect());
+        let of_devices = spec.devices.rules.iter();
         let volumes = spec
             .volumes
             .rules
             .iter()
-            .filter(|rule| profile.filters.contains(rule.reason.plugin()))
-            .map(|rule| {
-                let terms = rule.terms.iter().map(|t| compile(t, fleet)).collect();
-                (rule.reason, terms)
+            .map(|rule| (rule.reason, &rule.terms))
+            .chain(of_devices.map(|terms| (VolumeReason::Devices, terms)))
+            .filter(|(reason, _)| profile.filters.contains(reason.plugin()))
+            .map(|(reason, terms)| {
+                let terms = terms.iter().map(|t| compile(t, fleet)).collect();
+                (reason, terms)
             })
             .collect();
         let names = if profile.filters.contains(Plugin::NodeAffinity) {
@@ -228,8 +239,11 @@ impl Class {
             .collect();
         let node_name = spec.node_name.as_ref().map(|n| fleet.words.acquire(n));
         let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
+        let features = spec.features.iter();
+        let features = features.map(|name| fleet.feature_word(name)).collect();
         let class = Class {
             kind,
+            tests_all: profile.semantics == Semantics::V1_20 && asks_for_any(&load),
             best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
             load,
             fit_scalars,
@@ -246,6 +260,7 @@ impl Class {
             names,
             tolerates_cordon: rules::tolerates_unschedulable(&spec.tolerations),
             images,
+            features,
             image_matters: false,
             rules: Rules::default(),
             company: Company::default(),
@@ -266,8 +281,8 @@ impl Class {
         for ask in class.asks() {
             fleet.want(ask.key, &ask.values, ask.by_size(), &mut due);
         }
-        for &image in &class.images {
-            fleet.want(image, &[], false, &mut due);
+        for &word in class.images.iter().chain(&class.features) {
+            fleet.want(word, &[], false, &mut due);
         }
         if let Some(name) = class.node_name {
             fleet.want(fleet.name_key(), &[name], false, &mut due);
@@ -286,9 +301,9 @@ impl Class {
             fleet.unwant(fleet.name_key(), &[name], false);
             fleet.words.release(name);
         }
-        for &image in &self.images {
-            fleet.unwant(image, &[], false);
-            fleet.words.release(image);
+        for &word in self.images.iter().chain(&self.features) {
+            fleet.unwant(word, &[], false);
+            fleet.words.release(word);
         }
         for ask in self.asks() {
             fleet.unwant(ask.key, &ask.values, ask.by_size());
@@ -431,29 +446,42 @@ impl Class {
                 .map(|(_, at)| at)
                 .collect(),
             volumes: self.volumes_against(fleet, shape),
+            lacks_features: asked(Plugin::NodeDeclaredFeatures)
+                && !self.features.iter().all(|&f| shape.label(f).is_some()),
             ..Standing::default()
         })
     }
 
     /// Which reasons of volumes speak against nodes of a shape. Zones are asked after everything else.
-    fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> u8 {
+    fn volumes_against(&self, fleet: &Fleet, shape: &Shape) -> VolumeBits {
         let mut against = 0;
+        let bound = 1 << VolumeReason::NodeAffinity as u8 | 1 << VolumeReason::NoVolume as u8;
         for (reason, terms) in &self.volumes {
-            if !terms.iter().any(|t| t.matches(fleet, shape)) {
+            // Of bound volumes the first is told that cannot be reached.
+            let told = bound & 1 << *reason as u8 != 0 && against & bound != 0;
+            if !told && !terms.iter().any(|t| t.matches(fleet, shape)) {
                 against |= 1 << *reason as u8;
             }
         }
+        let devices = 1 << VolumeReason::Devices as u8;
         let zone = 1 << VolumeReason::Zone as u8;
-        if against & !zone != 0 {
-            against & !zone
+        if against & !(zone | devices) != 0 {
+            against & !(zone | devices)
+        } else if against & zone != 0 {
+            zone
         } else {
             against
         }
     }
 
     /// Do volumes speak against nodes of a cell?
-    pub(crate) fn volumes_of_cell(&self, cell: u32) -> u8 {
+    pub(crate) fn volumes_of_cell(&self, cell: u32) -> VolumeBits {
         self.standings[self.cells[cell as usize].standing as usize].volumes
+    }
+
+    /// Do nodes of a cell lack a feature?
+    pub(crate) fn cell_lacks_features(&self, cell: u32) -> bool {
+        self.standings[self.cells[cell as usize].standing as usize].lacks_features
     }
 
     /// Node selector and required node affinity.
@@ -550,16 +578,29 @@ impl Class {
                 let asked = sum(resource.scored(load), resource.scored(want));
                 (asked, resource.capacity(capacity, want), weight)
             });
-            rules::allocation_score(&self.profile.strategy, resources)
+            rules::allocation_score(&self.profile.strategy, self.profile.semantics, resources)
         };
-        let balanced = if self.best_effort || weights.balanced == 0 {
-            0
-        } else {
-            rules::balanced(self.balanced_resources.iter().map(|&resource| {
-                let without = resource.real(load);
-                let with = sum(without, resource.real(want));
-                (with, without, resource.capacity(capacity, want))
-            }))
+        let balance = self.balanced_resources.iter().map(|&resource| {
+            let without = resource.real(load);
+            let with = sum(without, resource.real(want));
+            (with, without, resource.capacity(capacity, want))
+        });
+        let balanced = match self.profile.semantics {
+            _ if weights.balanced == 0 => 0,
+            Semantics::V1_20 => {
+                let of = |resource: Scored, capacity: i64| {
+                    (sum(resource.scored(load), resource.scored(want)), capacity)
+                };
+                semantics::balanced_1_20(
+                    of(Scored::Cpu, capacity.cpu_milli),
+                    of(Scored::Memory, capacity.memory_bytes),
+                )
+            }
+            _ if self.best_effort => 0,
+            Semantics::V1_35 => {
+                rules::evenness(balance.map(|(with, _, capacity)| (with, capacity)))
+            }
+            Semantics::V1_36 => rules::balanced(balance),
         };
         Some(Dynamic {
             fit,
@@ -583,7 +624,9 @@ impl Class {
             return true;
         }
         let (want, capacity) = (&self.load, &fleet.shape(shape).capacity);
-        let short = |want: i64, have: i64, used: i64| want > 0 && want > have.wrapping_sub(used);
+        let short = |want: i64, have: i64, used: i64| {
+            (want > 0 || self.tests_all) && want > have.wrapping_sub(used)
+        };
         !(i64::from(load.pods) + 1 > capacity.pods
             || short(want.cpu_milli, capacity.cpu_milli, load.cpu_milli)
             || short(want.memory_bytes, capacity.memory_bytes, load.memory_bytes)
@@ -637,9 +680,9 @@ impl Class {
         }
         let mut resolvable = true;
         let mut check = |shortage: Shortage, want: i64, have: i64, used: i64| {
-            if want > 0 && want > have.wrapping_sub(used) {
+            if (want > 0 || self.tests_all) && want > have.wrapping_sub(used) {
                 name(shortage);
-                resolvable &= want <= have;
+                resolvable &= want <= have || self.profile.semantics == Semantics::V1_20;
             }
         };
         check(
@@ -792,7 +835,14 @@ impl Class {
             spreads().min().unwrap_or(0),
             spreads().max().unwrap_or(0).max(0),
         );
-        let affinities = || raw.iter().map(|r| r.affinity);
+        let from_zero = self.profile.semantics == Semantics::V1_20;
+        let zero = || from_zero.then_some(0);
+        let unspread = if from_zero && !self.company.spreads_softly() {
+            rules::MAX_SCORE
+        } else {
+            0
+        };
+        let affinities = || raw.iter().map(|r| r.affinity).chain(zero());
         let (pods_min, pods_max) = (
             affinities().min().unwrap_or(0),
             affinities().max().unwrap_or(0),
@@ -807,9 +857,9 @@ impl Class {
                     affinity: rules::normalise(standing.preferred, affinity_max),
                     image: self.image_score(fleet, standing),
                     spread_raw: raw.spread.unwrap_or(0),
-                    spread: raw
-                        .spread
-                        .map_or(0, |s| rules::normalise_spread(s, spread_min, spread_max)),
+                    spread: raw.spread.map_or(unspread, |s| {
+                        rules::normalise_spread(s, spread_min, spread_max)
+                    }),
                     pods_raw: raw.affinity,
                     pods: rules::normalise_between(raw.affinity, pods_min, pods_max),
                     total: 0,
@@ -834,6 +884,11 @@ impl Class {
         });
         rules::image_score(there.sum(), self.images.len())
     }
+}
+
+fn asks_for_any(load: &Load) -> bool {
+    let native = [load.cpu_milli, load.memory_bytes, load.ephemeral_bytes];
+    native.iter().any(|&amount| amount != 0) || !load.scalars.is_empty()
 }
 
 /// Weighted, normalised static scores of a class that only static scores and room decide for.

@@ -1,8 +1,9 @@
 //! The cluster as the scheduler decides on it: nodes, pods on them, classes.
 //!
 //! Here stand the tables and their sizes; what is done with pods is in `pods.rs`, with classes in `classes.rs`,
-//! the choice of a node in `pick.rs`, who must go for it in `preempt.rs`. Synchronous and pure: no clock, and
-//! randomness only from the caller. Does not know the API, the queue, or how a pick becomes a binding.
+//! the choice of a node in `pick.rs`, that for pods with volumes in `volumes.rs`, who must go for it in
+//! `preempt.rs`. Synchronous and pure: no clock, and randomness only from the caller. Does not know the API, the
+//! queue, or how a pick becomes a binding.
 
 use crate::class::Class;
 use crate::fleet::{Fleet, NodeChange};
@@ -13,6 +14,7 @@ use crate::makers::Makers;
 use crate::objects::NodeInfo;
 use crate::preempt::Budget;
 use crate::profile::Profile;
+use crate::storage::{Attached, Storage};
 use crate::terms::{MakerKind, Pairs};
 use crate::verdict::Unschedulable;
 use hashbrown::{HashMap, HashTable};
@@ -119,6 +121,10 @@ pub struct Cluster {
     /// By namespace.
     pub(crate) budgets: HashMap<Box<str>, Vec<Budget>, Hashing>,
     pub(crate) makers: Makers,
+    /// What volumes are made of,
+    pub(crate) storage: Storage,
+    /// and those of pods with a node.
+    pub(crate) attached: Attached,
     pub(crate) classes: Vec<ClassSlot>,
     pub(crate) free_classes: Vec<u32>,
     pub(crate) by_spec: HashTable<u32>,
@@ -144,6 +150,8 @@ impl Cluster {
             namespaces: HashMap::with_hasher(hashing.clone()),
             budgets: HashMap::with_hasher(hashing),
             makers: Makers::default(),
+            storage: Storage::default(),
+            attached: Attached::default(),
             classes: Vec::new(),
             free_classes: Vec::new(),
             by_spec: HashTable::new(),
@@ -166,11 +174,20 @@ impl Cluster {
 
     /// Adds or replaces a node; says what changed.
     pub fn upsert_node(&mut self, node: &NodeInfo) -> NodeChange {
-        self.fleet.upsert(node)
+        let change = self.fleet.upsert(node);
+        if change.added
+            && let Some(number) = self.fleet.node(&node.name)
+        {
+            self.attached.node_changed(number);
+        }
+        change
     }
 
     /// Removes a node. Pods bound to it stay accounted for until they are removed, in case it returns.
     pub fn remove_node(&mut self, name: &str) -> bool {
+        if let Some(node) = self.fleet.node(name) {
+            self.attached.node_changed(node);
+        }
         self.fleet.remove(name)
     }
 

@@ -10,6 +10,7 @@ use crate::fleet::{Counts, Fleet, OTHER, Shape, scalar};
 use crate::hashing::Hashing;
 use crate::intern::Word;
 use crate::profile::Profile;
+use crate::semantics::Semantics;
 use crate::tally::{Role, Spot, Subject};
 use crate::terms::PodTerm;
 use crate::verdict::Plugin;
@@ -119,6 +120,7 @@ pub(crate) struct Company {
     pub(crate) shuns: Vec<Link>,
     pub(crate) shunned: Vec<Link>,
     pub(crate) likes: Vec<(Link, i64)>,
+    semantics: Semantics,
 }
 
 /// A spread constraint ready to be added to a company.
@@ -199,6 +201,11 @@ impl Company {
     /// Are there topology spread constraints?
     pub(crate) fn spreads(&self) -> bool {
         !self.hard.is_empty() || !self.soft.is_empty()
+    }
+
+    /// Are there some that only count in scores?
+    pub(crate) fn spreads_softly(&self) -> bool {
+        !self.soft.is_empty()
     }
 
     /// Must nodes be counted? Only for soft constraints between hosts.
@@ -297,13 +304,15 @@ impl Company {
     ) -> Stock {
         let key = self.keys[spread.link.key];
         let mut stock = Stock::new(hashing);
+        let all_nodes = self.semantics == Semantics::V1_20;
         for shape in shapes {
             let Some(domain) = fleet.shape(shape).label(key) else {
                 continue;
             };
             let spot = fleet.tallies.spot(spread.link.tally, shape);
             if domain != OTHER {
-                *stock.counts.entry(domain).or_insert(0) += spot.map_or(0, |s| s.pods);
+                let pods = spot.map_or(0, |s| s.pods);
+                *stock.counts.entry(domain).or_insert(0) += if all_nodes { 0 } else { pods };
                 continue;
             }
             let nodes = u64::from(fleet.nodes_of_shape(shape));
@@ -311,6 +320,13 @@ impl Company {
             stock.meet(0, nodes - taken);
             for (count, nodes) in spot.into_iter().flat_map(Spot::levels) {
                 stock.meet(count, u64::from(nodes));
+            }
+        }
+        let everywhere = fleet.tallies.spots(spread.link.tally);
+        for (shape, spot) in everywhere.filter(|_| all_nodes) {
+            let domain = fleet.shape(shape).label(key);
+            if let Some(count) = domain.and_then(|domain| stock.counts.get_mut(&domain)) {
+                *count += spot.pods;
             }
         }
         let counts: Vec<i64> = stock.counts.values().copied().collect();
@@ -405,6 +421,10 @@ impl Company {
                 ((size + 2) as f64).ln()
             })
             .collect();
+        let whole = |score: f64| match self.semantics {
+            Semantics::V1_20 => score as i64,
+            _ => score.round() as i64,
+        };
         let raw = |candidate: &Candidate<'_>| {
             let mut score = 0.0;
             for ((spread, sums), weight) in self.soft.iter().zip(&look.soft).zip(&weights) {
@@ -420,7 +440,7 @@ impl Company {
             }
             let liked = self.likes.iter().zip(&look.likes);
             RawCompany {
-                spread: takes_part(candidate).then_some(score.round() as i64),
+                spread: takes_part(candidate).then_some(whole(score)),
                 affinity: liked
                     .map(|((link, weight), sums)| weight * count_now(candidate, link, sums))
                     .sum(),
@@ -594,7 +614,10 @@ impl Rules {
         host_key: Word,
         profile: &Profile,
     ) -> Company {
-        let mut company = Company::default();
+        let mut company = Company {
+            semantics: profile.semantics,
+            ..Company::default()
+        };
         let (filters, weights) = (profile.filters, &profile.weights);
         let spread_filters = filters.contains(Plugin::PodTopologySpread);
         for rule in &self.spread {

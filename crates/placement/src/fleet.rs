@@ -24,6 +24,8 @@ pub(crate) const OTHER: Word = Word::MAX;
 const NAME_KEY: &str = "\0metadata.name";
 /// What the word of an image a node has begins with; no label can be spelled so.
 const IMAGE_PREFIX: &str = "\0image/";
+/// The same for a feature that a node declares.
+const FEATURE_PREFIX: &str = "\0feature/";
 /// The address that stands for all.
 const ANY_IP: &str = "0.0.0.0";
 const NOBODY: u32 = u32::MAX;
@@ -127,6 +129,8 @@ struct Body {
     host_is_name: bool,
     /// Sorted.
     images: Box<[Word]>,
+    /// Declared features, sorted.
+    features: Box<[Word]>,
     taints: Box<[Taint]>,
     unschedulable: bool,
     capacity: Capacity,
@@ -217,6 +221,8 @@ pub struct NodeChange {
     pub labels: bool,
     /// Taints changed, or the cordon.
     pub taints: bool,
+    /// Declared features changed.
+    pub features: bool,
 }
 
 impl NodeChange {
@@ -364,6 +370,11 @@ impl Fleet {
         self.words.acquire(&format!("{IMAGE_PREFIX}{name}"))
     }
 
+    /// The word of a declared feature, held once more.
+    pub(crate) fn feature_word(&mut self, name: &str) -> Word {
+        self.words.acquire(&format!("{FEATURE_PREFIX}{name}"))
+    }
+
     pub(crate) fn image(&self, word: Word) -> ImageState {
         self.images.get(&word).copied().unwrap_or_default()
     }
@@ -417,9 +428,40 @@ impl Fleet {
             .map(|n| &*n.name)
     }
 
+    /// A label of an existing node, asked about by classes or not.
+    pub(crate) fn label_of(&self, node: u32, key: &str) -> Option<&str> {
+        let Node { body, ref name, .. } = *self.nodes.get(node as usize)?;
+        if body == NOBODY {
+            return None;
+        }
+        let body = self.bodies.get(body);
+        if body.host_is_name && key == HOSTNAME_KEY {
+            return Some(name);
+        }
+        let key = self.words.lookup(key)?;
+        let at = body.labels.binary_search_by_key(&key, |&(k, _)| k).ok()?;
+        Some(self.words.text(body.labels[at].1))
+    }
+
+    /// What all that is static about an existing node has in common with others, but for its name.
+    pub(crate) fn body_of(&self, node: u32) -> u32 {
+        self.nodes[node as usize].body
+    }
+
+    /// Nodes that exist.
+    pub(crate) fn existing(&self) -> impl Iterator<Item = u32> + '_ {
+        let nodes = (0..).zip(&self.nodes);
+        nodes.filter(|(_, n)| n.body != NOBODY).map(|(at, _)| at)
+    }
+
     /// The name of a node that need not exist (any more).
     pub(crate) fn known_name(&self, node: u32) -> &str {
         self.nodes.get(node as usize).map_or("", |node| &*node.name)
+    }
+
+    /// Numbers of nodes are below this.
+    pub(crate) fn node_bound(&self) -> usize {
+        self.nodes.len()
     }
 
     pub(crate) fn state_of(&self, node: u32) -> u32 {
@@ -520,6 +562,7 @@ impl Fleet {
                 labels: before.labels != after.labels || before.host_is_name != after.host_is_name,
                 taints: before.taints != after.taints
                     || before.unschedulable != after.unschedulable,
+                features: before.features != after.features,
             }
         };
         self.nodes[node as usize].body = body;
@@ -680,10 +723,14 @@ impl Fleet {
             .map(|image| self.image_word(&image.name))
             .collect();
         images.sort_unstable();
+        let features = info.features.iter();
+        let mut features: Vec<Word> = features.map(|name| self.feature_word(name)).collect();
+        features.sort_unstable();
         let body = Body {
             labels: labels.into(),
             host_is_name,
             images: images.into(),
+            features: features.into(),
             taints: info.taints.clone().into(),
             unschedulable: info.unschedulable,
             capacity: self.capacity(&info.allocatable, info.allocatable_pods),
@@ -721,8 +768,8 @@ impl Fleet {
     }
 
     fn release_body_words(&mut self, body: &Body) {
-        for &image in &body.images {
-            self.words.release(image);
+        for &word in body.images.iter().chain(&body.features) {
+            self.words.release(word);
         }
         self.release_words(&body.labels, &body.capacity);
     }
@@ -761,7 +808,7 @@ impl Fleet {
     }
 
     /// The number of an existing node's body, and the host name it spells out.
-    pub(crate) fn body_of(&self, name: &str) -> Option<(u32, Option<&str>)> {
+    pub(crate) fn spelt_body_of(&self, name: &str) -> Option<(u32, Option<&str>)> {
         let body = self.nodes[self.node(name)? as usize].body;
         let labels = &self.bodies.get(body).labels;
         let host = labels.iter().find(|(key, _)| *key == self.host_key);
@@ -986,8 +1033,8 @@ impl Fleet {
         {
             labels.push((self.host_key, host));
         }
-        for &image in &body.images {
-            labels.extend(self.fold(image, OTHER).map(|seen| (image, seen)));
+        for &word in body.images.iter().chain(&body.features) {
+            labels.extend(self.fold(word, OTHER).map(|seen| (word, seen)));
         }
         // A name nobody asks about needs no entry: only In and NotIn ask about names.
         if let Some(word) = name
@@ -1072,6 +1119,7 @@ impl Fleet {
                     body.labels.iter().any(concerns)
                         || host && whole_key && body.host_is_name
                         || body.images.binary_search(&key).is_ok()
+                        || body.features.binary_search(&key).is_ok()
                 });
     }
 

@@ -129,7 +129,8 @@ impl Class {
         let Static::Stands(standing) = self.judge_shape(fleet, shape) else {
             return;
         };
-        if self.standings[standing as usize].volumes != 0 {
+        let stands = &self.standings[standing as usize];
+        if stands.volumes != 0 || stands.lacks_features {
             return;
         }
         let Some(score) = self.judge_state(fleet, state) else {
@@ -325,6 +326,26 @@ impl Class {
             .flat_map(|(&(cell, _), _)| index.groups[cell as usize].buckets.iter().flatten())
             .map(|&state| fleet.size(state) as usize)
             .sum()
+    }
+
+    /// Every state that passes the filters, with its total, in no order.
+    pub(crate) fn totals(&mut self, fleet: &mut Fleet) -> Vec<(i64, u32)> {
+        let candidates = self.candidates(fleet);
+        let ratings = self.rate(fleet, &candidates);
+        let mut totals = Vec::new();
+        let Some(index) = &self.index else {
+            return totals;
+        };
+        for (&(cell, _), rating) in candidates.iter().zip(&ratings) {
+            let Ok(shares) = rating else {
+                continue;
+            };
+            for (room, states) in (0..).zip(&index.groups[cell as usize].buckets) {
+                let living = states.iter().filter(|&&state| fleet.size(state) > 0);
+                totals.extend(living.map(|&state| (shares.total + room, state)));
+            }
+        }
+        totals
     }
 }
 

@@ -7,22 +7,28 @@
 //! - [`Cluster`]: nodes, pods, classes, [`Cluster::pick`], and [`Cluster::preempt`] for who found no node.
 //! - [`shards`]: the same with the nodes shared out to several clusters, for more than one thread or machine.
 //! - [`queue`]: pending pods: who is next, who waits, and what wakes them.
-//! - [`NodeInfo`], [`PodInfo`]: what is read from API objects.
+//! - [`gangs`]: pods that start together or not at all.
+//! - [`NodeInfo`], [`PodInfo`], [`Thing`]: what is read from API objects.
 //!
 //! Plugins: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit
-//! NodeResourcesBalancedAllocation (as of 1.36), VolumeBinding and VolumeZone as [`Volumes`] say, ImageLocality, PodTopologySpread, InterPodAffinity,
-//! DefaultPreemption, as a [`Profile`] sets them. Not there: the other volume plugins and DynamicResources;
-//! [`PodInfo::not_considered`] names what a pod uses of those.
+//! NodeResourcesBalancedAllocation (as of 1.36), VolumeRestrictions, NodeVolumeLimits, VolumeBinding, VolumeZone,
+//! ImageLocality, PodTopologySpread, InterPodAffinity, NodeDeclaredFeatures, DefaultPreemption, as a [`Profile`] sets
+//! them; DynamicResources as [`Devices`] say, and whoever admits nodes ([`Among`]).
 //!
 //! No I/O, no clock, no randomness of its own: the shell around it brings objects, time and random numbers.
 
+mod among;
 mod asks;
+mod candidates;
 mod class;
 mod classes;
 mod cluster;
 mod company;
 mod cons;
+mod devices;
+mod features;
 mod fleet;
+pub mod gangs;
 mod hashing;
 mod index;
 mod intern;
@@ -36,18 +42,25 @@ mod preempt;
 mod profile;
 pub mod queue;
 mod rules;
+mod sacrifices;
+mod semantics;
 pub mod shards;
+mod storage;
 mod tally;
 mod terms;
 mod verdict;
+mod volumes;
 
+pub use among::{Admission, Among, Asked, Where};
+pub use candidates::Candidates;
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
+pub use devices::Devices;
 pub use fleet::NodeChange;
 pub use key::PodKey;
 pub use objects::{
-    DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodInfo, PodRequest, PodSpec,
-    Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration, TolerationOperator,
-    VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
+    DEFAULT_CPU_MILLI, DEFAULT_MEMORY_BYTES, Effect, Image, NodeInfo, PodClaim, PodInfo,
+    PodRequest, PodSpec, Requirement, ResourceList, SelectorOperator, Taint, Term, Toleration,
+    TolerationOperator, VolumeReason, VolumeRule, Volumes, pairs, preferred_terms, required_terms,
 };
 pub use pick::{Explanation, PickError, Scores};
 pub use preempt::{Budget, Preemption};
@@ -55,6 +68,12 @@ pub use profile::{
     Profile, ROOM_WEIGHT_MAX, SCORED_RESOURCES_MAX, SpreadDefaults, Strategy, Weights,
 };
 pub use rules::MAX_SCORE;
+pub use sacrifices::Candidate;
+pub use semantics::Semantics;
+pub use storage::{
+    Attach, BIND_COMPLETED, Bindings, Concerned, Disk, Fabric, SELECTED_NODE, Thing, ThingKind,
+    Uses, Wanted,
+};
 pub use terms::{
     HOSTNAME_KEY, HostPort, Identity, Maker, MakerKind, Pairs, PodAffinity, PodTerm,
     SpreadConstraint, ZONE_KEY, spread_constraint,

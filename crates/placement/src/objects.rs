@@ -3,11 +3,14 @@
 //! Knows the fields the filters and scores look at, and the arithmetic of a pod's request. Does not
 //! know any cluster: everything here is a plain value with its own strings.
 
+use crate::devices::Devices;
+use crate::storage::{Attach, Uses, Wanted};
 use crate::terms::{
     HostPort, Maker, Pairs, PodAffinity, SpreadConstraint, host_ports, images, maker,
     spread_constraints,
 };
 use meta::{Quantity, Value};
+use std::sync::Arc;
 
 /// CPU a container counts with in scores when it asks for none.
 pub const DEFAULT_CPU_MILLI: i64 = 100;
@@ -151,20 +154,40 @@ pub enum VolumeReason {
     NoVolume,
     /// The volume is in another zone.
     Zone,
+    /// A disk of the pod is in use there.
+    Disk,
+    /// A claim that one pod alone may use is used by another.
+    OncePod,
+    /// The node takes no more volumes of a driver.
+    Limit,
+    /// There is no room for a volume where the node could reach it.
+    NoSpace,
+    /// A claim's devices cannot be used from there. Asked after everything else.
+    Devices,
 }
 
 impl VolumeReason {
     /// All of them, in the order they are told.
-    pub(crate) const ALL: [VolumeReason; 4] = [
+    pub(crate) const ALL: [VolumeReason; 9] = [
         VolumeReason::NodeAffinity,
         VolumeReason::NoMatch,
         VolumeReason::NoVolume,
         VolumeReason::Zone,
+        VolumeReason::Disk,
+        VolumeReason::OncePod,
+        VolumeReason::Limit,
+        VolumeReason::NoSpace,
+        VolumeReason::Devices,
     ];
 
     pub(crate) fn plugin(self) -> crate::verdict::Plugin {
         match self {
             VolumeReason::Zone => crate::verdict::Plugin::VolumeZone,
+            VolumeReason::Disk | VolumeReason::OncePod => {
+                crate::verdict::Plugin::VolumeRestrictions
+            }
+            VolumeReason::Limit => crate::verdict::Plugin::NodeVolumeLimits,
+            VolumeReason::Devices => crate::verdict::Plugin::DynamicResources,
             _ => crate::verdict::Plugin::VolumeBinding,
         }
     }
@@ -177,6 +200,13 @@ impl VolumeReason {
                 "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
             }
             VolumeReason::Zone => "node(s) had no available volume zone",
+            VolumeReason::Disk => "node(s) had no available disk",
+            VolumeReason::OncePod => {
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            }
+            VolumeReason::Limit => "node(s) exceed max volume count",
+            VolumeReason::NoSpace => "node(s) did not have enough free storage",
+            VolumeReason::Devices => "resourceclaim not available on the node",
         }
     }
 }
@@ -190,13 +220,21 @@ pub struct VolumeRule {
     pub terms: Vec<Term>,
 }
 
-/// What a pod's volumes ask; found out by who knows claims and volumes.
+/// What a pod's volumes ask, as [`crate::Cluster::volumes_of`] finds out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Volumes {
     /// Why the pod cannot go anywhere yet.
     pub obstacle: Option<Box<str>>,
     /// Where it can go.
     pub rules: Vec<VolumeRule>,
+    /// What it says of its volumes itself; `None` when it has none.
+    pub uses: Option<Arc<Uses>>,
+    /// Claims, by `namespace/name`, that no other pod may use.
+    pub exclusive: Vec<Box<str>>,
+    /// Volumes that are attached to its node, sorted.
+    pub attach: Vec<Attach>,
+    /// Claims that get their volumes with its node, the smallest first.
+    pub to_bind: Vec<Wanted>,
 }
 
 /// The scheduling signature of a pod: pods with equal specs are one class.
@@ -234,8 +272,21 @@ pub struct PodSpec {
     pub maker: Option<Maker>,
     /// What its volumes ask; empty as read from a pod.
     pub volumes: Volumes,
+    /// Features that its node must declare, sorted.
+    pub features: Vec<Box<str>>,
+    /// What its resource claims ask; empty as read from a pod.
+    pub devices: Devices,
     /// Number of the profile whose rules place it.
     pub profile: u16,
+}
+
+/// A resource claim as a pod names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodClaim {
+    /// It is made for the pod alone, from a template.
+    pub made: bool,
+    /// The claim's name, in the pod's namespace: `None` as long as it has not been made, empty where none is needed.
+    pub claim: Option<Box<str>>,
 }
 
 /// An image on a node.
@@ -264,6 +315,8 @@ pub struct NodeInfo {
     pub allocatable_pods: i64,
     /// Images it has, each name once, sorted.
     pub images: Vec<Image>,
+    /// `status.declaredFeatures`, each once, sorted.
+    pub features: Vec<Box<str>>,
 }
 
 /// A pod as the scheduler sees it.
@@ -295,8 +348,14 @@ pub struct PodInfo {
     pub spec: PodSpec,
     /// Fields the pod uses that ask for rules this crate does not have yet: they are not considered.
     pub not_considered: Vec<&'static str>,
+    /// `spec.schedulingGroup.podGroupName`: the group it belongs to, in its namespace.
+    pub group: Option<Box<str>>,
     /// Names of the claims it uses, in its namespace; true for those made for it alone.
     pub claims: Vec<(Box<str>, bool)>,
+    /// What it says of its volumes; `None` when it has none that matter.
+    pub uses: Option<Arc<Uses>>,
+    /// Resource claims it uses.
+    pub resource_claims: Vec<PodClaim>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
     /// all pods of a DaemonSet are one class.
     pub pin: Option<Box<str>>,
@@ -319,6 +378,7 @@ impl NodeInfo {
             allocatable_pods: amounts.whole("pods"),
             allocatable: amounts.list(),
             images: node_images(&node["status"]["images"]),
+            features: crate::features::declared(&node["status"]),
         })
     }
 }
@@ -378,18 +438,38 @@ impl PodInfo {
                 labels,
                 spread,
                 volumes: Volumes::default(),
+                features: crate::features::needed(spec),
+                devices: Devices::default(),
                 profile: 0,
             },
-            not_considered: not_considered(spec),
+            not_considered: Vec::new(),
+            group: Some(text(&spec["schedulingGroup"]["podGroupName"]))
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
             claims: claims(metadata, spec),
+            uses: Uses::read(metadata, spec).map(Arc::new),
+            resource_claims: resource_claims(spec, &pod["status"]),
             pin,
         })
     }
 }
 
-fn not_considered(spec: &Value) -> Vec<&'static str> {
-    let used = items(&spec["resourceClaims"]).next().is_some();
-    used.then_some("resourceClaims").into_iter().collect()
+fn resource_claims(spec: &Value, status: &Value) -> Vec<PodClaim> {
+    let of = |claim: &Value| {
+        let name = text(&claim["name"]);
+        let named = text(&claim["resourceClaimName"]);
+        let mut made = items(&status["resourceClaimStatuses"]);
+        PodClaim {
+            made: named.is_empty(),
+            claim: if named.is_empty() {
+                let made = made.find(|made| text(&made["name"]) == name);
+                made.map(|made| text(&made["resourceClaimName"]).into())
+            } else {
+                Some(named.into())
+            },
+        }
+    };
+    items(&spec["resourceClaims"]).map(of).collect()
 }
 
 fn claims(metadata: &Value, spec: &Value) -> Vec<(Box<str>, bool)> {
@@ -633,6 +713,11 @@ fn ceil_div(milli: i128) -> i128 {
 
 fn clamp(amount: i128) -> i64 {
     amount.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+/// An amount in thousandths.
+pub(crate) fn thousandths(name: &str, quantity: &Value) -> Result<i128, String> {
+    milli(name, quantity)
 }
 
 fn milli(name: &str, quantity: &Value) -> Result<i128, String> {

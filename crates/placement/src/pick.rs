@@ -13,6 +13,8 @@ use crate::verdict::{
     ENFORCED_AFFINITY, OUTSIDE_NAMED_NODES, PORTS_TAKEN, Plugin, PluginSet, TERMS_CONFLICT,
     TOO_MANY_PODS, Unschedulable, static_reason,
 };
+use crate::volumes::VolumeBits;
+use crate::volumes::{first_said, may_pass};
 use std::sync::Arc;
 
 /// Why [`Cluster::pick`] named no node.
@@ -74,8 +76,8 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         let result = match (current.pinned(pin), &current.names) {
             (_, Names::Contradiction) => Err(Arc::new(self.contradiction())),
-            _ if current.waits_for_volumes() => {
-                Err(Arc::new(self.no_volumes(&current.spec.volumes.obstacle)))
+            _ if current.waits_for_volumes() || current.waits_for_devices() => {
+                Err(Arc::new(self.obstacle(&current)))
             }
             (Some(name), _) => self.pick_named(&mut current, &[name], random),
             (None, Names::Only(names)) => {
@@ -83,6 +85,9 @@ impl Cluster {
                 let names: Vec<&str> = names.iter().map(|n| &**n).collect();
                 self.pick_named(&mut current, &names, random)
             }
+            (None, Names::Any) if current.minds_volumes() => self
+                .pick_with_volumes(&mut current, None, random)
+                .map_err(|counting| Arc::new(counting.finish(&self.fleet))),
             (None, Names::Any) => self.pick_any(class, &mut current, random),
         };
         self.put_back(class, current);
@@ -99,7 +104,11 @@ impl Cluster {
             return false;
         };
         self.kinds.hold(kind);
+        let uses = self.class(class).and_then(|c| c.spec.volumes.uses.clone());
         self.account(key, node.0, kind, ASSUMED);
+        if let Some(uses) = uses {
+            self.attached.note(key, node.0, &uses);
+        }
         self.withdraw_nomination(key);
         true
     }
@@ -113,6 +122,11 @@ impl Cluster {
     /// How many nodes pass the filters for a class without named nodes, by its index.
     pub fn feasible(&mut self, class: ClassId) -> Option<usize> {
         let mut current = self.take_class(class)?;
+        if current.minds_volumes() {
+            let feasible = self.feasible_with_volumes(&mut current);
+            self.put_back(class, current);
+            return Some(feasible);
+        }
         let before = current.entries();
         let feasible = current.feasible(&mut self.fleet);
         self.index_entries = self.index_entries + current.entries() - before;
@@ -126,7 +140,8 @@ impl Cluster {
         let mut current = self.take_class(class)?;
         let look = current.look(&self.fleet);
         let state = self.fleet.state_of(node.0);
-        let fits = why_not(&self.fleet, &mut current, &look, state).is_none();
+        let fits = why_not(&self.fleet, &mut current, &look, state).is_none()
+            && self.bits_of(&current, node.0) == 0;
         self.put_back(class, current);
         Some(fits)
     }
@@ -137,7 +152,10 @@ impl Cluster {
         let mut current = self.take_class(class)?;
         let shape = self.fleet.shape_of(self.fleet.state_of(node.0));
         let stands = match current.judge_shape(&self.fleet, shape) {
-            Static::Stands(standing) => current.standings[standing as usize].volumes == 0,
+            Static::Stands(standing) => {
+                let standing = &current.standings[standing as usize];
+                standing.volumes == 0 && !standing.lacks_features
+            }
             _ => false,
         };
         let suits = stands && current.fits(&self.fleet, shape, &Load::default());
@@ -149,6 +167,11 @@ impl Cluster {
     pub fn explain(&mut self, class: ClassId, node: NodeId) -> Option<Explanation> {
         self.fleet.node_name(node.0)?;
         let mut current = self.take_class(class)?;
+        if current.minds_volumes() {
+            let explanation = self.explain_with_volumes(&mut current, node.0);
+            self.put_back(class, current);
+            return Some(explanation);
+        }
         let before = current.entries();
         let candidates = current.candidates(&mut self.fleet);
         self.index_entries = self.index_entries + current.entries() - before;
@@ -177,9 +200,13 @@ impl Cluster {
     }
 
     /// Is the node among the best for a pod of the class without named nodes, by a look at every state? Goes
-    /// past everything that is remembered about which nodes are good.
+    /// past everything that is remembered about which nodes are good. `None` for pods with volumes: of them nothing
+    /// is remembered.
     pub fn audit(&mut self, class: ClassId, node: NodeId) -> Option<bool> {
         self.fleet.node_name(node.0)?;
+        if self.class(class)?.minds_volumes() {
+            return None;
+        }
         let mut current = self.take_class(class)?;
         let look = current.look(&self.fleet);
         let chosen = self.fleet.state_of(node.0);
@@ -259,6 +286,15 @@ impl Cluster {
         names: &[&str],
         random: &mut dyn FnMut() -> u64,
     ) -> Result<u32, Arc<Unschedulable>> {
+        if class.minds_volumes() {
+            let known = names.iter().filter_map(|name| self.fleet.node(name));
+            let nodes: Vec<u32> = known.collect();
+            let picked = self.pick_with_volumes(class, Some(&nodes), random);
+            return picked.map_err(|mut counting| {
+                counting.elsewhere(self.fleet.present() - nodes.len());
+                Arc::new(counting.finish(&self.fleet))
+            });
+        }
         let mut counting = Counting::default();
         let look = class.look(&self.fleet);
         let mut looked_at = 0;
@@ -296,17 +332,21 @@ impl Cluster {
                 return Ok(node);
             }
         }
-        let elsewhere = self.fleet.present() - looked_at;
-        counting.add(Reason::OutsideNamedNodes, elsewhere);
-        counting.rejected_by = counting.rejected_by.with(Plugin::NodeAffinity);
+        counting.elsewhere(self.fleet.present() - looked_at);
         Err(Arc::new(counting.finish(&self.fleet)))
     }
 
-    pub(crate) fn no_volumes(&self, obstacle: &Option<Box<str>>) -> Unschedulable {
+    /// What a pod's volumes wait for, or its claims.
+    pub(crate) fn obstacle(&self, class: &Class) -> Unschedulable {
+        let (plugin, obstacle) = if class.waits_for_volumes() {
+            (Plugin::VolumeBinding, &class.spec.volumes.obstacle)
+        } else {
+            (Plugin::DynamicResources, &class.spec.devices.obstacle)
+        };
         Unschedulable {
             nodes: self.fleet.present(),
             contradiction: obstacle.as_ref().map(|why| why.to_string().into()),
-            rejected_by: PluginSet::of(&[Plugin::VolumeBinding]),
+            rejected_by: PluginSet::of(&[plugin]),
             ..Unschedulable::default()
         }
     }
@@ -345,8 +385,15 @@ pub(crate) enum WhyNot {
     NotEnforced,
     NoRoom,
     /// Reasons, a bit each.
-    Volumes(u8),
+    Volumes(VolumeBits),
     Company(Refusal),
+}
+
+/// Claims are asked last.
+const DEVICES: VolumeBits = 1 << VolumeReason::Devices as u8;
+
+fn of_devices(against: VolumeBits) -> Option<WhyNot> {
+    (against & DEVICES != 0).then_some(WhyNot::Volumes(DEVICES))
 }
 
 /// The first plugin that says no.
@@ -360,16 +407,18 @@ pub(crate) fn why_not(fleet: &Fleet, class: &mut Class, look: &Look, state: u32)
             }
             let cell = class.cell(fleet, standing, state);
             let against = class.volumes_of_cell(cell);
-            if against != 0 {
+            if against & !DEVICES != 0 {
                 return Some(WhyNot::Volumes(against));
             }
-            class.refusal(fleet, look, cell, &[]).map(WhyNot::Company)
+            refused(class, fleet, look, cell, against, &[])
         }
         Static::Unknown => None,
     }
 }
 
-/// The same for a node of that shape and cell, with another load and pods thought away.
+/// The same for a node of that shape and cell, with another load and pods thought away, and with what is said of
+/// it for volumes.
+#[expect(clippy::too_many_arguments)]
 pub(crate) fn why_not_with(
     fleet: &Fleet,
     class: &Class,
@@ -378,20 +427,37 @@ pub(crate) fn why_not_with(
     shape: u32,
     load: &Load,
     gone: &[(u32, i64)],
+    bits: VolumeBits,
 ) -> Option<WhyNot> {
     let with = class.with_claims(fleet, load);
     if !class.fits(fleet, shape, with.as_ref().unwrap_or(load)) {
         return Some(WhyNot::NoRoom);
     }
-    let against = class.volumes_of_cell(cell);
-    if against != 0 {
-        return Some(WhyNot::Volumes(against));
+    let against = class.volumes_of_cell(cell) | bits;
+    if against & !DEVICES != 0 {
+        return Some(WhyNot::Volumes(first_said(against)));
     }
-    class.refusal(fleet, look, cell, gone).map(WhyNot::Company)
+    refused(class, fleet, look, cell, against, gone)
+}
+
+/// What is asked last: company, then devices, then declared features.
+fn refused(
+    class: &Class,
+    fleet: &Fleet,
+    look: &Look,
+    cell: u32,
+    against: VolumeBits,
+    gone: &[(u32, i64)],
+) -> Option<WhyNot> {
+    let company = class.refusal(fleet, look, cell, gone).map(WhyNot::Company);
+    let lacks = || class.cell_lacks_features(cell);
+    company
+        .or_else(|| of_devices(against))
+        .or_else(|| lacks().then_some(WhyNot::Static(Plugin::NodeDeclaredFeatures)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+pub(crate) enum Reason {
     Filter(Plugin),
     Short(Shortage),
     Company(Refusal),
@@ -408,7 +474,7 @@ pub(crate) struct Counting {
 }
 
 impl Counting {
-    fn add(&mut self, reason: Reason, nodes: usize) {
+    pub(crate) fn add(&mut self, reason: Reason, nodes: usize) {
         match self.reasons.iter_mut().find(|(r, _)| *r == reason) {
             Some((_, n)) => *n += nodes,
             None => self.reasons.push((reason, nodes)),
@@ -432,6 +498,33 @@ impl Counting {
         self.count_one(fleet, class, why, shape, load, nodes);
     }
 
+    /// Counts nodes of a state about which something is said.
+    pub(crate) fn count_group(
+        &mut self,
+        fleet: &Fleet,
+        class: &Class,
+        why: Option<WhyNot>,
+        state: u32,
+        nodes: usize,
+    ) {
+        let (shape, load) = (fleet.shape_of(state), fleet.load(state));
+        self.count_one(fleet, class, why, shape, load, nodes);
+    }
+
+    /// Nodes that a plugin rejects for a reason of its own.
+    pub(crate) fn add_rejected(&mut self, text: &'static str, nodes: usize, plugin: Plugin) {
+        if nodes > 0 {
+            self.add(Reason::Text(text), nodes);
+            self.rejected_by = self.rejected_by.with(plugin);
+        }
+    }
+
+    /// Nodes that are not asked because others are named.
+    pub(crate) fn elsewhere(&mut self, nodes: usize) {
+        self.add(Reason::OutsideNamedNodes, nodes);
+        self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
+    }
+
     /// Counts a node with another load and pods thought away.
     #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_with(
@@ -443,8 +536,9 @@ impl Counting {
         shape: u32,
         load: &Load,
         gone: &[(u32, i64)],
+        bits: VolumeBits,
     ) {
-        let why = why_not_with(fleet, class, look, cell, shape, load, gone);
+        let why = why_not_with(fleet, class, look, cell, shape, load, gone, bits);
         self.count_one(fleet, class, why, shape, load, 1);
     }
 
@@ -473,6 +567,9 @@ impl Counting {
                         self.add(Reason::Text(reason.text()), nodes);
                         self.rejected_by = self.rejected_by.with(reason.plugin());
                     }
+                }
+                if may_pass(against) {
+                    self.preemptible += nodes;
                 }
             }
             Some(WhyNot::Company(refusal)) => {

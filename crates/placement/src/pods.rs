@@ -29,6 +29,11 @@ impl Cluster {
                 let node = self.fleet.find_or_add(node);
                 let moved = self.account(key, node, kind, 0);
                 self.withdraw_nomination(key);
+                if let Some(uses) = &pod.uses
+                    && self.asks_about_volumes()
+                {
+                    self.attached.note(key, node, uses);
+                }
                 if let Some(slot) = self.pods.get(&key).copied() {
                     let name_hash = self.name_hash(&pod.name);
                     let record = &mut self.records[slot as usize];
@@ -54,6 +59,7 @@ impl Cluster {
             return false;
         };
         let record = self.records[slot as usize];
+        self.attached.forget(key);
         self.unlink(slot);
         self.free_records.push(slot);
         self.take_off(record.node, record.kind & !ASSUMED);

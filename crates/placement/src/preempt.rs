@@ -9,6 +9,7 @@
 //!
 //! Does not evict anybody: the shell does.
 
+use crate::among::{Admission, Asked};
 use crate::class::{Class, Static};
 use crate::cluster::{ASSUMED, ClassId, Cluster, NodeId, Nomination};
 use crate::company::Look;
@@ -17,10 +18,13 @@ use crate::key::PodKey;
 use crate::pick::{Counting, PickError, WhyNot, below, why_not, why_not_with};
 use crate::terms::selects;
 use crate::verdict::Unschedulable;
+use crate::volumes::{Against, VolumeBits, may_pass, with_bits};
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
 pub(crate) const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+/// What is said when others had a say, and left no node.
+const NO_CANDIDATE: &str = "no candidate node for preemption";
 pub(crate) const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// A PodDisruptionBudget.
@@ -127,6 +131,7 @@ impl Cluster {
                 priority,
             },
         );
+        self.expect_uses(pod, class, node, priority);
         true
     }
 
@@ -144,7 +149,15 @@ impl Cluster {
                 priority,
             },
         );
+        self.expect_uses(pod, class, node, priority);
         true
+    }
+
+    fn expect_uses(&mut self, pod: PodKey, class: ClassId, node: u32, priority: i32) {
+        let uses = self.class(class).and_then(|c| c.spec.volumes.uses.clone());
+        if let Some(uses) = uses {
+            self.attached.note_coming(pod, node, priority, uses);
+        }
     }
 
     pub(crate) fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
@@ -161,6 +174,7 @@ impl Cluster {
             return false;
         };
         self.claim(nomination, false);
+        self.attached.forget_coming(pod);
         self.release_kind(nomination.kind);
         true
     }
@@ -176,7 +190,7 @@ impl Cluster {
         self.nominations.get(&pod).map(|n| NodeId(n.node))
     }
 
-    fn claim(&mut self, nomination: Nomination, add: bool) {
+    pub(crate) fn claim(&mut self, nomination: Nomination, add: bool) {
         if let Some(kind) = self.kinds.get(nomination.kind) {
             self.fleet
                 .claim(nomination.node, nomination.priority, kind.delta, add);
@@ -196,6 +210,7 @@ impl Cluster {
         };
         // Its own claim is no obstacle to itself.
         self.claim(nomination, false);
+        self.attached.left_out = Some(pod);
         let node = NodeId(nomination.node);
         let pin_asked = self.class(class).and_then(|class| class.pinned(pin));
         let allowed = pin_asked.is_none_or(|pin| self.fleet.node_name(node.0) == Some(pin));
@@ -205,6 +220,7 @@ impl Cluster {
             self.pick(class, pin, random)
         };
         self.claim(nomination, true);
+        self.attached.left_out = None;
         picked
     }
 
@@ -220,9 +236,22 @@ impl Cluster {
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Preemption, PickError> {
+        self.preempt_among(pod, class, pin, now_micros, random, None)
+    }
+
+    /// The same where somebody else has a say: only nodes that are admitted are tried out.
+    pub fn preempt_among(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
+    ) -> Result<Preemption, PickError> {
         let nomination = self.nominations.get(&pod).copied();
         let version = self.fleet.version();
-        let asks_for_all = nomination.is_none() && pin.is_none();
+        let asks_for_all = nomination.is_none() && pin.is_none() && admit.is_none();
         let slot = self.classes.get(class.slot as usize);
         if asks_for_all
             && let Some((at, why)) = slot.and_then(|slot| slot.hopeless.as_ref())
@@ -234,11 +263,15 @@ impl Cluster {
         let mut current = self.take_class(class).ok_or(PickError::UnknownClass)?;
         if let Some(nomination) = nomination {
             self.claim(nomination, false);
+            self.attached.left_out = Some(pod);
         }
-        let preemption = self.try_to_preempt(&mut current, nomination, pin, now_micros, random);
+        let preemption =
+            self.try_to_preempt(&mut current, nomination, pin, now_micros, random, admit);
         if let Some(nomination) = nomination {
             self.claim(nomination, true);
+            self.attached.left_out = None;
         }
+        let asks_for_all = asks_for_all && !current.minds_volumes();
         self.put_back(class, current);
         if asks_for_all && let Preemption::Hopeless(why) = &preemption {
             self.classes[class.slot as usize].hopeless = Some((version, why.as_str().into()));
@@ -253,24 +286,44 @@ impl Cluster {
         pin: Option<&str>,
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
     ) -> Preemption {
+        match self.find_sacrifices(class, nomination, pin, now_micros, random, admit) {
+            Ok(found) => self.best_of(class, &found, now_micros),
+            Err(none) => none,
+        }
+    }
+
+    /// Nodes tried out with success, at least one.
+    pub(crate) fn find_sacrifices(
+        &mut self,
+        class: &mut Class,
+        nomination: Option<Nomination>,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+        mut admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
+    ) -> Result<Vec<Sacrifice>, Preemption> {
         if class.spec.never_preempts {
-            return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
+            return Err(Preemption::NotEligible(
+                "not eligible due to preemptionPolicy=Never.",
+            ));
         }
         let look = class.look(&self.fleet);
+        let against = self.against(class);
         if let Some(nomination) = nomination
-            && self.waits_for_victims(class, &look, nomination)
+            && self.waits_for_victims(class, &look, &against, nomination)
         {
-            return Preemption::NotEligible(
+            return Err(Preemption::NotEligible(
                 "not eligible due to terminating pod on the nominated node.",
-            );
+            ));
         }
-        let potential = self.potential_nodes(class, &look, pin);
+        let potential = self.potential_nodes(class, &look, &against, pin);
         let total: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
         if !self.kinds.some_below(class.spec.priority) {
             let mut counting = Counting::default();
             counting.add_text(NO_VICTIMS, total);
-            return Preemption::Hopeless(self.hopeless(counting, total));
+            return Err(Preemption::Hopeless(self.hopeless(counting, total)));
         }
         let wanted =
             (total * class.profile.candidates_percent / 100).max(class.profile.candidates_min);
@@ -282,20 +335,39 @@ impl Cluster {
             .flat_map(|(_, nodes)| nodes.iter().copied());
         let skipped: Vec<u32> = in_order.by_ref().take(offset).collect();
         for node in in_order.chain(skipped) {
-            match self.try_out(class, &look, node, now_micros) {
+            if let Some(admit) = &mut admit
+                && let Admission::No(why) = admit(Asked::new(&self.fleet, node))
+            {
+                counting.add_text(why, 1);
+                continue;
+            }
+            match self.try_out(class, &look, &against, node, now_micros) {
                 Ok(sacrifice) => found.push(sacrifice),
-                Err(why) => self.count_failure(class, &look, why, &mut counting),
+                Err(why) => self.count_failure(class, &look, &against, why, &mut counting),
             }
             if found.len() >= wanted && found.iter().any(|s| s.violations == 0) {
                 break;
             }
         }
+        if found.is_empty() {
+            return Err(Preemption::Hopeless(self.hopeless(counting, total)));
+        }
+        Ok(found)
+    }
+
+    /// What the least costly of several nodes comes to.
+    pub(crate) fn best_of(
+        &self,
+        class: &Class,
+        found: &[Sacrifice],
+        now_micros: i64,
+    ) -> Preemption {
         let best = found
-            .into_iter()
+            .iter()
             .min_by_key(|sacrifice| self.cost(sacrifice, now_micros));
         match best {
-            Some(best) => self.sacrificed(class, &best),
-            None => Preemption::Hopeless(self.hopeless(counting, total)),
+            Some(best) => self.sacrificed(class, best),
+            None => Preemption::Hopeless(NO_CANDIDATE.to_owned()),
         }
     }
 
@@ -304,11 +376,13 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         nomination: Nomination,
     ) -> bool {
         let state = self.fleet.state_of(nomination.node);
+        let bits = against.node(nomination.node);
         if self.fleet.node_name(nomination.node).is_none()
-            || !self.is_resolvable(class, look, state)
+            || !self.is_resolvable(class, look, state, bits)
         {
             return false;
         }
@@ -317,10 +391,11 @@ impl Cluster {
         })
     }
 
-    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32) -> bool {
-        match why_not(&self.fleet, class, look, state) {
+    fn is_resolvable(&self, class: &mut Class, look: &Look, state: u32, bits: VolumeBits) -> bool {
+        match with_bits(why_not(&self.fleet, class, look, state), bits) {
             None => true,
-            Some(WhyNot::Static(_) | WhyNot::NotEnforced | WhyNot::Volumes(_)) => false,
+            Some(WhyNot::Static(_) | WhyNot::NotEnforced) => false,
+            Some(WhyNot::Volumes(bits)) => may_pass(bits),
             Some(WhyNot::Company(refusal)) => refusal.is_resolvable(),
             Some(WhyNot::NoRoom) => {
                 let load = self.fleet.load(state);
@@ -341,6 +416,7 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         pin: Option<&str>,
     ) -> Vec<(u32, Vec<u32>)> {
         let named: Option<Vec<u32>> = match (class.pinned(pin), &class.names) {
@@ -351,23 +427,32 @@ impl Cluster {
             }
             (None, crate::asks::Names::Any) => None,
         };
-        if class.waits_for_volumes() {
+        if class.waits_for_volumes() || class.waits_for_devices() {
             return Vec::new();
         }
-        let mut helps = |state: u32| {
-            why_not(&self.fleet, class, look, state).is_some()
-                && self.is_resolvable(class, look, state)
+        let mut helps = |state: u32, bits: VolumeBits| {
+            with_bits(why_not(&self.fleet, class, look, state), bits).is_some()
+                && self.is_resolvable(class, look, state, bits)
         };
         match named {
             Some(nodes) => nodes
                 .into_iter()
                 .map(|node| (self.fleet.state_of(node), vec![node]))
-                .filter(|(state, _)| helps(*state))
+                .filter(|(state, nodes)| helps(*state, against.node(nodes[0])))
                 .collect(),
+            None if !against.is_empty() => {
+                let live: Vec<u32> = self.fleet.live().collect();
+                let members = live.into_iter().map(|state| {
+                    let nodes = self.fleet.members(state).iter().copied();
+                    let nodes = nodes.filter(|node| helps(state, against.node(*node)));
+                    (state, nodes.collect::<Vec<u32>>())
+                });
+                members.filter(|(_, nodes)| !nodes.is_empty()).collect()
+            }
             None => {
                 let live: Vec<u32> = self.fleet.live().collect();
                 live.into_iter()
-                    .filter(|&state| helps(state))
+                    .filter(|&state| helps(state, 0))
                     .map(|state| (state, self.fleet.members(state).to_vec()))
                     .collect()
             }
@@ -391,6 +476,7 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         node: u32,
         now_micros: i64,
     ) -> Result<Sacrifice, Option<Box<Attempt>>> {
@@ -405,7 +491,7 @@ impl Cluster {
         for &slot in &lower {
             attempt.remove(self, slot);
         }
-        if attempt.why_not(self, class, look).is_some() {
+        if attempt.why_not(self, class, look, against).is_some() {
             return Err(Some(Box::new(attempt)));
         }
         lower.sort_by_key(|&slot| self.importance(slot, now_micros));
@@ -415,7 +501,7 @@ impl Cluster {
         for (slots, violates) in [(violating, true), (others, false)] {
             for slot in slots {
                 attempt.put_back(self, slot);
-                if attempt.why_not(self, class, look).is_some() {
+                if attempt.why_not(self, class, look, against).is_some() {
                     attempt.remove(self, slot);
                     victims.push(slot);
                     violations += usize::from(violates);
@@ -435,7 +521,7 @@ impl Cluster {
     }
 
     /// Most important first: by priority, then who started earlier.
-    fn importance(&self, slot: u32, now_micros: i64) -> (Reverse<i32>, i64, PodKey) {
+    pub(crate) fn importance(&self, slot: u32, now_micros: i64) -> (Reverse<i32>, i64, PodKey) {
         (
             Reverse(self.priority_of(slot)),
             self.started(slot, now_micros),
@@ -526,6 +612,7 @@ impl Cluster {
         &self,
         class: &mut Class,
         look: &Look,
+        against: &Against,
         why: Option<Box<Attempt>>,
         counting: &mut Counting,
     ) {
@@ -539,6 +626,7 @@ impl Cluster {
                 attempt.shape,
                 &attempt.load,
                 &attempt.gone,
+                self.against_without(class, against, attempt.node, &attempt.away),
             ),
         }
     }
@@ -554,11 +642,14 @@ impl Cluster {
 /// A node with pods thought away.
 #[derive(Debug)]
 pub(crate) struct Attempt {
+    node: u32,
     shape: u32,
     cell: u32,
     load: Load,
     /// Pods thought away, by tally: negative numbers.
     gone: Vec<(u32, i64)>,
+    /// Who they are.
+    away: Vec<PodKey>,
 }
 
 impl Attempt {
@@ -570,10 +661,12 @@ impl Attempt {
             return None;
         };
         Some(Attempt {
+            node,
             shape,
             cell: class.cell(fleet, standing, state),
             load: fleet.load(state).clone(),
             gone: Vec::new(),
+            away: Vec::new(),
         })
     }
 
@@ -586,6 +679,12 @@ impl Attempt {
     }
 
     fn shift(&mut self, cluster: &Cluster, slot: u32, add: bool) {
+        let key = cluster.records[slot as usize].key;
+        if add {
+            self.away.retain(|other| *other != key);
+        } else {
+            self.away.push(key);
+        }
         let kind = cluster.records[slot as usize].kind & !ASSUMED;
         let Some(kind) = cluster.kinds.get(kind) else {
             return;
@@ -601,7 +700,13 @@ impl Attempt {
         }
     }
 
-    fn why_not(&self, cluster: &Cluster, class: &Class, look: &Look) -> Option<WhyNot> {
+    fn why_not(
+        &self,
+        cluster: &Cluster,
+        class: &Class,
+        look: &Look,
+        against: &Against,
+    ) -> Option<WhyNot> {
         why_not_with(
             &cluster.fleet,
             class,
@@ -610,6 +715,7 @@ impl Attempt {
             self.shape,
             &self.load,
             &self.gone,
+            cluster.against_without(class, against, self.node, &self.away),
         )
     }
 }

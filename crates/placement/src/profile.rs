@@ -3,6 +3,7 @@
 //! The default is kube-scheduler's. Does not know configuration files.
 
 use crate::objects::Term;
+use crate::semantics::Semantics;
 use crate::terms::{HOSTNAME_KEY, SpreadConstraint, ZONE_KEY};
 use crate::verdict::PluginSet;
 use meta::labels::LabelSelector;
@@ -30,6 +31,8 @@ pub struct Weights {
     pub spread: i64,
     /// InterPodAffinity.
     pub pods: i64,
+    /// DynamicResources: the better the alternatives that prioritized lists get.
+    pub devices: i64,
 }
 
 /// How NodeResourcesFit scores a resource.
@@ -55,6 +58,8 @@ pub struct SpreadDefaults {
 /// One set of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// Whose formulas.
+    pub semantics: Semantics,
     /// Plugins that may reject a node.
     pub filters: PluginSet,
     /// Weights of scores.
@@ -88,6 +93,7 @@ pub struct Profile {
 impl Default for Profile {
     fn default() -> Profile {
         Profile {
+            semantics: Semantics::default(),
             filters: PluginSet::ALL,
             weights: Weights {
                 taint: 3,
@@ -97,6 +103,7 @@ impl Default for Profile {
                 image: 1,
                 spread: 2,
                 pods: 2,
+                devices: 2,
             },
             strategy: Strategy::LeastAllocated,
             fit_resources: vec![("cpu".into(), 1), ("memory".into(), 1)],

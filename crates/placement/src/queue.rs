@@ -77,9 +77,33 @@ pub enum Event {
     AssignedPodDelete,
     /// A namespace's labels changed.
     NamespaceLabels,
+    /// A PersistentVolume came.
+    VolumeAdd,
+    /// One changed.
+    VolumeUpdate,
+    /// What a node takes of volumes is known now.
+    CsiNodeAdd,
+    /// It takes others now.
+    CsiNodeUpdate,
+    /// A driver no longer tells what it has room for.
+    CsiDriverUpdate,
+    /// A driver has room for volumes somewhere,
+    StorageCapacityAdd,
+    /// or more than it had.
+    StorageCapacityUpdate,
+    /// A volume was detached.
+    VolumeAttachmentDelete,
+    /// A node declares other features.
+    NodeFeatures,
+    /// A resource claim was allocated otherwise, or gave its devices back.
+    ResourceClaim,
+    /// Devices came or changed.
+    ResourceSlice,
+    /// A class of devices came or changed.
+    DeviceClass,
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 20] = [
     Event::NodeAdd,
     Event::NodeAllocatable,
     Event::NodeLabels,
@@ -88,6 +112,18 @@ const EVENTS: [Event; 8] = [
     Event::AssignedPodAdd,
     Event::AssignedPodDelete,
     Event::NamespaceLabels,
+    Event::VolumeAdd,
+    Event::VolumeUpdate,
+    Event::CsiNodeAdd,
+    Event::CsiNodeUpdate,
+    Event::CsiDriverUpdate,
+    Event::StorageCapacityAdd,
+    Event::StorageCapacityUpdate,
+    Event::VolumeAttachmentDelete,
+    Event::NodeFeatures,
+    Event::ResourceClaim,
+    Event::ResourceSlice,
+    Event::DeviceClass,
 ];
 
 impl Event {
@@ -101,6 +137,7 @@ impl Event {
                 Plugin::NodeAffinity,
                 Plugin::VolumeBinding,
                 Plugin::VolumeZone,
+                Plugin::DynamicResources,
             ])
             .union(&COMPANY),
             Event::NodeTaints => PluginSet::of(&[
@@ -108,11 +145,27 @@ impl Event {
                 Plugin::TaintToleration,
                 Plugin::PodTopologySpread,
             ]),
-            Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
-            Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
-            Event::AssignedPodDelete => {
-                PluginSet::of(&[Plugin::NodePorts, Plugin::NodeResourcesFit]).union(&COMPANY)
+            Event::ResourceClaim | Event::ResourceSlice | Event::DeviceClass => {
+                PluginSet::of(&[Plugin::DynamicResources])
             }
+            Event::NodeDelete => PluginSet::of(&[Plugin::PodTopologySpread]),
+            Event::NodeFeatures => PluginSet::of(&[Plugin::NodeDeclaredFeatures]),
+            Event::AssignedPodAdd | Event::NamespaceLabels => PluginSet::of(&COMPANY),
+            Event::AssignedPodDelete => PluginSet::of(&[
+                Plugin::NodePorts,
+                Plugin::NodeResourcesFit,
+                Plugin::VolumeRestrictions,
+                Plugin::NodeVolumeLimits,
+            ])
+            .union(&COMPANY),
+            Event::VolumeAdd | Event::VolumeUpdate => {
+                PluginSet::of(&[Plugin::VolumeBinding, Plugin::VolumeZone])
+            }
+            Event::CsiNodeAdd | Event::CsiNodeUpdate => PluginSet::of(&[Plugin::NodeVolumeLimits]),
+            Event::CsiDriverUpdate | Event::StorageCapacityAdd | Event::StorageCapacityUpdate => {
+                PluginSet::of(&[Plugin::VolumeBinding])
+            }
+            Event::VolumeAttachmentDelete => PluginSet::of(&[Plugin::NodeVolumeLimits]),
         }
     }
 
@@ -123,6 +176,7 @@ impl Event {
             (change.allocatable, Event::NodeAllocatable),
             (change.labels, Event::NodeLabels),
             (change.taints, Event::NodeTaints),
+            (change.features, Event::NodeFeatures),
         ]
         .into_iter()
         .filter_map(|(happened, event)| happened.then_some(event))
@@ -143,7 +197,7 @@ enum Cause {
 }
 
 /// Names of causes, as upstream's metrics have them; events first.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 27] = [
     "NodeAdd",
     "NodeUpdateNodeAllocatable",
     "NodeUpdateNodeLabel",
@@ -152,6 +206,18 @@ const CAUSES: [&str; 15] = [
     "AssignedPodAdd",
     "AssignedPodDelete",
     "NamespaceUpdate",
+    "PersistentVolumeAdd",
+    "PersistentVolumeUpdate",
+    "CSINodeAdd",
+    "CSINodeUpdate",
+    "CSIDriverUpdate",
+    "CSIStorageCapacityAdd",
+    "CSIStorageCapacityUpdate",
+    "VolumeAttachmentDelete",
+    "NodeUpdateNodeDeclaredFeature",
+    "ResourceClaimUpdate",
+    "ResourceSliceUpdate",
+    "DeviceClassUpdate",
     "UnscheduledPodAdd",
     "UnscheduledPodUpdate",
     "ScheduleAttemptFailure",
@@ -361,6 +427,11 @@ impl Queue {
         self.entries.is_empty()
     }
 
+    /// The priority of a pod in the queue.
+    pub fn priority(&self, pod: PodKey) -> Option<i32> {
+        self.entries.get(&pod).map(|entry| entry.priority)
+    }
+
     /// How many pods wait for what.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -486,6 +557,27 @@ impl Queue {
     /// The pod found a node: it leaves the queue, and if it was tried for its class, the next one follows.
     pub fn placed(&mut self, pod: PodKey, now_micros: i64) {
         self.remove(pod, now_micros);
+    }
+
+    /// The pod found a node and waits for others of its gang: it is still being tried, but no longer for its class.
+    pub fn on_its_way(&mut self, pod: PodKey, now_micros: i64) {
+        if self.in_flight(pod).is_some() {
+            self.end_probe(pod, now_micros, true);
+        }
+    }
+
+    /// Somebody else's luck may be this pod's: if it waits for time or for an event it is tried now.
+    pub fn activate(&mut self, pod: PodKey, now_micros: i64) {
+        let Some(entry) = self.entries.get_mut(&pod).filter(|entry| !entry.held) else {
+            return;
+        };
+        if !matches!(entry.stage, Stage::Parked | Stage::Backoff) {
+            return;
+        }
+        entry.backoff_until_micros = now_micros;
+        entry.errors = 0;
+        self.leave_stage(pod);
+        self.send(pod, now_micros, Cause::Activate);
     }
 
     /// The pod found no node. It waits for an event that may help; if one came while it was tried, only

@@ -4,6 +4,7 @@
 
 use crate::objects::{Effect, Taint, Toleration, TolerationOperator};
 use crate::profile::{SCORED_RESOURCES_MAX, Strategy};
+use crate::semantics::Semantics;
 
 /// Every plugin's score after normalising lies in 0..=100.
 pub const MAX_SCORE: i64 = 100;
@@ -115,10 +116,20 @@ fn scaled(part: i64, whole: i64) -> i64 {
 /// scores, those the node does not have left out.
 pub(crate) fn allocation_score(
     strategy: &Strategy,
+    semantics: Semantics,
     resources: impl Iterator<Item = (i64, i64, i64)>,
 ) -> i64 {
     let (mut sum, mut weights) = (0, 0);
-    for (asked, capacity, weight) in resources.filter(|&(_, capacity, _)| capacity != 0) {
+    for (asked, capacity, weight) in resources {
+        if capacity == 0 {
+            // In 1.20 what a node does not have pulls it down.
+            weights += if semantics == Semantics::V1_20 {
+                weight
+            } else {
+                0
+            };
+            continue;
+        }
         // Below zero only where sums of absurd requests wrapped.
         let asked = asked.max(0);
         let score = match strategy {
@@ -168,7 +179,7 @@ fn on_line(shape: &[(i64, i64)], used: i64) -> i64 {
 
 /// How evenly resources are used, by `(asked for, capacity)`: 100 is perfectly even. The order of the
 /// floating-point operations is upstream's.
-fn evenness(resources: impl Iterator<Item = (i64, i64)>) -> i64 {
+pub(crate) fn evenness(resources: impl Iterator<Item = (i64, i64)>) -> i64 {
     let mut fractions = [0.0; SCORED_RESOURCES_MAX];
     let (mut known, mut total) = (0, 0.0);
     for (asked, capacity) in resources.filter(|&(_, capacity)| capacity != 0) {
@@ -212,7 +223,7 @@ mod tests {
     use super::*;
 
     fn score(strategy: &Strategy, resources: &[(i64, i64, i64)]) -> i64 {
-        allocation_score(strategy, resources.iter().copied())
+        allocation_score(strategy, Semantics::V1_36, resources.iter().copied())
     }
 
     #[test]
@@ -228,6 +239,10 @@ mod tests {
         // A resource the node does not have is left out.
         assert_eq!(least(&[(100, 0, 1), (gib, 4 * gib, 1)]), 75);
         assert_eq!(least(&[(100, 0, 1), (100, 0, 1)]), 0);
+        // In 1.20 it counts 0.
+        let resources = [(100, 0, 1), (gib, 4 * gib, 1)].into_iter();
+        let strategy = Strategy::LeastAllocated;
+        assert_eq!(allocation_score(&strategy, Semantics::V1_20, resources), 37);
         // Amounts whose hundredfold does not fit 64 bits.
         assert_eq!(least(&[(0, 1, 1), (i64::MAX / 2, i64::MAX, 1)]), 75);
     }

@@ -20,6 +20,10 @@ pub enum Plugin {
     NodePorts,
     /// Resources.
     NodeResourcesFit,
+    /// Disks and claims that pods may not share.
+    VolumeRestrictions,
+    /// How many volumes a node takes.
+    NodeVolumeLimits,
     /// Where the pod's volumes are, or can be made.
     VolumeBinding,
     /// Zones of volumes.
@@ -28,20 +32,28 @@ pub enum Plugin {
     PodTopologySpread,
     /// Affinity between pods.
     InterPodAffinity,
+    /// Features that nodes declare.
+    NodeDeclaredFeatures,
+    /// Devices that its claims ask for.
+    DynamicResources,
 }
 
 /// Every plugin, in the order they are asked.
-pub const PLUGINS: [Plugin; 10] = [
+pub const PLUGINS: [Plugin; 14] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
     Plugin::NodeAffinity,
     Plugin::NodePorts,
     Plugin::NodeResourcesFit,
+    Plugin::VolumeRestrictions,
+    Plugin::NodeVolumeLimits,
     Plugin::VolumeBinding,
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::DynamicResources,
+    Plugin::NodeDeclaredFeatures,
 ];
 
 /// A set of plugins.
@@ -108,6 +120,7 @@ pub(crate) fn static_reason(plugin: Plugin) -> &'static str {
         Plugin::NodeName => "node(s) didn't match the requested node name",
         Plugin::TaintToleration => "node(s) had untolerated taint(s)",
         Plugin::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
+        Plugin::NodeDeclaredFeatures => "node(s) didn't match Pod's required features",
         _ => "node(s) were rejected",
     }
 }

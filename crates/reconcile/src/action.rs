@@ -89,6 +89,13 @@ pub const CRON_JOBS: ResourceRef = ResourceRef::new("batch", "v1", "cronjobs");
 pub const ENDPOINT_SLICES: ResourceRef =
     ResourceRef::new("discovery.k8s.io", "v1", "endpointslices");
 
+/// `resource.k8s.io/v1 resourceclaims`.
+pub const RESOURCE_CLAIMS: ResourceRef =
+    ResourceRef::new("resource.k8s.io", "v1", "resourceclaims");
+/// `resource.k8s.io/v1 resourceclaimtemplates`.
+pub const RESOURCE_CLAIM_TEMPLATES: ResourceRef =
+    ResourceRef::new("resource.k8s.io", "v1", "resourceclaimtemplates");
+
 /// How dependents of a deleted object are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {

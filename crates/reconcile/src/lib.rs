@@ -16,6 +16,7 @@
 //! | [`namespace`] | a terminating namespace is emptied, then finalized | deletions |
 //! | [`serviceaccount`] | `default` account and `kube-root-ca.crt` in each namespace | creations |
 //! | [`nodelifecycle`] | silent nodes are marked, tainted, and their pods evicted | patches, deletions |
+//! | [`resourceclaim`] | a claim for each pod that asks for one by template, free when its users are gone | claims, patches |
 //! | [`podgc`] | no pod stays bound to a vanished node | deletions |
 
 pub mod action;
@@ -31,6 +32,7 @@ pub mod owner;
 pub mod pod;
 pub mod podgc;
 pub mod replicaset;
+pub mod resourceclaim;
 mod revision;
 pub mod serviceaccount;
 pub mod statefulset;

@@ -49,6 +49,17 @@ pub struct Toleration {
     pub seconds: Option<i64>,
 }
 
+/// A resource claim as a pod asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodClaim {
+    /// Name of the entry in the pod's spec.
+    pub name: Box<str>,
+    /// The template it is made from; None: the claim is named.
+    pub template: Option<Box<str>>,
+    /// The claim's name; None: not recorded yet, empty: none is needed.
+    pub claim: Option<Box<str>>,
+}
+
 /// How a failed pod ended, for Jobs' pod failure policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
@@ -103,6 +114,8 @@ pub struct Pod {
     pub completion_index: i32,
     /// Whether [`JOB_TRACKING_FINALIZER`] is set.
     pub job_tracking: bool,
+    /// Resource claims.
+    pub claims: Box<[PodClaim]>,
 }
 
 impl Pod {
@@ -165,6 +178,7 @@ impl Pod {
             job_tracking: items(pod, &["metadata", "finalizers"])
                 .iter()
                 .any(|finalizer| finalizer.as_str() == Some(JOB_TRACKING_FINALIZER)),
+            claims: claims(pod),
         }
     }
 
@@ -242,6 +256,26 @@ pub(crate) fn micros(value: Option<&Value>) -> Option<i64> {
     value
         .and_then(Value::as_str)
         .and_then(|text| time::parse(text).ok())
+}
+
+fn claims(pod: &Value) -> Box<[PodClaim]> {
+    let statuses = items(pod, &["status", "resourceClaimStatuses"]);
+    let of = |claim: &Value| {
+        let text = |field: &str| claim.get(field).and_then(Value::as_str);
+        let name = text("name").unwrap_or_default();
+        let mut recorded = statuses.iter();
+        let recorded = recorded.find(|status| text_of(status, "name") == name);
+        PodClaim {
+            name: name.into(),
+            template: text("resourceClaimTemplateName").map(Box::from),
+            claim: match text("resourceClaimName") {
+                Some(named) => Some(named.into()),
+                None => recorded.map(|status| text_of(status, "resourceClaimName").into()),
+            },
+        }
+    };
+    let claims = items(pod, &["spec", "resourceClaims"]).iter().map(of);
+    claims.collect()
 }
 
 /// The entry of `status.conditions` of a type.

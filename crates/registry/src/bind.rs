@@ -72,6 +72,16 @@ pub fn bind(pod: &Value, binding: &Value, ctx: &Context) -> Result<Value, ApiErr
     Ok(bound)
 }
 
+/// The node of a binding that is valid and asks for nothing but a node and, perhaps, a uid.
+#[must_use]
+pub fn plain_binding<'a>(binding: &'a Value, pod_name: &str) -> Option<&'a str> {
+    check_binding(binding, pod_name).ok()?;
+    let asks_more = ["labels", "annotations", "resourceVersion"]
+        .iter()
+        .any(|field| binding["metadata"].get(field).is_some());
+    (!asks_more).then(|| tree::text(binding, "target.name"))
+}
+
 fn check_binding(binding: &Value, pod_name: &str) -> Result<(), ApiError> {
     let name = tree::text(binding, "metadata.name");
     if !name.is_empty() && name != pod_name {

@@ -5,6 +5,7 @@
 
 pub mod admission;
 mod bind;
+mod bind_bytes;
 mod context;
 mod create;
 mod delete;
@@ -20,7 +21,8 @@ mod strategy;
 mod tree;
 mod update;
 
-pub use bind::bind;
+pub use bind::{bind, plain_binding};
+pub use bind_bytes::{BindingTo, bound};
 pub use context::Context;
 pub use create::{default_object, prepare_create};
 pub use delete::{DeleteOptions, Deletion, Propagation, prepare_delete};

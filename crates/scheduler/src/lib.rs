@@ -8,17 +8,24 @@
 //!
 //! Which node a pod goes to is `placement`'s decision alone; what follows from it is in `placing.rs`.
 
+mod claiming;
+mod devices;
+mod extenders;
+mod extending;
+mod ganging;
 mod leading;
 mod metrics;
 mod pending;
 mod placing;
+mod reserving;
 mod roster;
 mod settings;
 mod shards;
-mod storage;
 mod surroundings;
+mod volumes;
 mod work;
 
+pub use extenders::{EXTENDERS_MAX, ExtenderConfig, ExtenderTls};
 pub use leading::Elector;
 pub use metrics::{Histogram, SchedulerProgress};
 pub use settings::{LeaderElection, Settings, SettingsError};
@@ -31,13 +38,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Config, NodeId, NodeInfo, Plugin, PodInfo, PodKey};
+use placement::{Concerned, Config, NodeId, Plugin, PluginSet, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
+use crate::extending::{Extending, SeenNode, SeenPod};
+use crate::ganging::Ganging;
 use crate::pending::Pending;
 use crate::roster::Roster;
 use crate::shards::{Placer, REVIVE_INTERVAL};
-use crate::storage::Concerned;
 use crate::surroundings::{Heard, Surroundings, Told};
 use crate::work::Worker;
 
@@ -45,6 +53,14 @@ use crate::work::Worker;
 const CHANGES_AT_ONCE: usize = 2_000;
 /// How often parked pods are looked through for those that waited too long (k8s: 30 s).
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What is asked about volumes.
+const OF_VOLUMES: [Plugin; 4] = [
+    Plugin::VolumeRestrictions,
+    Plugin::NodeVolumeLimits,
+    Plugin::VolumeBinding,
+    Plugin::VolumeZone,
+];
 
 /// One set of rules and the pods it is for.
 #[derive(Debug, Clone)]
@@ -57,8 +73,7 @@ pub struct ProfileConfig {
     pub gates: bool,
     /// Others may be evicted for a pod that fits nowhere (plugin DefaultPreemption).
     pub preempts: bool,
-    /// Claims that nobody needs are given back before that (plugin DynamicResources). There are none yet; it is
-    /// said that there are none.
+    /// Claims that nobody needs are given back before that (plugin DynamicResources).
     pub gives_back_claims: bool,
     /// Longest wait for a pod's volumes to be made.
     pub volumes_wait: Duration,
@@ -86,6 +101,10 @@ pub struct SchedulerConfig {
     pub initial_backoff: Duration,
     /// The longest wait.
     pub max_backoff: Duration,
+    /// Services of others that are asked about nodes.
+    pub extenders: Vec<ExtenderConfig>,
+    /// Gangs are heeded: pods of a PodGroup with a least number start together (feature gate GangScheduling).
+    pub gangs: bool,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
     /// Whether the nodes are divided.
@@ -98,6 +117,8 @@ impl Default for SchedulerConfig {
             profiles: vec![ProfileConfig::default()],
             initial_backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(10),
+            extenders: Vec::new(),
+            gangs: false,
             seed: 0x9e37_79b9_7f4a_7c15,
             shards: Shards::One,
         }
@@ -105,15 +126,26 @@ impl Default for SchedulerConfig {
 }
 
 impl SchedulerConfig {
+    /// What cannot be together is refused.
+    ///
+    /// # Errors
+    /// Why, in one line.
+    pub fn check(&self) -> Result<(), String> {
+        if self.shards != Shards::One && !self.extenders.is_empty() {
+            return Err("extenders cannot be asked about nodes in shards: configure no extenders, or no shards".into());
+        }
+        Ok(())
+    }
+
     /// The same where nobody binds claims or makes volumes: pods do not wait for theirs, and are told that these
     /// were not considered.
     #[must_use]
     pub fn without_volumes(mut self) -> SchedulerConfig {
         for profile in &mut self.profiles {
             let filters = &mut profile.rules.filters;
-            *filters = filters
-                .without(Plugin::VolumeBinding)
-                .without(Plugin::VolumeZone);
+            for plugin in OF_VOLUMES {
+                *filters = filters.without(plugin);
+            }
         }
         self
     }
@@ -126,6 +158,10 @@ pub async fn run(
     progress: Arc<SchedulerProgress>,
     mut stop: watch::Receiver<bool>,
 ) {
+    if let Err(why) = config.check() {
+        tracing::error!(why, "the scheduler does not run");
+        return;
+    }
     let client = client.with_user_agent("kube-scheduler/v1.36.0 megaplane");
     tokio::select! {
         () = Scheduler::new(client, config, progress).run() => {}
@@ -146,6 +182,8 @@ struct Scheduler {
     nodes: Mirror<()>,
     pods: Roster,
     surroundings: Surroundings,
+    extending: Extending,
+    ganging: Ganging,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
     /// Nodes that came or changed since then.
@@ -188,6 +226,8 @@ impl Scheduler {
             nodes: Mirror::default(),
             pods: Roster::default(),
             surroundings: Surroundings::default(),
+            extending: Extending::new(&config.extenders),
+            ganging: Ganging::new(config.gangs, seed),
             happened: Vec::new(),
             random: seed | 1,
             config,
@@ -196,17 +236,23 @@ impl Scheduler {
 
     async fn run(mut self) {
         let (nodes, pods) = (work::resource("", "nodes"), work::resource("", "pods"));
+        let lens = self.extending.lens();
         let follow_nodes = |client: &Client| {
-            let reflector = Reflector::new(client.clone(), nodes);
-            reflector.spawn(|object| NodeInfo::from_object(&object))
+            let of_nodes = lens.clone();
+            // Kubelets send their status every five minutes, as a rule with nothing but new times.
+            let reflector = Reflector::new(client.clone(), nodes)
+                .ignoring(&["status.conditions.lastHeartbeatTime"]);
+            reflector.spawn(move |object| of_nodes.node(object))
         };
         let follow_pods = |client: &Client| {
+            let of_pods = lens.clone();
             let reflector = Reflector::new(client.clone(), pods);
-            reflector.spawn(|object| PodInfo::from_object(&object))
+            reflector.spawn(move |object| of_pods.pod(&object))
         };
         let mut node_changes = follow_nodes(&self.client);
         let mut pod_changes = follow_pods(&self.client);
         let mut told = surroundings::follow(&self.client);
+        let mut groups = self.ganging.follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events);
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
@@ -234,6 +280,13 @@ impl Scheduler {
                     let Some(fact) = fact else { return };
                     self.told(fact);
                     drain(&mut told, |fact| self.told(fact));
+                }
+                change = next(&mut groups) => {
+                    let Some(change) = change else { return };
+                    self.group(change);
+                    if let Some(groups) = &mut groups {
+                        drain(groups, |change| self.group(change));
+                    }
                 }
                 result = done.recv() => {
                     let Some(result) = result else { return };
@@ -272,6 +325,7 @@ impl Scheduler {
         self.nodes.is_synced()
             && self.pods.is_synced()
             && self.surroundings.is_synced()
+            && self.ganging.is_synced()
             && self.cluster.must_list().is_none()
     }
 
@@ -286,6 +340,7 @@ impl Scheduler {
             match heard {
                 Heard::Namespaces => self.happened(Event::NamespaceLabels),
                 Heard::Storage(concerned) => self.look_again(&concerned),
+                Heard::Devices(concerned) => self.concern(concerned),
             }
         }
     }
@@ -295,6 +350,10 @@ impl Scheduler {
         let pods = match concerned {
             Concerned::Claim(claim) => self.pending.with_claim(claim),
             Concerned::Everybody => self.pending.with_claims(),
+            Concerned::Waiting(event) => {
+                self.happened(*event);
+                return;
+            }
         };
         let now = now_micros();
         for pod in pods {
@@ -306,10 +365,11 @@ impl Scheduler {
         }
     }
 
-    fn node(&mut self, change: Change<Result<NodeInfo, String>>) {
+    fn node(&mut self, change: Change<Result<SeenNode, String>>) {
         let listed = matches!(change, Change::Synced);
         let change = match change {
-            Change::Apply(key, Ok(info)) => {
+            Change::Apply(key, Ok(SeenNode { info, object })) => {
+                self.extending.note_node(&info.name, object);
                 let changed = self.cluster.upsert_node(&info);
                 if let Some(node) = self.cluster.node(&info.name)
                     && !changed.is_empty()
@@ -327,6 +387,7 @@ impl Scheduler {
                 tracing::warn!(node = key, why, "a node cannot be read and gets no pods");
                 Change::Delete(key)
             }
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
@@ -346,17 +407,19 @@ impl Scheduler {
     }
 
     fn remove_node(&mut self, name: &str) {
+        self.extending.forget_node(name);
         if self.cluster.remove_node(name) {
             self.happened(Event::NodeDelete);
         }
     }
 
-    fn pod(&mut self, change: Change<Result<PodInfo, String>>) {
+    fn pod(&mut self, change: Change<Result<SeenPod, String>>) {
         let now = now_micros();
         let listed = matches!(change, Change::Synced);
         let change = match change {
-            Change::Apply(key, Ok(mut info)) => {
+            Change::Apply(key, Ok(SeenPod { mut info, concerns })) => {
                 let pod = PodKey::of(&info.uid);
+                self.extending.note_pod(pod, concerns);
                 let ours = self.names.iter().position(|n| **n == *info.scheduler_name);
                 // A limit of profiles is far below what 16 bits hold: each stands in a file of 4 MiB.
                 info.spec.profile = ours.and_then(|at| u16::try_from(at).ok()).unwrap_or(0);
@@ -367,6 +430,7 @@ impl Scheduler {
                 tracing::warn!(pod = key, why, "a pod cannot be read and is not scheduled");
                 Change::Delete(key)
             }
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
@@ -391,8 +455,12 @@ impl Scheduler {
                 self.happened(Event::AssignedPodAdd);
             }
         }
+        let held_back = self.see_in_group(pod, &info);
         let waits = info.node.is_none() && !info.finished && !info.deleting;
         let Some(profile) = ours.filter(|_| waits) else {
+            if info.deleting && info.node.is_none() {
+                self.leave_gang(pod, true);
+            }
             self.drop_pending(pod, now);
             return;
         };
@@ -400,22 +468,27 @@ impl Scheduler {
         if self.cluster.is_assumed(pod) {
             return;
         }
-        let mut to_make = Vec::new();
-        let rules = &self.config.profiles[profile].rules;
-        if info.claims.is_empty() {
+        let filters = self.config.profiles[profile].rules.filters;
+        if filters.intersects(PluginSet::of(&OF_VOLUMES)) {
+            info.spec.volumes = self.cluster.volumes_of(&info);
+        }
+        self.surroundings.devices.note_pod(pod, &info);
+        let mut gated = false;
+        if info.resource_claims.is_empty() {
             // Nothing to find out.
-        } else if !rules.filters.contains(Plugin::VolumeBinding) {
-            info.not_considered.push("volumes");
+        } else if !filters.contains(Plugin::DynamicResources) {
+            info.not_considered.push("resourceClaims");
         } else {
-            let outcome = self.surroundings.storage.outcome(&info);
-            info.spec.volumes = outcome.volumes;
-            to_make = outcome.to_make;
+            let outcome = self.surroundings.devices.outcome(&info, now);
+            info.spec.devices = outcome.devices;
+            gated = outcome.gated;
+        }
+        if !info.claims.is_empty() && !filters.contains(Plugin::VolumeBinding) {
+            info.not_considered.push("volumes");
         }
         let class = self.cluster.class_of(&info.spec);
         self.cluster.retain_class(class);
-        let before = self
-            .pending
-            .insert(pod, &info, class, &self.names[profile], to_make);
+        let before = self.pending.insert(pod, &info, class, &self.names[profile]);
         self.see_nomination(pod, &info, class, before.as_ref());
         if let Some(old) = before {
             self.cluster.release_class(old.class);
@@ -424,7 +497,7 @@ impl Scheduler {
             pod,
             class,
             priority: info.spec.priority,
-            gated: info.gated && self.config.profiles[profile].gates,
+            gated: gated || held_back || info.gated && self.config.profiles[profile].gates,
         };
         if self.queue.add(entry, now).is_err() {
             tracing::error!(pod = %info.name, "the scheduling queue is full: the pod waits for the next change of it");
@@ -433,14 +506,25 @@ impl Scheduler {
     }
 
     fn gone(&mut self, pod: PodKey, now: i64) {
+        self.leave_gang(pod, true);
         if self.cluster.remove_pod(pod) {
             self.happened(Event::AssignedPodDelete);
         }
+        self.give_back_volumes(pod);
         self.drop_pending(pod, now);
     }
 
+    /// Others may have the volumes a pod was given.
+    fn give_back_volumes(&mut self, pod: PodKey) {
+        if self.cluster.give_back_volumes(pod) {
+            self.happened(Event::VolumeUpdate);
+        }
+    }
+
     fn drop_pending(&mut self, pod: PodKey, now: i64) {
+        self.extending.forget_pod(pod);
         self.queue.remove(pod, now);
+        self.surroundings.devices.forget_pod(pod);
         self.cluster.withdraw_nomination(pod);
         if let Some(class) = self.pending.remove(pod) {
             self.cluster.release_class(class);
@@ -449,11 +533,12 @@ impl Scheduler {
 
     /// Time until the next pod leaves its back-off.
     fn until_backoff(&mut self) -> Duration {
+        let longest = self.ganging.pause().unwrap_or(FLUSH_INTERVAL);
         let Some(at) = self.queue.next_backoff_micros() else {
-            return FLUSH_INTERVAL;
+            return longest;
         };
         let micros = at.saturating_sub(now_micros()).max(1_000);
-        Duration::from_micros(micros.unsigned_abs())
+        Duration::from_micros(micros.unsigned_abs()).min(longest)
     }
 
     fn report(&self) {
@@ -470,6 +555,14 @@ impl Scheduler {
             .store(counts.backoff, Ordering::Relaxed);
         self.progress.parked.store(counts.parked, Ordering::Relaxed);
         self.progress.gated.store(counts.gated, Ordering::Relaxed);
+    }
+}
+
+/// The next change of what is followed; never, where nothing is.
+async fn next<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match receiver {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -84,6 +84,49 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+/// Waits for a permit, by how they ended.
+#[derive(Debug)]
+pub(crate) struct PermitWaits {
+    success: Histogram<15>,
+    unschedulable: Histogram<15>,
+}
+
+impl Default for PermitWaits {
+    fn default() -> PermitWaits {
+        PermitWaits {
+            success: Histogram::new(&DURATION_BOUNDS),
+            unschedulable: Histogram::new(&DURATION_BOUNDS),
+        }
+    }
+}
+
+impl PermitWaits {
+    pub(crate) fn success(&self, wait: Duration) {
+        self.success.observe_duration(wait);
+    }
+
+    pub(crate) fn unschedulable(&self, wait: Duration) {
+        self.unschedulable.observe_duration(wait);
+    }
+
+    fn write(&self, text: &mut String) {
+        let name = "scheduler_permit_wait_duration_seconds";
+        let _ = writeln!(
+            text,
+            "# HELP {name} Time that pods waited for a permit.\n# TYPE {name} histogram"
+        );
+        let results = [
+            ("Success", &self.success),
+            ("Unschedulable", &self.unschedulable),
+        ];
+        for (result, waits) in results {
+            if waits.count() > 0 {
+                waits.write(text, name, &format!("result=\"{result}\""));
+            }
+        }
+    }
+}
+
 /// Attempts of one profile, by how they ended.
 #[derive(Debug)]
 pub(crate) struct ProfileProgress {
@@ -122,6 +165,8 @@ pub struct SchedulerProgress {
     pub attempts_each: Histogram<5>,
     /// Time to choose a node, or to find that there is none.
     pub algorithm: Histogram<15>,
+    /// Waits of pods for the others of their gangs.
+    pub(crate) permit_waits: PermitWaits,
     /// What became of events.
     pub events: Arc<RecorderCounts>,
     /// Nanoseconds spent choosing nodes.
@@ -157,6 +202,7 @@ impl Default for SchedulerProgress {
             victims_each: Histogram::new(&VICTIM_BOUNDS),
             attempts_each: Histogram::new(&ATTEMPT_BOUNDS),
             algorithm: Histogram::new(&DURATION_BOUNDS),
+            permit_waits: PermitWaits::default(),
             events: Arc::default(),
             decision_nanos: AtomicU64::default(),
             nodes: AtomicUsize::default(),
@@ -256,7 +302,8 @@ impl SchedulerProgress {
             );
         }
         drop(incoming);
-        let name = "scheduler_cache_size";
+        self.permit_waits.write(text);
+        let name = "scheduler_scheduler_cache_size";
         head(text, name, "gauge", "Nodes and pods known.");
         for (kind, count) in [("nodes", &self.nodes), ("pods", &self.pods)] {
             let _ = writeln!(text, "{name}{{type=\"{kind}\"}} {}", count.load(Relaxed));

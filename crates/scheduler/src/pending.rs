@@ -23,8 +23,8 @@ pub(crate) struct Address {
 /// Something to be written into a pod's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Telling {
-    /// Why it has no node.
-    pub(crate) message: Option<Box<str>>,
+    /// Why it has no node, with the reason of the condition.
+    pub(crate) message: Option<(&'static str, Box<str>)>,
     /// The node it has in view from now on; the inner `None` for none.
     pub(crate) nominated: Option<Option<Box<str>>>,
 }
@@ -49,8 +49,6 @@ pub(crate) struct Waiting {
     /// Fields it uses that placement does not know.
     pub(crate) not_considered: Vec<&'static str>,
     class: ClassId,
-    /// Claims whose volumes are made where it goes.
-    pub(crate) to_make: Vec<Box<str>>,
     /// The node its status had in view when it was last seen, or was told to.
     nominated: Option<Box<str>>,
     /// Hash of the last message in its status, so that the same is not written twice.
@@ -59,6 +57,10 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    pub(crate) fn class(&self) -> ClassId {
+        self.class
+    }
+
     pub(crate) fn address(&self) -> Address {
         Address {
             namespace: self.namespace.clone(),
@@ -132,7 +134,6 @@ impl Pending {
         info: &PodInfo,
         class: ClassId,
         scheduler: &Arc<str>,
-        to_make: Vec<Box<str>>,
     ) -> Option<Before> {
         self.claimants.note(pod, info);
         let old = self.pods.get_mut(&pod);
@@ -157,7 +158,6 @@ impl Pending {
             pin: info.pin.clone(),
             not_considered: info.not_considered.clone(),
             class,
-            to_make,
             nominated: if ours { known } else { info.nominated.clone() },
             message,
             untold,
@@ -199,8 +199,13 @@ impl Pending {
 
     /// Notes what a pod's status is to say; false if it says so already.
     pub(crate) fn note_message(&mut self, pod: PodKey, message: &str) -> bool {
+        self.note_reason(pod, "Unschedulable", message)
+    }
+
+    /// The same under another reason.
+    pub(crate) fn note_reason(&mut self, pod: PodKey, reason: &'static str, message: &str) -> bool {
         let mut hasher = DefaultHasher::new();
-        message.hash(&mut hasher);
+        (reason, message).hash(&mut hasher);
         let hash = hasher.finish();
         let Some(waiting) = self
             .pods
@@ -213,7 +218,7 @@ impl Pending {
         if waiting.untold.is_empty() {
             self.untold.push_back(pod);
         }
-        waiting.untold.message = Some(message.into());
+        waiting.untold.message = Some((reason, message.into()));
         true
     }
 
@@ -274,10 +279,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
-            None
-        );
+        assert_eq!(pending.insert(pod, &info(None), class, &"s".into()), None);
         pending.note_nomination(pod, Some("n1"));
         assert!(pending.note_message(pod, "no room"));
         assert!(!pending.note_message(pod, "no room"));
@@ -289,7 +291,7 @@ mod tests {
             })
         };
         assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
+            pending.insert(pod, &info(None), class, &"s".into()),
             seen(false)
         );
         let mut told = Vec::new();
@@ -298,18 +300,18 @@ mod tests {
             true
         });
         let expected = Telling {
-            message: Some("no room".into()),
+            message: Some(("Unschedulable", "no room".into())),
             nominated: Some(Some("n1".into())),
         };
         assert_eq!(told, [("p".into(), expected)]);
         assert!(!pending.has_untold());
         // Our own write comes back; then somebody else's.
         assert_eq!(
-            pending.insert(pod, &info(Some("n1")), class, &"s".into(), Vec::new()),
+            pending.insert(pod, &info(Some("n1")), class, &"s".into()),
             seen(false)
         );
         assert_eq!(
-            pending.insert(pod, &info(None), class, &"s".into(), Vec::new()),
+            pending.insert(pod, &info(None), class, &"s".into()),
             seen(true)
         );
     }
@@ -319,7 +321,7 @@ mod tests {
         let mut cluster = Cluster::new(Config::default());
         let class = cluster.class_of(&info(None).spec);
         let (mut pending, pod) = (Pending::default(), PodKey::of("u"));
-        pending.insert(pod, &info(Some("n1")), class, &"s".into(), Vec::new());
+        pending.insert(pod, &info(Some("n1")), class, &"s".into());
         pending.note_nomination(pod, Some("n1"));
         assert!(!pending.has_untold());
         pending.note_nomination(pod, None);

@@ -16,8 +16,11 @@ use placement::{
     ClassId, NodeId, PickError, Plugin, PluginSet, PodInfo, PodKey, Preemption, Unschedulable,
 };
 
+use crate::claiming::Tried;
+use crate::ganging::Held;
 use crate::pending::Before;
-use crate::work::{Done, Eviction, ToMake, Try, Worker};
+use crate::reserving::Reservation;
+use crate::work::{Done, Eviction, First, Try, VolumesFirst, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
@@ -29,14 +32,12 @@ pub(crate) const CHANGED_NODES_MAX: usize = 32;
 pub(crate) const AUDIT_EVERY: u64 = 10_000;
 /// A node may be the first of a domain, or the fewest of one: that is not told by the node alone.
 const COMPANY: PluginSet = PluginSet::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
-/// What the plugin of resource claims adds where it has nothing to give back (k8s: DynamicResources, which is
-/// asked before evicting is thought of).
-const NO_CLAIMS: &str = "no new claims to deallocate";
-
 impl Scheduler {
     /// Gives waiting pods their nodes; true if there may be more of them than one turn takes.
     pub(crate) fn place(&mut self, worker: &Worker) -> bool {
         let begun = Instant::now();
+        self.go_on(worker);
+        self.look_after_gangs(worker);
         self.wake();
         let mut cut_short = true;
         if self.cluster.is_many() {
@@ -44,7 +45,7 @@ impl Scheduler {
         } else {
             for _ in 0..PODS_AT_ONCE {
                 // A request that ends makes room, and wakes the loop.
-                let turn = if worker.has_room() {
+                let turn = if worker.has_room() && self.extending.has_room() {
                     self.queue.pop(now_micros())
                 } else {
                     None
@@ -56,6 +57,7 @@ impl Scheduler {
                 self.try_one(turn, worker);
             }
         }
+        self.go_on(worker);
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.progress
             .decision_nanos
@@ -71,7 +73,11 @@ impl Scheduler {
         for event in std::mem::take(&mut self.happened) {
             let about_nodes = matches!(
                 event,
-                Event::NodeAdd | Event::NodeAllocatable | Event::NodeLabels | Event::NodeTaints
+                Event::NodeAdd
+                    | Event::NodeAllocatable
+                    | Event::NodeLabels
+                    | Event::NodeTaints
+                    | Event::NodeFeatures
             );
             let hint = about_nodes && changed.len() <= CHANGED_NODES_MAX;
             self.queue.event(event, now_micros(), |class, rejected_by| {
@@ -90,30 +96,103 @@ impl Scheduler {
             self.queue.remove(turn.pod, now);
             return;
         };
-        let mut random = self.random;
+        // Devices are chosen by looking at single nodes, which is ours alone.
+        if self.extending.concerns(turn.pod) && !self.opens_claims(turn.pod) {
+            self.wait_for_question(turn);
+            return;
+        }
+        let this = Try {
+            begun,
+            profile: waiting.profile,
+            attempt: turn.attempt,
+        };
         let pin = waiting.pin.clone();
-        let picked = self
-            .cluster
-            .pick_for(turn.pod, turn.class, pin.as_deref(), &mut || {
-                next_random(&mut random)
-            });
-        self.random = random;
+        let tried = self.look_for_node(turn, pin.as_deref());
         self.progress.algorithm.observe_duration(begun.elapsed());
-        match picked {
-            Ok(node) => {
-                if pin.is_none() {
+        match tried {
+            Tried::Placed(node, reservations) => {
+                // Where devices decide, not all nodes are compared.
+                if pin.is_none() && reservations.iter().all(|r| r.allocation.is_none()) {
                     self.audit(turn, node);
                 }
-                self.bind(turn, node, begun, false, worker);
+                self.settle(turn, (node, false), reservations, this, worker);
             }
-            Err(PickError::Unschedulable(why)) => {
+            Tried::Failed(PickError::Unschedulable(why)) => {
+                self.count_unschedulable(this);
+                self.unschedulable(turn, pin.as_deref(), &why, false, worker);
+            }
+            Tried::Failed(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            Tried::NotNow(why) => {
                 self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
-                if let Some(profile) = self.progress.profile(waiting.profile) {
-                    profile.unschedulable.observe_duration(begun.elapsed());
-                }
-                self.unschedulable(turn, pin.as_deref(), &why, worker);
+                self.not_now(turn, why, worker);
             }
-            Err(PickError::UnknownClass) => self.queue.error(turn.pod, now),
+            Tried::Wrong(why) => {
+                self.progress.errors.fetch_add(1, Ordering::Relaxed);
+                self.wrong(turn, &why, worker);
+            }
+        }
+    }
+
+    /// The pod has its node: counts it as placed, if it is not assumed there already, and has it bound.
+    pub(crate) fn settle(
+        &mut self,
+        turn: Turn,
+        (node, assumed): (NodeId, bool),
+        reservations: Vec<Reservation>,
+        this: Try,
+        worker: &Worker,
+    ) {
+        let now = now_micros();
+        let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
+        let Some(waiting) = self.pending.get(turn.pod) else {
+            if assumed {
+                self.cluster.forget(turn.pod);
+            }
+            return;
+        };
+        let address = waiting.address();
+        let profile = &self.config.profiles[usize::from(waiting.profile)];
+        let wait = profile.volumes_wait;
+        if !waiting.not_considered.is_empty() {
+            worker.tell_not_considered(&address, &waiting.not_considered);
+        }
+        let binders = self.extending.binders(turn.pod);
+        let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
+        let bindings =
+            bindings.filter(|_| assumed || self.cluster.assume(turn.pod, turn.class, node));
+        let Some(bindings) = bindings else {
+            self.take_back(turn.pod);
+            self.queue.error(turn.pod, now);
+            return;
+        };
+        self.depart(turn.pod, &reservations);
+        let first = First {
+            volumes: VolumesFirst { bindings, wait },
+            reservations,
+            binders,
+        };
+        let held = Held {
+            pod: turn.pod,
+            address,
+            name,
+            first,
+            this,
+        };
+        self.permit(held, worker);
+    }
+
+    /// A pod does not go to its node after all: room, volumes and devices are others' again. True if it had room.
+    pub(crate) fn take_back(&mut self, pod: PodKey) -> bool {
+        self.land(pod, &[]);
+        let had_room = self.cluster.forget(pod);
+        self.cluster.give_back_volumes(pod);
+        had_room
+    }
+
+    pub(crate) fn count_unschedulable(&self, this: Try) {
+        self.progress.unschedulable.fetch_add(1, Ordering::Relaxed);
+        if let Some(profile) = self.progress.profile(this.profile) {
+            profile.unschedulable.observe_duration(this.begun.elapsed());
         }
     }
 
@@ -177,35 +256,58 @@ impl Scheduler {
         }
     }
 
-    /// A pod found no node: can others be evicted for it? Then it waits, and says why.
-    fn unschedulable(
+    /// A pod found no node: can others be evicted for it? Then it waits, and says why. `alone`: what it was told
+    /// says nothing about others of its class.
+    pub(crate) fn unschedulable(
         &mut self,
         turn: Turn,
         pin: Option<&str>,
         why: &Unschedulable,
+        alone: bool,
+        worker: &Worker,
+    ) {
+        let preempts = self.profile_of(turn.pod).preempts;
+        let mut text = Some(String::new());
+        // Where there is no node nobody can be evicted.
+        if why.nodes == 0 {
+            self.give_up_nomination(turn.pod);
+        } else if preempts && self.is_pleaded_for(turn.pod) {
+            match self.preempt_by_leave(turn, pin, (why, alone), worker) {
+                Some(found) => text = found,
+                // Extenders are asked; it goes on when they have answered.
+                None => return,
+            }
+        } else if preempts {
+            text = self.preempt(turn, pin, worker);
+        }
+        self.parked(turn, why, text, alone, worker);
+    }
+
+    fn profile_of(&self, pod: PodKey) -> &crate::ProfileConfig {
+        let profile = self.pending.get(pod).map_or(0, |waiting| waiting.profile);
+        &self.config.profiles[usize::from(profile)]
+    }
+
+    /// A pod waits until something happens that may help it. `text` is what preemption says of itself; `None`
+    /// where others are evicted.
+    pub(crate) fn parked(
+        &mut self,
+        turn: Turn,
+        why: &Unschedulable,
+        text: Option<String>,
+        alone: bool,
         worker: &Worker,
     ) {
         let (pod, now) = (turn.pod, now_micros());
         let mut message = why.message();
-        let profile = self.pending.get(pod).map_or(0, |waiting| waiting.profile);
-        let profile = &self.config.profiles[usize::from(profile)];
+        let profile = self.profile_of(pod);
         let (claims, preempts) = (profile.gives_back_claims, profile.preempts);
-        // Where there is no node nobody can be evicted.
-        if why.nodes == 0 {
-            self.give_up_nomination(pod);
-        } else {
-            let preemption = if preempts {
-                self.preempt(turn, pin, worker)
-            } else {
-                Some(String::new())
-            };
-            if let Some(text) = preemption {
-                let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
-                let claims = Some(NO_CLAIMS.to_owned()).filter(|_| claims);
-                let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
-                if !parts.is_empty() {
-                    message.push_str(&format!(" {}", parts.join(", ")));
-                }
+        if let Some(text) = text.filter(|_| why.nodes > 0) {
+            let preemption = Some(format!("preemption: {text}")).filter(|_| preempts);
+            let claims = claims.then(|| self.give_back_claims(pod, why, worker).to_owned());
+            let parts: Vec<String> = claims.into_iter().chain(preemption).collect();
+            if !parts.is_empty() {
+                message.push_str(&format!(" {}", parts.join(", ")));
             }
         }
         // Where there is no node no plugin rejected one: whatever comes may help.
@@ -214,7 +316,7 @@ impl Scheduler {
         } else {
             why.rejected_by
         };
-        if self.cluster.nominated_name(pod).is_some() {
+        if alone || self.cluster.nominated_name(pod).is_some() {
             self.queue.unschedulable_alone(pod, rejected_by, now);
         } else {
             self.queue.unschedulable(pod, rejected_by, now);
@@ -224,19 +326,58 @@ impl Scheduler {
         {
             worker.tell_unschedulable(&waiting.address(), &message);
         }
+        self.failed_in_gang(pod, worker);
     }
 
     /// Has others evicted for a pod, if that helps; if not, says why.
     fn preempt(&mut self, turn: Turn, pin: Option<&str>, worker: &Worker) -> Option<String> {
-        let (pod, mut random) = (turn.pod, self.random);
+        let mut random = self.random;
         let attempts = &self.progress.preemption_attempts;
         attempts.fetch_add(1, Ordering::Relaxed);
-        let found = self
-            .cluster
-            .preempt(pod, turn.class, pin, now_micros(), &mut || {
-                next_random(&mut random)
-            });
+        let found = self.preempt_with_claims(turn, pin, &mut || next_random(&mut random));
         self.random = random;
+        self.preempted(turn, found, worker)
+    }
+
+    /// The same where extenders have a say; `None` when they are being asked.
+    fn preempt_by_leave(
+        &mut self,
+        turn: Turn,
+        pin: Option<&str>,
+        said: (&Unschedulable, bool),
+        worker: &Worker,
+    ) -> Option<Option<String>> {
+        let mut random = self.random;
+        let attempts = &self.progress.preemption_attempts;
+        attempts.fetch_add(1, Ordering::Relaxed);
+        let found = self.cluster.preemption_candidates(
+            (turn.pod, turn.class),
+            pin,
+            Scheduler::sacrifices_max(),
+            now_micros(),
+            &mut || next_random(&mut random),
+        );
+        self.random = random;
+        let found = match found {
+            Ok(Ok(candidates)) if self.plead(turn, &candidates, said, worker) => return None,
+            Ok(Ok(candidates)) => {
+                let class = turn.class;
+                self.cluster.preempt_best(class, &candidates, now_micros())
+            }
+            Ok(Err(none)) => Ok(none),
+            Err(error) => Err(error),
+        };
+        Some(self.preempted(turn, found, worker))
+    }
+
+    /// What is found is done; where nothing is, it says why.
+    pub(crate) fn preempted(
+        &mut self,
+        turn: Turn,
+        found: Result<Preemption, PickError>,
+        worker: &Worker,
+    ) -> Option<String> {
+        let pod = turn.pod;
         match found {
             Ok(Preemption::Found {
                 node,
@@ -281,7 +422,7 @@ impl Scheduler {
         }
     }
 
-    fn give_up_nomination(&mut self, pod: PodKey) {
+    pub(crate) fn give_up_nomination(&mut self, pod: PodKey) {
         self.cluster.withdraw_nomination(pod);
         self.pending.note_nomination(pod, None);
     }
@@ -321,8 +462,10 @@ impl Scheduler {
             Done::Bound {
                 pod,
                 this,
+                claims,
                 result: Ok(()),
             } => {
+                self.land(pod, &claims);
                 self.progress.bound.fetch_add(1, Ordering::Relaxed);
                 if let Some(profile) = self.progress.profile(this.profile) {
                     profile.scheduled.observe_duration(this.begun.elapsed());
@@ -330,6 +473,7 @@ impl Scheduler {
                 self.progress.attempts_each.observe(this.attempt.into());
                 self.queue.placed(pod, now);
                 self.happened(Event::AssignedPodAdd);
+                self.surroundings.devices.forget_pod(pod);
                 if let Some(class) = self.pending.remove(pod) {
                     self.cluster.release_class(class);
                 }
@@ -337,6 +481,7 @@ impl Scheduler {
             Done::Bound {
                 pod,
                 this,
+                claims,
                 result: Err(error),
             } => {
                 self.progress.errors.fetch_add(1, Ordering::Relaxed);
@@ -344,10 +489,17 @@ impl Scheduler {
                     profile.error.observe_duration(this.begun.elapsed());
                 }
                 tracing::debug!(%error, "binding failed");
+                if !error.is_not_found() && !self.extending.binders(pod).is_empty() {
+                    let reason = crate::extending::SCHEDULER_ERROR;
+                    self.pending.note_reason(pod, reason, &error.to_string());
+                }
                 if self.cluster.forget(pod) {
                     self.happened(Event::AssignedPodDelete);
                 }
+                self.give_back_volumes(pod);
+                self.land(pod, &claims);
                 self.pending.note_nomination(pod, None);
+                self.leave_gang(pod, false);
                 if error.is_not_found() {
                     self.drop_pending(pod, now);
                 } else {
@@ -355,6 +507,7 @@ impl Scheduler {
                 }
             }
             Done::Evicted { preemptor, failed } => self.queue.let_go(preemptor, now, failed),
+            Done::Extended(heard) => self.extending.hear(heard),
         }
     }
 }

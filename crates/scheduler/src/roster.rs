@@ -51,6 +51,7 @@ impl Roster {
                 Vec::new()
             }
             Change::Apply(name, pod) => self.enter(name, pod).into_iter().collect(),
+            Change::Same(_) => Vec::new(),
             Change::Delete(name) => self.strike(&name).into_iter().collect(),
             Change::Synced => {
                 self.synced = true;

@@ -1,19 +1,21 @@
-//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, and what
-//! volumes are made of.
+//! What decides besides nodes and pods: namespaces, Services and the makers of pods, disruption budgets, what
+//! volumes are made of, and devices with the claims to them.
 //!
 //! One reflector a resource; what they tell comes over one channel and goes on to the cluster. Does not know
 //! nodes or pods, nor what the cluster makes of it.
 
 use client::{Change, Client, Delta, Mirror, Reflector};
 use meta::Value;
-use placement::{Budget, MakerKind, Pairs};
+use placement::{Budget, Concerned, MakerKind, Pairs, Thing, ThingKind};
 use tokio::sync::mpsc;
 
+use crate::devices::{self, Devices};
 use crate::shards::Placer;
-use crate::storage::{Concerned, Kind, Storage, Thing};
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
 const FACTS_WAITING_MAX: usize = 1_024;
+
+const STORAGE: &str = "storage.k8s.io";
 
 /// Where a fact comes from.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +23,11 @@ enum Source {
     Namespaces,
     Makers(MakerKind),
     Budgets,
-    Storage(Kind),
+    Storage(ThingKind),
+    Devices(devices::Kind),
 }
 
-const SOURCES: [(Source, &str, &str); 9] = [
+const SOURCES: [(Source, &str, &str); 16] = [
     (Source::Namespaces, "", "namespaces"),
     (Source::Makers(MakerKind::Service), "", "services"),
     (
@@ -39,12 +42,43 @@ const SOURCES: [(Source, &str, &str); 9] = [
         "statefulsets",
     ),
     (Source::Budgets, "policy", "poddisruptionbudgets"),
-    (Source::Storage(Kind::Claims), "", "persistentvolumeclaims"),
-    (Source::Storage(Kind::Volumes), "", "persistentvolumes"),
     (
-        Source::Storage(Kind::Classes),
-        "storage.k8s.io",
+        Source::Storage(ThingKind::Claims),
+        "",
+        "persistentvolumeclaims",
+    ),
+    (Source::Storage(ThingKind::Volumes), "", "persistentvolumes"),
+    (
+        Source::Storage(ThingKind::Classes),
+        STORAGE,
         "storageclasses",
+    ),
+    (Source::Storage(ThingKind::CsiNodes), STORAGE, "csinodes"),
+    (Source::Storage(ThingKind::Drivers), STORAGE, "csidrivers"),
+    (
+        Source::Storage(ThingKind::Capacities),
+        STORAGE,
+        "csistoragecapacities",
+    ),
+    (
+        Source::Storage(ThingKind::Attachments),
+        STORAGE,
+        "volumeattachments",
+    ),
+    (
+        Source::Devices(devices::Kind::Claims),
+        "resource.k8s.io",
+        "resourceclaims",
+    ),
+    (
+        Source::Devices(devices::Kind::Slices),
+        "resource.k8s.io",
+        "resourceslices",
+    ),
+    (
+        Source::Devices(devices::Kind::Classes),
+        "resource.k8s.io",
+        "deviceclasses",
     ),
 ];
 
@@ -55,6 +89,7 @@ pub(crate) enum Fact {
     Selector(MakerKind, Value),
     Budget(Budget),
     Thing(Thing),
+    Device(devices::Thing),
 }
 
 /// What a fact means for pods that wait.
@@ -62,8 +97,10 @@ pub(crate) enum Fact {
 pub(crate) enum Heard {
     /// Labels of a namespace are others now.
     Namespaces,
-    /// Pods with claims may go elsewhere now.
+    /// Pods with volumes may go elsewhere now.
     Storage(Concerned),
+    /// The same of resource claims.
+    Devices(devices::Concerned),
 }
 
 /// One change, with the place of its source.
@@ -73,7 +110,7 @@ pub(crate) type Told = (usize, Change<Fact>);
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     mirrors: [Mirror<()>; SOURCES.len()],
-    pub(crate) storage: Storage,
+    pub(crate) devices: Devices,
 }
 
 /// Starts the reflectors on the current runtime. They end when the receiver is dropped.
@@ -83,8 +120,10 @@ pub(crate) fn follow(client: &Client) -> mpsc::Receiver<Told> {
         let resource = crate::work::resource(group, resource);
         let reflector = Reflector::new(client.clone(), resource);
         let reflector = match source {
-            // Servers older than 1.21 do not know this version of them.
-            Source::Budgets => reflector.optional(),
+            // Servers older than 1.21, 1.24 or 1.34 do not know this version of budgets, capacities or devices.
+            Source::Budgets | Source::Storage(ThingKind::Capacities) | Source::Devices(_) => {
+                reflector.optional()
+            }
             _ => reflector,
         };
         let mut changes = reflector.spawn(move |object| fact(source, &object));
@@ -106,6 +145,7 @@ fn fact(source: Source, object: &Value) -> Fact {
         Source::Makers(kind) => Fact::Selector(kind, object["spec"]["selector"].clone()),
         Source::Budgets => Fact::Budget(Budget::from_object(object)),
         Source::Storage(kind) => Fact::Thing(Thing::read(kind, object)),
+        Source::Devices(kind) => Fact::Device(devices::Thing::read(kind, object)),
     }
 }
 
@@ -121,24 +161,25 @@ impl Surroundings {
         else {
             return Vec::new();
         };
-        let storage = &mut self.storage;
+        let devices = &mut self.devices;
         let mut heard = Vec::new();
         let change = match change {
             Change::Apply(key, fact) => {
-                heard.extend(note(&key, fact, cluster, storage));
+                heard.extend(note(&key, fact, cluster, devices));
                 Change::Apply(key, ())
             }
+            Change::Same(key) => Change::Same(key),
             Change::Delete(key) => Change::Delete(key),
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
         };
         match mirror.take(change) {
             Some(Delta::Removed(key, ())) => {
-                heard.extend(forget(*source, &key, cluster, storage));
+                heard.extend(forget(*source, &key, cluster, devices));
             }
             Some(Delta::Synced(gone)) => {
                 for (key, ()) in gone {
-                    heard.extend(forget(*source, &key, cluster, storage));
+                    heard.extend(forget(*source, &key, cluster, devices));
                 }
             }
             _ => {}
@@ -147,24 +188,29 @@ impl Surroundings {
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Placer, storage: &mut Storage) -> Option<Heard> {
+fn note(key: &str, fact: Fact, cluster: &mut Placer, devices: &mut Devices) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
         Fact::Labels(labels) => {
             let changed = cluster.upsert_namespace(name, labels);
-            return changed.then_some(Heard::Namespaces);
+            return changed.then_some(Heard::Namespaces).into_iter().collect();
         }
-        Fact::Thing(thing) => return Some(Heard::Storage(storage.note(key, thing))),
+        Fact::Thing(thing) => return heard(cluster.note_thing(key, thing)),
+        Fact::Device(thing) => return vec![Heard::Devices(devices.note(key, thing))],
         Fact::Selector(kind, selector) => {
             // Default constraints are soft: a pod that fits nowhere is not helped by others.
             cluster.note_maker(kind, namespace, name, &selector);
         }
         Fact::Budget(budget) => cluster.upsert_budget(budget),
     }
-    None
+    Vec::new()
 }
 
-fn forget(source: Source, key: &str, cluster: &mut Placer, storage: &mut Storage) -> Option<Heard> {
+fn heard(concerned: Vec<Concerned>) -> Vec<Heard> {
+    concerned.into_iter().map(Heard::Storage).collect()
+}
+
+fn forget(source: Source, key: &str, cluster: &mut Placer, devices: &mut Devices) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
         Source::Namespaces => cluster.remove_namespace(name),
@@ -172,7 +218,8 @@ fn forget(source: Source, key: &str, cluster: &mut Placer, storage: &mut Storage
             cluster.note_maker(kind, namespace, name, &Value::Null);
         }
         Source::Budgets => cluster.remove_budget(namespace, name),
-        Source::Storage(kind) => return Some(Heard::Storage(storage.forget(kind, key))),
+        Source::Storage(kind) => return heard(cluster.forget_thing(kind, key)),
+        Source::Devices(kind) => return vec![Heard::Devices(devices.forget(kind, key))],
     }
-    None
+    Vec::new()
 }

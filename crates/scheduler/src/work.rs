@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 use client::events::{Note, Recorder};
 use client::{Client, ClientError, DeleteOptions, PatchType};
 use meta::{EventType, Involved, Value};
-use placement::PodKey;
+use placement::{Bindings, PodKey};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::extenders::{self, Extender, Plea, Question};
+use crate::extending::{Asked, Heard, Pleading};
 use crate::now_micros;
 use crate::pending::{Address, Telling};
-use crate::storage::SELECTED_NODE;
+use crate::reserving::{Reservation, Reserved, may_wait, release, reserve};
+use crate::volumes;
 
 /// Bindings under way at a time. Each waits for the disk once, together with the others.
 const BINDINGS_MAX: usize = 1_024;
@@ -28,8 +31,6 @@ const PREEMPTIONS_MAX: usize = 256;
 const VICTIMS_AT_ONCE: usize = 16;
 /// Pods that wait for their volumes to be made at a time; more are tried again later.
 const VOLUME_WAITS_MAX: usize = 1_024;
-/// Pause between two looks at a volume that is being made.
-const VOLUMES_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a request that fails in passing, and the pause after the first; it grows fivefold (client-go:
 /// `retry.DefaultBackoff`).
 const TRIES_MAX: u32 = 4;
@@ -41,10 +42,14 @@ pub(crate) enum Done {
     Bound {
         pod: PodKey,
         this: Try,
+        /// Claims as they were written.
+        claims: Vec<Value>,
         result: Result<(), ClientError>,
     },
     /// The evictions for a pod: all victims are gone or going, or some could not be told to.
     Evicted { preemptor: PodKey, failed: bool },
+    /// What extenders say of a pod.
+    Extended(crate::extending::Heard),
 }
 
 /// Who must go for whom.
@@ -68,13 +73,24 @@ pub(crate) struct Try {
     pub(crate) attempt: u32,
 }
 
-/// Volumes to be made before a pod is bound.
+/// Volumes to be bound or made before a pod is bound.
 #[derive(Debug)]
-pub(crate) struct ToMake {
-    /// Names of their claims.
-    pub(crate) claims: Vec<Box<str>>,
+pub(crate) struct VolumesFirst {
+    /// Which.
+    pub(crate) bindings: Bindings,
     /// The longest wait for all of them.
     pub(crate) wait: Duration,
+}
+
+/// What comes before a binding, and who makes it.
+#[derive(Debug)]
+pub(crate) struct First {
+    /// Volumes that are given or made.
+    pub(crate) volumes: VolumesFirst,
+    /// What is written into resource claims.
+    pub(crate) reservations: Vec<Reservation>,
+    /// Extenders that bind; nobody's business but ours if there are none.
+    pub(crate) binders: Vec<Arc<Extender>>,
 }
 
 /// Sends requests.
@@ -90,7 +106,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(client: Client, events: Recorder) -> (Worker, mpsc::Receiver<Done>) {
-        let (done, receiver) = mpsc::channel(BINDINGS_MAX + VOLUME_WAITS_MAX + PREEMPTIONS_MAX);
+        let (done, receiver) = mpsc::channel(BINDINGS_MAX + VOLUME_WAITS_MAX + PREEMPTIONS_MAX + 1);
         let worker = Worker {
             client,
             bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
@@ -122,11 +138,15 @@ impl Worker {
         pod: PodKey,
         address: Address,
         node: String,
-        to_make: ToMake,
+        First {
+            volumes,
+            reservations,
+            binders,
+        }: First,
         this: Try,
     ) -> bool {
-        // Who waits for volumes may wait long, and does not keep others waiting.
-        let slots = if to_make.claims.is_empty() {
+        // Who waits for volumes or devices may wait long, and does not keep others waiting.
+        let slots = if volumes.bindings.is_empty() && !may_wait(&reservations) {
             &self.bindings
         } else {
             &self.making
@@ -137,7 +157,7 @@ impl Worker {
         let (client, done, events) = (self.client.clone(), self.done.clone(), self.events.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            let made = make_volumes(&client, &address.namespace, &to_make, &node).await;
+            let made = volumes::prepare(&client, &address, &volumes, &node).await;
             if let Err(error) = &made {
                 let message =
                     format!("running PreBind plugin \"VolumeBinding\": binding volumes: {error}");
@@ -148,14 +168,37 @@ impl Worker {
                     message,
                 ));
             }
-            let result = match made {
-                Ok(()) => {
-                    client
-                        .bind(&address.namespace, &address.name, &address.uid, &node)
-                        .await
+            let mut reserved = Reserved::default();
+            if made.is_ok() && !reservations.is_empty() {
+                reserved = reserve(&client, &address, &reservations).await;
+                if let Some(why) = &reserved.error {
+                    let message = format!("running PreBind plugin \"DynamicResources\": {why}");
+                    events.record(note(
+                        &address,
+                        EventType::Warning,
+                        ("FailedScheduling", "Scheduling"),
+                        message,
+                    ));
                 }
-                Err(error) => Err(error),
+            }
+            let result = match (made, reserved.error.take()) {
+                (Ok(()), None) => {
+                    let bound = bind(&client, &binders, &address, &node).await;
+                    if bound.is_err() {
+                        release(&client, &address, &mut reserved.claims).await;
+                    }
+                    bound
+                }
+                (Ok(()), Some(why)) => Err(ClientError::Transport(why)),
+                (Err(error), _) => Err(error),
             };
+            let claims = reserved.claims;
+            if let Err(error) = &result
+                && !binders.is_empty()
+            {
+                let why = ("FailedScheduling", "Scheduling");
+                events.record(note(&address, EventType::Warning, why, error.to_string()));
+            }
             if result.is_ok() {
                 let message = format!(
                     "Successfully assigned {}/{} to {node}",
@@ -168,7 +211,13 @@ impl Worker {
                     message,
                 ));
             }
-            let _ = done.send(Done::Bound { pod, this, result }).await;
+            let bound = Done::Bound {
+                pod,
+                this,
+                claims,
+                result,
+            };
+            let _ = done.send(bound).await;
         });
         true
     }
@@ -197,6 +246,12 @@ impl Worker {
         ));
     }
 
+    /// What it takes to write one more status, if there is room.
+    pub(crate) fn for_status(&self) -> Option<(Client, OwnedSemaphorePermit)> {
+        let slot = self.statuses.clone().try_acquire_owned().ok()?;
+        Some((self.client.clone(), slot))
+    }
+
     /// Ready once one more status may be written.
     pub(crate) async fn status_room(&self) {
         drop(self.statuses.acquire().await);
@@ -212,9 +267,9 @@ impl Worker {
         tokio::spawn(async move {
             let _slot = slot;
             let mut status = json!({});
-            if let Some(message) = &telling.message {
+            if let Some((reason, message)) = &telling.message {
                 status["conditions"] = json!([{
-                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+                    "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
                     "lastProbeTime": null, "lastTransitionTime": meta::time::format_seconds(now_micros()),
                 }]);
             }
@@ -224,6 +279,31 @@ impl Worker {
             if let Err(error) = patch_status(&client, &address, status).await {
                 tracing::debug!(pod = %address.name, %error, "cannot write what a pod waits for");
             }
+        });
+        true
+    }
+
+    /// Asks extenders where a pod may go; the answer comes over the channel.
+    pub(crate) fn ask(&self, question: Question, asked: Asked) {
+        let (client, done) = (self.client.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let answer = extenders::ask(&client, &question).await;
+            let heard = Heard::Places(asked, answer);
+            let _ = done.send(Done::Extended(heard)).await;
+        });
+    }
+
+    /// Asks extenders who may be evicted; the answer comes over the channel. False if there is no room.
+    pub(crate) fn plead(&self, plea: Plea, pleading: Pleading) -> bool {
+        let Ok(slot) = self.preemptions.clone().try_acquire_owned() else {
+            return false;
+        };
+        let (client, done) = (self.client.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let answer = extenders::plead(&client, &plea).await;
+            drop(slot);
+            let heard = Heard::Victims(Box::new(pleading), answer);
+            let _ = done.send(Done::Extended(heard)).await;
         });
         true
     }
@@ -282,52 +362,21 @@ impl Worker {
     }
 }
 
-/// Has the volumes of claims made for a node, and waits until they are there.
-async fn make_volumes(
+/// Binds a pod: by an extender that does it, else by the API.
+async fn bind(
     client: &Client,
-    namespace: &str,
-    ToMake { claims, wait }: &ToMake,
+    binders: &[Arc<Extender>],
+    address: &Address,
     node: &str,
 ) -> Result<(), ClientError> {
-    let resource = resource("", "persistentvolumeclaims");
-    let selected = |claim: &Value| {
-        let node = &claim["metadata"]["annotations"][SELECTED_NODE];
-        node.as_str().unwrap_or_default().to_owned()
-    };
-    for name in claims {
-        let claim = with_tries(|| client.get(resource, namespace, name)).await?;
-        if selected(&claim) == node {
-            continue;
+    match extenders::bind(binders, address, node).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let (namespace, name) = (&address.namespace, &address.name);
+            client.bind(namespace, name, &address.uid, node).await
         }
-        // The version that was read guards it: somebody else may choose at the same time.
-        let version = &claim["metadata"]["resourceVersion"];
-        let patch =
-            json!({"metadata": {"resourceVersion": version, "annotations": {SELECTED_NODE: node}}});
-        let merge = PatchType::Merge;
-        client
-            .patch(resource, namespace, name, "", merge, &patch)
-            .await?;
+        Err(error) => Err(ClientError::Transport(error)),
     }
-    let deadline = Instant::now() + *wait;
-    for name in claims {
-        loop {
-            let claim = with_tries(|| client.get(resource, namespace, name)).await?;
-            if claim["status"]["phase"] == "Bound" {
-                break;
-            }
-            if selected(&claim) != node {
-                // Its maker gave it back: it cannot be made there.
-                return Err(ClientError::Transport(format!(
-                    "provisioning failed for PVC \"{name}\""
-                )));
-            }
-            if Instant::now() >= deadline {
-                return Err(ClientError::Transport("context deadline exceeded".into()));
-            }
-            tokio::time::sleep(VOLUMES_PAUSE).await;
-        }
-    }
-    Ok(())
 }
 
 /// Marks a pod as disrupted and deletes it. `None` when it is gone, or another pod has its name.
@@ -415,7 +464,7 @@ async fn patch_status(
 }
 
 /// Makes a call again while it fails in a way that may pass.
-async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
+pub(crate) async fn with_tries<T, F: Future<Output = Result<T, ClientError>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, ClientError> {
     let mut pause = TRY_PAUSE;

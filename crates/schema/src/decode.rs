@@ -7,28 +7,38 @@ use serde_json::{Map, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::DecodeError;
+use crate::fieldset::{Below, FieldSet};
 use crate::json;
 use crate::normalize::{canonical_double, is_zero, zero};
 use crate::special::{self, Plain};
 use crate::table::{Field, Kind, Shape, Special, Table, TypeId};
 use crate::wire::{Reader, Wire};
 
-pub(crate) fn object(table: &Table, ty: TypeId, bytes: &[u8]) -> Result<Value, DecodeError> {
+/// `wanted`: what to decode, everything if none.
+pub(crate) fn object(
+    table: &Table,
+    ty: TypeId,
+    bytes: &[u8],
+    wanted: Wanted<'_>,
+) -> Result<Value, DecodeError> {
     match table.get(ty).special {
         Some(special) => special_value(table, ty, special, bytes, 0),
         None => {
             let mut map = Map::new();
-            message(table, ty, bytes, &mut map, 0)?;
+            message(table, ty, bytes, &mut map, wanted, 0)?;
             Ok(Value::Object(map))
         }
     }
 }
+
+type Wanted<'a> = Option<&'a FieldSet>;
 
 fn message(
     table: &Table,
     ty: TypeId,
     bytes: &[u8],
     map: &mut Map<String, Value>,
+    wanted: Wanted<'_>,
     depth: usize,
 ) -> Result<(), DecodeError> {
     if depth > MAX_DEPTH {
@@ -37,8 +47,13 @@ fn message(
     let mut reader = Reader::new(bytes);
     let mut cursor = 0;
     while let Some((number, wire)) = reader.field()? {
+        let below = match wanted.map(|wanted| wanted.get(number)) {
+            None | Some(Some(Below::All)) => None,
+            Some(Some(Below::Some(inner))) => Some(inner),
+            Some(None) => continue,
+        };
         if let Some(index) = field_index(table, ty, number, &mut cursor) {
-            field(table, &table.get(ty).fields[index], wire, map, depth)?;
+            field(table, &table.get(ty).fields[index], wire, map, below, depth)?;
         }
     }
     Ok(())
@@ -78,11 +93,12 @@ fn field(
     field: &Field,
     wire: Wire<'_>,
     map: &mut Map<String, Value>,
+    wanted: Wanted<'_>,
     depth: usize,
 ) -> Result<(), DecodeError> {
     match (field.shape, field.kind, wire) {
         (Shape::Inline, Kind::Message(inner), Wire::Bytes(bytes)) => {
-            message(table, inner, bytes, map, depth + 1)
+            message(table, inner, bytes, map, wanted, depth + 1)
         }
         (Shape::One | Shape::Pointer, Kind::Message(inner), Wire::Bytes(bytes))
             if table.get(inner).special.is_none() =>
@@ -91,7 +107,7 @@ fn field(
                 .entry(field.name)
                 .or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(inner_map) = slot {
-                message(table, inner, bytes, inner_map, depth + 1)?;
+                message(table, inner, bytes, inner_map, wanted, depth + 1)?;
                 if field.shape == Shape::One && inner_map.is_empty() {
                     map.remove(field.name);
                 }
@@ -99,7 +115,7 @@ fn field(
             Ok(())
         }
         (Shape::One | Shape::Pointer | Shape::Inline, kind, wire) => {
-            let value = single(table, field, kind, wire, depth)?;
+            let value = single(table, field, kind, wire, wanted, depth)?;
             let empty_bytes = kind == Kind::Bytes && !field.omitempty;
             if value.is_null()
                 || (field.shape == Shape::One && !empty_bytes && is_zero(table, kind, &value))
@@ -123,7 +139,7 @@ fn field(
                     items.push(scalar(kind, reader.varint()?));
                 }
             } else {
-                let value = single(table, field, kind, wire, depth)?;
+                let value = single(table, field, kind, wire, wanted, depth)?;
                 items.push(if value.is_null() {
                     zero(table, kind)
                 } else {
@@ -138,7 +154,7 @@ fn field(
         (Shape::Map, kind, Wire::Bytes(bytes)) => {
             let (key, value) = map_entry(bytes, field)?;
             let value = match value {
-                Some(wire) => single(table, field, kind, wire, depth)?,
+                Some(wire) => single(table, field, kind, wire, wanted, depth)?,
                 None => Value::Null,
             };
             let value = if value.is_null() {
@@ -181,6 +197,7 @@ fn single(
     field: &Field,
     kind: Kind,
     wire: Wire<'_>,
+    wanted: Wanted<'_>,
     depth: usize,
 ) -> Result<Value, DecodeError> {
     Ok(match (kind, wire) {
@@ -194,7 +211,7 @@ fn single(
             Some(special) => special_value(table, ty, special, bytes, depth + 1)?,
             None => {
                 let mut map = Map::new();
-                message(table, ty, bytes, &mut map, depth + 1)?;
+                message(table, ty, bytes, &mut map, wanted, depth + 1)?;
                 Value::Object(map)
             }
         },
@@ -235,7 +252,7 @@ fn special_value(
         | Special::SchemaOrBool
         | Special::SchemaOrStrings => {
             let mut map = Map::new();
-            message(table, ty, bytes, &mut map, depth + 1)?;
+            message(table, ty, bytes, &mut map, None, depth + 1)?;
             Ok(schema_or(table, ty, special, map))
         }
         _ => Ok(match special::decode(special, bytes)? {

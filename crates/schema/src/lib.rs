@@ -14,9 +14,11 @@ mod encode;
 pub mod envelope;
 mod error;
 mod fields;
+mod fieldset;
 mod json;
 mod merge;
 mod normalize;
+mod print;
 mod reader;
 mod resources;
 mod special;
@@ -31,8 +33,10 @@ pub use convert::convert;
 pub use defaults::apply_declared_defaults;
 pub use error::{ConvertError, DecodeError, EncodeError, PatchError};
 pub use fields::{FieldInfo, FieldType, field, fields, types};
+pub use fieldset::FieldSet;
 pub use json::indent as indent_json;
 pub use merge::{merge_patch, strategic_merge};
+pub use print::print_without;
 pub use reader::{FieldReader, Spliced, read_map, splice_resource_version};
 pub use resources::{Resource, StorageRef, Subresource, resource, resource_for_kind, resources};
 pub use serde_json::Value;
@@ -109,7 +113,16 @@ pub fn parse_json(body: &[u8]) -> Result<Value, DecodeError> {
 
 /// Reads an untrusted protobuf message into a typed tree. `apiVersion` and `kind` are not in it; the caller adds them.
 pub fn decode_protobuf(ty: TypeId, message: &[u8]) -> Result<Value, DecodeError> {
-    decode::object(table(), ty, message)
+    decode::object(table(), ty, message, None)
+}
+
+/// The same for some of its fields only. What is left out is stepped over, checked no further than that takes.
+pub fn decode_protobuf_fields(
+    ty: TypeId,
+    fields: &FieldSet,
+    message: &[u8],
+) -> Result<Value, DecodeError> {
+    decode::object(table(), ty, message, Some(fields))
 }
 
 /// Appends a typed tree as protobuf: deterministic, and the same bytes upstream's encoder writes (plain fields are

@@ -139,7 +139,7 @@ pub fn read_map(ty: TypeId, path: &str, message: &[u8], mut visit: impl FnMut(&s
 }
 
 /// Pushes the numbers that lead to a JSON name, embedded structs included.
-fn resolve(ty: TypeId, name: &str, numbers: &mut Vec<u32>) -> Option<(Kind, Shape)> {
+pub(crate) fn resolve(ty: TypeId, name: &str, numbers: &mut Vec<u32>) -> Option<(Kind, Shape)> {
     let message = table().get(ty);
     if message.special.is_some() {
         return None;

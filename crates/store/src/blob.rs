@@ -7,6 +7,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 const TAG_BYTES: usize = 8;
+/// The blob holds a part of the value only ([`crate::past`]).
+const THIN: u64 = 1 << 63;
 
 /// A value and its tags; how many tags is for the owner to know.
 pub(crate) type Blob = Arc<[u8]>;
@@ -33,7 +35,7 @@ pub(crate) struct Version {
     blob: Option<Blob>,
     pub(crate) create: i64,
     pub(crate) modified: i64,
-    /// The version counter above eight bits of tag count.
+    /// [`THIN`], then the version counter above eight bits of tag count.
     packed: u64,
     pub(crate) lease: i64,
 }
@@ -69,16 +71,43 @@ impl Version {
     }
 
     pub(crate) fn version(&self) -> i64 {
-        (self.packed >> 8).cast_signed()
+        ((self.packed & !THIN) >> 8).cast_signed()
+    }
+
+    pub(crate) fn is_thin(&self) -> bool {
+        self.packed & THIN != 0
+    }
+
+    /// The same with a part of the value; tags ride behind it as ever.
+    pub(crate) fn with_thin_blob(self, blob: Blob) -> Version {
+        Version {
+            blob: Some(blob),
+            packed: self.packed | THIN,
+            ..self
+        }
+    }
+
+    /// The same with all of the value.
+    pub(crate) fn with_value(&self, value: &[u8]) -> Version {
+        let tags: Vec<u64> = self.tags().collect();
+        Version {
+            blob: Some(new_blob(value, &tags)),
+            packed: self.packed & !THIN,
+            ..*self
+        }
     }
 
     pub(crate) fn tag_count(&self) -> usize {
         (self.packed & 0xff) as usize
     }
 
+    pub(crate) fn tag_bytes(&self) -> usize {
+        self.tag_count() * TAG_BYTES
+    }
+
     fn value_len(&self) -> usize {
         let len = self.blob.as_ref().map_or(0, |blob| blob.len());
-        len.saturating_sub(self.tag_count() * TAG_BYTES)
+        len.saturating_sub(self.tag_bytes())
     }
 
     pub(crate) fn blob_len(&self) -> u64 {
@@ -90,6 +119,7 @@ impl Version {
     }
 
     pub(crate) fn value_slice(&self) -> &[u8] {
+        debug_assert!(!self.is_thin(), "a part of a value read as all of it");
         self.blob
             .as_deref()
             .and_then(|blob| blob.get(..self.value_len()))
@@ -98,6 +128,7 @@ impl Version {
 
     /// The value as a shared handle.
     pub(crate) fn value(&self) -> Bytes {
+        debug_assert!(!self.is_thin(), "a part of a value read as all of it");
         let len = self.value_len();
         match &self.blob {
             Some(blob) if len > 0 => Bytes::from_owner(Held {
@@ -108,13 +139,16 @@ impl Version {
         }
     }
 
-    pub(crate) fn tags(&self) -> impl Iterator<Item = u64> + '_ {
-        let tags = self
-            .blob
+    pub(crate) fn tag_slice(&self) -> &[u8] {
+        self.blob
             .as_deref()
             .and_then(|blob| blob.get(self.value_len()..))
-            .unwrap_or_default();
-        tags.chunks_exact(TAG_BYTES)
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn tags(&self) -> impl Iterator<Item = u64> + '_ {
+        self.tag_slice()
+            .chunks_exact(TAG_BYTES)
             .filter_map(|chunk| <[u8; TAG_BYTES]>::try_from(chunk).ok())
             .map(u64::from_le_bytes)
     }

@@ -116,7 +116,7 @@ fn check_entries(state: &State) -> Result<(), String> {
             return Err(format!("entry {place:?} after {last:?}"));
         }
         last = place;
-        if entry.undo.modified >= entry.revision {
+        if entry.undo.modified() >= entry.revision {
             return Err(format!(
                 "entry of {} replaced something newer",
                 entry.revision
@@ -130,14 +130,11 @@ fn check_entries(state: &State) -> Result<(), String> {
         {
             return Err(format!("the chain of entry {number} is broken"));
         }
-        let after = match history.newer(number) {
-            Some(newer) => history.get(newer).map(|entry| &entry.undo),
-            None => state.records.get(entry.slot).map(|slot| &slot.latest),
-        };
+        let after = state.version_after(number, entry);
         let leads = |after: &Version| {
             after.modified == entry.revision && after.exists() != entry.is_delete()
         };
-        if !after.is_some_and(leads) {
+        if !after.is_some_and(|after| leads(&after)) {
             return Err(format!("entry {number} does not lead to its version"));
         }
     }

@@ -3,8 +3,8 @@
 //! Entries are numbered from 0 for ever; the ring holds `[start, end)`. It lives in chunks, so it
 //! grows and shrinks without moving anything.
 
-use crate::blob::Version;
 use crate::limits::ENTRY_OVERHEAD_BYTES;
+use crate::past::Past;
 use std::collections::VecDeque;
 
 const CHUNK_ENTRIES: u64 = 256;
@@ -17,7 +17,7 @@ pub(crate) struct Entry {
     /// Place among the changes of the same revision, above one bit for "a deletion".
     pub(crate) place: u32,
     /// The version this change replaced.
-    pub(crate) undo: Version,
+    pub(crate) undo: Past,
     /// Distance back to the key's change before; 0 for none or out of sight.
     pub(crate) older: u32,
     /// Distance on to the key's next change; 0 for none.
@@ -25,7 +25,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(revision: i64, slot: u32, sub: u32, is_delete: bool, undo: Version) -> Self {
+    pub(crate) fn new(revision: i64, slot: u32, sub: u32, is_delete: bool, undo: Past) -> Self {
         let place = (sub << 1) | u32::from(is_delete);
         Entry {
             revision,
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn entry(revision: i64) -> Entry {
-        Entry::new(revision, 0, 5, true, Version::default())
+        Entry::new(revision, 0, 5, true, Past::default())
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod history;
 mod lease;
 pub mod limits;
 mod names;
+mod past;
 mod range_watch;
 mod records;
 mod restore;

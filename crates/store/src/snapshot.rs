@@ -17,6 +17,7 @@ use crate::state::State;
 use crate::store::Store;
 use bytes::Bytes;
 use kv::{Change, Durability, LeaseId, LogRecord, Revision};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Which collections a snapshot holds.
@@ -197,7 +198,7 @@ impl Reading {
             let key = state.records.key(entry.slot);
             let after = state.version_after(number, entry);
             out.push(match after.filter(|after| after.exists()) {
-                Some(after) => put(prefix, self.durability, key, after, entry.sub()),
+                Some(after) => put(prefix, self.durability, key, &after, entry.sub()),
                 None => LogRecord {
                     revision: Revision(entry.revision),
                     durability: self.durability,
@@ -276,7 +277,7 @@ impl State {
             }
             let (version, entry) = self.version_before(slot, first);
             if version.exists() {
-                visit(slot, version, self.sub_of(number, entry, version.modified));
+                visit(slot, &version, self.sub_of(number, entry, version.modified));
             }
             seen += 1;
             place = next;
@@ -286,15 +287,16 @@ impl State {
 
     /// What a slot held before the entry numbered `first`, with the number of the entry that made it, if that is
     /// still there.
-    fn version_before<'a>(&'a self, slot: &'a Slot, first: u64) -> (&'a Version, Option<u64>) {
-        let mut version = &slot.latest;
+    fn version_before<'a>(&'a self, slot: &'a Slot, first: u64) -> (Cow<'a, Version>, Option<u64>) {
+        let mut last = None;
         let mut at = Some(slot.newest).filter(|newest| *newest != NO_ENTRY);
         while let Some(number) = at.filter(|number| *number >= first)
-            && let Some(entry) = self.history.get(number)
+            && self.history.get(number).is_some()
         {
-            version = &entry.undo;
+            last = Some(number);
             at = self.history.older(number);
         }
-        (version, at)
+        let past = last.and_then(|number| self.past(number));
+        (past.unwrap_or(Cow::Borrowed(&slot.latest)), at)
     }
 }

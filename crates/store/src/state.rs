@@ -3,6 +3,8 @@
 //! Nothing here decides: preconditions, budgets and leases were checked by the caller. Every step is
 //! short, and long work (announcing, trimming, listing) is cut into bounded pieces.
 
+use std::borrow::Cow;
+
 use crate::blob::{Blob, Version, key_bytes};
 use crate::config::CollectionConfig;
 use crate::errors::Compacted;
@@ -12,6 +14,7 @@ use crate::limits::{
     TRIM_PER_WRITE,
 };
 use crate::names::Names;
+use crate::past::{Past, WHOLE_EVERY};
 use crate::records::{NO_ENTRY, Records, Slot};
 use crate::shared::{PendingChange, Shared, Ticket, Usage, Wakes};
 use crate::watch::{Interest, WatchItem, Watchers};
@@ -237,13 +240,13 @@ impl State {
         if let Some(slot) = self.records.get_mut(number) {
             slot.newest = at;
         }
-        let is_delete = self
-            .records
-            .get(number)
-            .is_some_and(|slot| !slot.latest.exists());
+        let Some(slot) = self.records.get(number) else {
+            return;
+        };
+        let (is_delete, undo) = (!slot.latest.exists(), Past::of(old, &slot.latest));
         let entry = Entry {
             older,
-            ..Entry::new(revision, number, sub, is_delete, old)
+            ..Entry::new(revision, number, sub, is_delete, undo)
         };
         self.history.push(entry);
         for _ in 0..TRIM_PER_WRITE {
@@ -300,8 +303,37 @@ impl State {
         Some((old, before))
     }
 
+    /// The version that an entry replaced.
+    pub(crate) fn past(&self, number: u64) -> Option<Cow<'_, Version>> {
+        let entry = self.history.get(number)?;
+        if let Some(whole) = entry.undo.whole() {
+            return Some(Cow::Borrowed(whole));
+        }
+        let mut way = Vec::with_capacity(WHOLE_EVERY as usize);
+        let mut at = number;
+        let base = loop {
+            way.push(&self.history.get(at)?.undo);
+            let Some(newer) = self.history.newer(at) else {
+                break &self.records.get(entry.slot)?.latest;
+            };
+            if let Some(whole) = self.history.get(newer)?.undo.whole() {
+                break whole;
+            }
+            at = newer;
+        };
+        let mut value = Cow::Borrowed(base.value_slice());
+        for past in way.iter().rev() {
+            value = Cow::Owned(past.value(&value));
+        }
+        Some(Cow::Owned(entry.undo.restored(&value)))
+    }
+
     /// The version of a slot as of `revision`, which must not be below the floor.
-    pub(crate) fn version_at<'a>(&'a self, slot: &'a Slot, revision: i64) -> Option<&'a Version> {
+    pub(crate) fn version_at<'a>(
+        &'a self,
+        slot: &'a Slot,
+        revision: i64,
+    ) -> Option<Cow<'a, Version>> {
         self.version_and_entry_at(slot, revision)
             .map(|(version, _)| version)
     }
@@ -311,22 +343,45 @@ impl State {
         &'a self,
         slot: &'a Slot,
         revision: i64,
-    ) -> Option<(&'a Version, Option<u64>)> {
-        let mut version = &slot.latest;
-        let mut at = Some(slot.newest);
-        while version.modified > revision {
-            let number = at?;
-            version = &self.history.get(number)?.undo;
-            at = self.history.older(number);
+    ) -> Option<(Cow<'a, Version>, Option<u64>)> {
+        if slot.latest.modified <= revision {
+            let version = Cow::Borrowed(&slot.latest);
+            return slot.latest.exists().then_some((version, Some(slot.newest)));
         }
-        version.exists().then_some((version, at))
+        let mut number = slot.newest;
+        let mut undo = &self.history.get(number)?.undo;
+        while undo.modified() > revision {
+            number = self.history.older(number)?;
+            undo = &self.history.get(number)?.undo;
+        }
+        if !undo.exists() {
+            return None;
+        }
+        Some((self.past(number)?, self.history.older(number)))
     }
 
     /// The version an entry made.
-    pub(crate) fn version_after(&self, number: u64, entry: &Entry) -> Option<&Version> {
+    pub(crate) fn version_after(&self, number: u64, entry: &Entry) -> Option<Cow<'_, Version>> {
         match self.history.newer(number) {
-            Some(newer) => self.history.get(newer).map(|entry| &entry.undo),
-            None => self.records.get(entry.slot).map(|slot| &slot.latest),
+            Some(newer) => self.past(newer),
+            None => self
+                .records
+                .get(entry.slot)
+                .map(|slot| Cow::Borrowed(&slot.latest)),
+        }
+    }
+
+    /// Whether an entry made a version, or deleted one.
+    fn exists_after(&self, number: u64, entry: &Entry) -> bool {
+        match self.history.newer(number) {
+            Some(newer) => self
+                .history
+                .get(newer)
+                .is_some_and(|entry| entry.undo.exists()),
+            None => self
+                .records
+                .get(entry.slot)
+                .is_some_and(|slot| slot.latest.exists()),
         }
     }
 
@@ -350,7 +405,7 @@ impl State {
                 return Some(slot.key.clone());
             }
             if let Some(version) = self.version_at(slot, revision)
-                && !visit(&slot.key, version)
+                && !visit(&slot.key, &version)
             {
                 return Some(slot.key.clone());
             }
@@ -372,9 +427,7 @@ impl State {
             if key < start || end.is_some_and(|end| key >= end) {
                 continue;
             }
-            let after = self
-                .version_after(number, entry)
-                .is_some_and(Version::exists);
+            let after = self.exists_after(number, entry);
             count += i64::from(entry.undo.exists()) - i64::from(after);
         }
         usize::try_from(count).unwrap_or(0)
@@ -422,14 +475,13 @@ impl State {
             return;
         };
         // Borrowed field by field: the watchers change while the entry is read.
-        let after = match self.history.newer(number) {
-            Some(newer) => self.history.get(newer).map(|entry| &entry.undo),
-            None => self.records.get(entry.slot).map(|slot| &slot.latest),
-        };
-        let tags = entry
-            .undo
-            .tags()
-            .chain(after.into_iter().flat_map(Version::tags));
+        let newer = self.history.newer(number);
+        let past = newer.and_then(|newer| self.history.get(newer));
+        let latest = newer.is_none().then(|| self.records.get(entry.slot));
+        let after = past.into_iter().flat_map(|entry| entry.undo.tags());
+        let latest = latest.flatten().into_iter();
+        let latest = latest.flat_map(|slot| slot.latest.tags());
+        let tags = entry.undo.tags().chain(after).chain(latest);
         self.watchers
             .hit(self.records.key(entry.slot), tags, number, wakes);
     }
@@ -549,11 +601,17 @@ impl State {
             Interest::Key(key) => self.records.key(entry.slot) == &key[..],
             Interest::Prefix(prefix) => self.records.key(entry.slot).starts_with(prefix),
             Interest::Tag(tag) => {
-                let mut after = self
-                    .version_after(number, entry)
-                    .into_iter()
-                    .flat_map(Version::tags);
-                entry.undo.tags().any(|found| found == *tag) || after.any(|found| found == *tag)
+                let is_after = match self.history.newer(number) {
+                    Some(newer) => self
+                        .history
+                        .get(newer)
+                        .is_some_and(|entry| entry.undo.tags().any(|found| found == *tag)),
+                    None => self
+                        .records
+                        .get(entry.slot)
+                        .is_some_and(|slot| slot.latest.tags().any(|found| found == *tag)),
+                };
+                is_after || entry.undo.tags().any(|found| found == *tag)
             }
         }
     }
@@ -606,7 +664,7 @@ impl State {
     fn item(&self, number: u64, entry: &Entry) -> Option<WatchItem> {
         let slot = self.records.get(entry.slot)?;
         let after = self.version_after(number, entry)?;
-        let prev = &entry.undo;
+        let prev = self.past(number)?;
         let create = if after.exists() {
             after.create
         } else {

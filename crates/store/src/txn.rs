@@ -326,7 +326,7 @@ impl<'a> Locked<'a> {
             if let Some(slot) = slot
                 && let Some(version) = part.state.version_at(slot, revision)
             {
-                visit((index, &slot.key), version);
+                visit((index, &slot.key), &version);
             }
             return;
         }

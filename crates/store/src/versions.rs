@@ -254,7 +254,7 @@ impl Versions {
                     revision: Revision(base.revision),
                     sub: base.sub,
                     key: whole_key(prefix, &slot.key),
-                    record: version(self.floor).map(Record::of),
+                    record: version(self.floor).map(|version| Record::of(&version)),
                     counts_at_end: version(self.at)
                         .is_some_and(|version| version.modified == base.revision),
                 });
@@ -284,7 +284,9 @@ impl Versions {
                 revision: Revision(entry.revision),
                 sub: entry.sub(),
                 key: whole_key(prefix, state.records.key(entry.slot)),
-                record: after.filter(|after| after.exists()).map(Record::of),
+                record: after
+                    .filter(|after| after.exists())
+                    .map(|after| Record::of(&after)),
                 counts_at_end: true,
             });
             source.next += 1;
@@ -315,7 +317,7 @@ impl State {
             if let Some((version, entry)) = self.version_and_entry_at(slot, floor) {
                 visit(
                     number,
-                    version,
+                    &version,
                     self.sub_of(number, entry, version.modified),
                 );
             }

@@ -1,5 +1,7 @@
 //! The store against a model that keeps every state there ever was.
 
+mod values;
+
 use bytes::Bytes;
 use kv::{
     Compare, DeleteOp, Durability, End, KeyRange, KeyValue, LeaseId, LogRecord, Op, OpReply, PutOp,
@@ -12,6 +14,7 @@ use store::{
     Change, CollectionConfig, Interest, Precondition, ReadError, SnapshotScope, Store, StoreConfig,
     WatchItem, Watcher, WriteError, collection_prefix,
 };
+use values::value_of;
 
 const KEYS: [&str; 8] = [
     "/registry/pods/a/x",
@@ -368,7 +371,7 @@ impl Run {
                 } else {
                     Precondition::Any
                 };
-                let value = Bytes::from(vec![*value; usize::from(*value) % 9]);
+                let value = value_of(*value);
                 self.expect_write(&Self::key(*key), precondition, Some(value), 0)?;
             }
             Step::WriteAt { key, offset } => {
@@ -503,7 +506,7 @@ impl Run {
         let (guard, put) = (Self::key(guard), Self::key(put));
         let (del, inner) = (Self::key(del), Self::key(inner));
         let expected = if holds { at(&guard) } else { at(&guard) + 1 };
-        let value = Bytes::from(vec![value]);
+        let value = value_of(value);
         let read = || Op::Range(RangeOp::new(KeyRange::all()));
         let nested = Txn {
             compares: vec![Compare::mod_revision(inner.clone(), Revision(at(&inner)))],

@@ -1,5 +1,7 @@
 //! All kept versions against a model that forgets nothing, while writes and compactions go on.
 
+mod values;
+
 use bytes::Bytes;
 use kv::{DeleteOp, KeyRange, LogRecord, Op, PutOp, Revision, Txn};
 use proptest::prelude::*;
@@ -7,6 +9,7 @@ use std::collections::BTreeMap;
 use store::{
     CollectionConfig, KeptVersion, ReadError, SnapshotScope, Store, StoreConfig, Versions,
 };
+use values::value_of;
 
 const KEYS: [&str; 6] = [
     "/registry/pods/a",
@@ -120,7 +123,7 @@ fn write(store: &Store, model: &mut Model, puts: u8, deletes: u8, value: u8) {
         }));
     }
     for key in chosen(puts) {
-        let value = Bytes::from(vec![value; 1 + usize::from(value % 7)]);
+        let value = value_of(value);
         model.put(revision, sub, key.clone(), value.clone());
         sub += 1;
         then.push(Op::Put(PutOp::new(key, value)));

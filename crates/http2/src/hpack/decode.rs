@@ -137,6 +137,11 @@ impl Decoder {
         }
     }
 
+    /// Gives back room that is not used.
+    pub(crate) fn release(&mut self) {
+        self.table.release();
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.table.capacity()
     }

@@ -122,6 +122,11 @@ impl Encoder {
         }
     }
 
+    /// Gives back room that is not used.
+    pub(crate) fn release(&mut self) {
+        self.table.release();
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.table.capacity()
     }

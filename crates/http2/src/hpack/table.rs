@@ -117,6 +117,14 @@ impl Table {
         }
     }
 
+    /// Gives back room that is not used: entries stay, because the peer counts on them.
+    pub(crate) fn release(&mut self) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        self.bytes.shrink_to_fit();
+        self.entries.shrink_to_fit();
+    }
+
     /// Bytes of memory held.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
@@ -149,6 +157,19 @@ mod tests {
         table.insert(b"much", b"too large", true);
         assert_eq!(table.get(1), None);
         assert_eq!(table.size, 0);
+    }
+
+    #[test]
+    fn entries_stay_when_room_is_given_back() {
+        let mut table = Table::new(3 * 34);
+        for name in [b"a", b"b", b"c", b"d"] {
+            table.insert(name, b"1", true);
+        }
+        table.release();
+        assert_eq!(table.get(3), Some((&b"b"[..], &b"1"[..], true)));
+        assert_eq!((table.get(4), table.bytes.capacity()), (None, 6));
+        table.insert(b"e", b"1", true);
+        assert_eq!(table.find(b"c", b"1"), (Some(3), None));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Rated {
     pub(crate) shares: Shares,
     pub(crate) top: i64,
     pub(crate) top_nodes: u64,
+    /// All nodes with room, where they are counted.
+    pub(crate) nodes: u64,
 }
 
 impl Rated {
@@ -85,8 +87,8 @@ impl<L: Links> Coordinator<L> {
                 let why = Arc::new(self.brain.contradiction());
                 Err(Nothing::Unschedulable(why))
             }
-            _ if class.waits_for_volumes() => {
-                let why = self.brain.no_volumes(&class.spec.volumes.obstacle);
+            _ if class.waits_for_volumes() || class.waits_for_devices() => {
+                let why = self.brain.obstacle(class);
                 Err(Nothing::Unschedulable(Arc::new(why)))
             }
             (Some(name), _) => self.pick_named(id, class, &[name.into()], random),
@@ -94,7 +96,10 @@ impl<L: Links> Coordinator<L> {
                 let names = names.clone();
                 self.pick_named(id, class, &names, random)
             }
-            (None, Names::Any) => self.take_best(id, class, None, random),
+            (None, Names::Any) => match self.barred(class) {
+                Some(against) => self.take_sifted(id, class, &against, random),
+                None => self.take_best(id, class, None, random),
+            },
         }
     }
 
@@ -111,6 +116,7 @@ impl<L: Links> Coordinator<L> {
         };
         // Its own claim is no obstacle to itself.
         self.claim(pod, &nomination, false);
+        self.brain.attached.left_out = Some(pod);
         let name = &*nomination.node;
         let pin_asked = self.brain.class(class).and_then(|class| class.pinned(pin));
         let allowed = pin_asked.is_none_or(|pin| pin == name);
@@ -120,6 +126,7 @@ impl<L: Links> Coordinator<L> {
             _ => self.pick(class, pin, random),
         };
         self.claim(pod, &nomination, true);
+        self.brain.attached.left_out = None;
         picked
     }
 
@@ -250,6 +257,7 @@ impl<L: Links> Coordinator<L> {
                 shares,
                 top: view.level.top,
                 top_nodes: view.level.top_nodes,
+                nodes: view.level.nodes,
             })
             .collect()
     }
@@ -265,8 +273,11 @@ impl<L: Links> Coordinator<L> {
         let look = self.look_for_shards(id, class)?;
         let there = names.iter().filter(|name| self.brain.node(name).is_some());
         let there: Vec<&Box<str>> = there.collect();
+        let against = self.barred(class);
         let orders = there.iter().filter_map(|&name| {
-            let order = Order::Where(id.slot, name.clone(), look.clone());
+            let node = self.brain.node(name)?;
+            let bits = against.as_ref().map_or(0, |against| against.node(node.0));
+            let order = Order::Where(id.slot, name.clone(), look.clone(), bits);
             Some((self.home(name)?, order))
         });
         let orders: Vec<_> = orders.collect();
@@ -323,7 +334,8 @@ impl<L: Links> Coordinator<L> {
         let look = self.look_for_shards(id, class)?;
         let name: Box<str> = self.brain.node_name(node).ok_or(Lost)?.into();
         let home = self.home(&name).ok_or(Lost)?;
-        match self.ask(home, Order::Where(id.slot, name, look))? {
+        let bits = self.brain.bits_of(class, node.0);
+        match self.ask(home, Order::Where(id.slot, name, look, bits))? {
             Answer::Stands(stands) => Ok(stands),
             _ => Err(Lost),
         }
@@ -346,7 +358,10 @@ impl<L: Links> Coordinator<L> {
         counted.ok()
     }
 
-    fn count_feasible(&mut self, id: ClassId, class: &Class) -> Result<usize, Lost> {
+    pub(crate) fn count_feasible(&mut self, id: ClassId, class: &Class) -> Result<usize, Lost> {
+        if let Some(against) = self.barred(class) {
+            return self.count_sifted(id, class, &against);
+        }
         self.doubt();
         let ranked = self.rank(id, class)?;
         let mut orders: Vec<(usize, Order)> = Vec::new();
@@ -379,7 +394,13 @@ impl<L: Links> Coordinator<L> {
         node: NodeId,
     ) -> Result<Explanation, Lost> {
         self.doubt();
-        let ranked = self.rank(id, class)?;
+        let ranked = match self.barred(class) {
+            Some(against) => {
+                let barred = self.barred_of(Some(&against));
+                self.rank_sifted(id, class, &barred)?
+            }
+            None => self.rank(id, class)?,
+        };
         let home = self.brain.node_name(node).and_then(|name| self.home(name));
         Ok(match self.stands(id, class, node)? {
             Stands::Feasible {
@@ -409,6 +430,9 @@ impl<L: Links> Coordinator<L> {
     /// As [`crate::Cluster::audit`]: every shard looks at every state.
     pub fn audit(&mut self, class: ClassId, node: NodeId) -> Option<bool> {
         self.brain.node_name(node)?;
+        if self.brain.class(class)?.minds_volumes() {
+            return None;
+        }
         let current = self.brain.take_class(class)?;
         let audited = self.audit_taken(class, &current, node);
         self.brain.put_back(class, current);

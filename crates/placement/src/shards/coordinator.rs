@@ -182,7 +182,7 @@ impl<L: Links> Coordinator<L> {
     /// Adds or replaces a node; says what changed.
     pub fn upsert_node(&mut self, info: &NodeInfo) -> NodeChange {
         let body = |brain: &Cluster| {
-            let body = brain.fleet.body_of(&info.name);
+            let body = brain.fleet.spelt_body_of(&info.name);
             body.map(|(body, host)| (body, host.map(Box::<str>::from)))
         };
         let before = body(&self.brain);
@@ -214,7 +214,7 @@ impl<L: Links> Coordinator<L> {
     }
 
     pub(super) fn forget_node(&mut self, name: &str, home: Option<usize>) -> bool {
-        let body = self.brain.fleet.body_of(name);
+        let body = self.brain.fleet.spelt_body_of(name);
         let host = body.and_then(|(_, host)| host).map(Box::<str>::from);
         if !self.brain.remove_node(name) {
             return false;
@@ -429,6 +429,10 @@ impl<L: Links> Coordinator<L> {
                     name_hash: self.brain.name_hash(&pod.name),
                     preempted: pod.preempted && pod.deleting,
                 };
+                if pod.uses.is_some() && self.brain.asks_about_volumes() {
+                    // So that its volumes are known to be in use.
+                    self.brain.observe_pod(pod);
+                }
                 let moved = self.put(on_node);
                 self.withdraw_nomination(key);
                 moved
@@ -489,6 +493,7 @@ impl<L: Links> Coordinator<L> {
         let Some(old) = self.pods.remove(&key) else {
             return false;
         };
+        self.brain.remove_pod(key);
         self.take_off(key, &old);
         self.places.release(old.node);
         self.release_kind(old.kind);
@@ -497,12 +502,17 @@ impl<L: Links> Coordinator<L> {
 
     /// Counts a picked pod as placed before its binding is written. False when class or node is gone.
     pub fn assume(&mut self, key: PodKey, class: ClassId, node: NodeId) -> bool {
+        let id = node;
         let Some(node) = self.brain.node_name(node).map(Box::<str>::from) else {
             return false;
         };
-        let Some(kind) = self.brain.class(class).map(|class| class.kind) else {
+        let Some(known) = self.brain.class(class) else {
             return false;
         };
+        let kind = known.kind;
+        if known.minds_volumes() {
+            self.brain.assume(key, class, id);
+        }
         self.brain.kinds.hold(kind);
         self.put(OnNode {
             key,
@@ -514,6 +524,34 @@ impl<L: Links> Coordinator<L> {
             preempted: false,
         });
         self.withdraw_nomination(key);
+        true
+    }
+
+    /// The node of an assumed pod is another shard's now. No list tells of it: what is known is told there. False for
+    /// pods that are not assumed.
+    pub(super) fn move_assumed(&mut self, key: PodKey) -> bool {
+        let Some(old) = self.pods.get(&key).copied().filter(|pod| pod.assumed) else {
+            return false;
+        };
+        let node: Box<str> = self.places.text(old.node).into();
+        let Some(home) = self.home(&node) else {
+            return false;
+        };
+        self.take_off(key, &old);
+        if let Some(placed) = self.pods.get_mut(&key) {
+            placed.shard = home as u8;
+        }
+        self.teach(home, old.kind);
+        let pod = OnNode {
+            key,
+            node,
+            kind: old.kind,
+            assumed: true,
+            started_micros: 0,
+            name_hash: 0,
+            preempted: false,
+        };
+        self.change(home, Order::Pod(pod));
         true
     }
 
@@ -572,8 +610,9 @@ impl<L: Links> Coordinator<L> {
 
     /// As [`Cluster::nominate_by_name`].
     pub fn nominate_by_name(&mut self, pod: PodKey, class: ClassId, node: &str) -> bool {
-        let class = self.brain.class(class);
-        let Some((kind, priority)) = class.map(|c| (c.kind, c.spec.priority)) else {
+        let known = self.brain.class(class);
+        let known = known.map(|c| (c.kind, c.spec.priority, c.minds_volumes()));
+        let Some((kind, priority, minds_volumes)) = known else {
             return false;
         };
         let new = InView {
@@ -586,6 +625,9 @@ impl<L: Links> Coordinator<L> {
         self.withdraw_nomination(pod);
         self.claim(pod, &new, true);
         self.in_view.insert(pod, new);
+        if minds_volumes {
+            self.brain.nominate_by_name(pod, class, node);
+        }
         true
     }
 
@@ -594,6 +636,7 @@ impl<L: Links> Coordinator<L> {
         let Some(old) = self.in_view.remove(&pod) else {
             return false;
         };
+        self.brain.withdraw_nomination(pod);
         self.claim(pod, &old, false);
         self.release_kind(old.kind);
         true

@@ -3,17 +3,29 @@
 //! Asks every shard in full. Does not know how a shard finds its answer.
 
 use super::choose::Nothing;
+use super::volumes::Barred;
 use super::words::{Answer, Looked, Order, Sacrificed, TryOut};
 use super::{Coordinator, Links, Lost};
+use crate::among::{Admission, Asked};
 use crate::class::Class;
-use crate::cluster::ClassId;
+use crate::cluster::{ClassId, NodeId};
 use crate::key::PodKey;
 use crate::pick::{PickError, below};
 use crate::preempt::{NO_VICTIMS, NOT_HELPFUL, Preemption};
 use crate::verdict::{OUTSIDE_NAMED_NODES, Plugin, Unschedulable};
+use crate::volumes::Against;
+use hashbrown::HashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// What is asked of preemption.
+struct Ask<'a> {
+    in_view: Option<&'a str>,
+    pin: Option<&'a str>,
+    now_micros: i64,
+    against: Option<Against>,
+}
 
 impl<L: Links> Coordinator<L> {
     /// Why no node would do, for a class without named nodes; remembered as long as nothing changes.
@@ -25,7 +37,7 @@ impl<L: Links> Coordinator<L> {
         {
             return Nothing::Unschedulable(why.clone());
         }
-        match self.reasons(id, class) {
+        match self.reasons(id, class, None) {
             Ok(why) => {
                 let why = Arc::new(why);
                 // Asking changes nothing.
@@ -36,10 +48,19 @@ impl<L: Links> Coordinator<L> {
         }
     }
 
-    fn reasons(&mut self, id: ClassId, class: &Class) -> Result<Unschedulable, Lost> {
+    pub(crate) fn reasons(
+        &mut self,
+        id: ClassId,
+        class: &Class,
+        against: Option<&Against>,
+    ) -> Result<Unschedulable, Lost> {
         let look = self.look_for_shards(id, class)?;
+        let barred = self.barred_of(against);
         let alive = self.alive().into_iter();
-        let orders = alive.map(|shard| (shard, Order::Reasons(id.slot, look.clone())));
+        let orders = alive.map(|shard| {
+            let bars = barred.get(&shard).cloned();
+            (shard, Order::Reasons(id.slot, look.clone(), bars))
+        });
         let orders: Vec<_> = orders.collect();
         let mut failures = Vec::new();
         for answer in self.ask_all(orders)? {
@@ -88,9 +109,22 @@ impl<L: Links> Coordinator<L> {
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Preemption, PickError> {
+        self.preempt_among(pod, class, pin, now_micros, random, None)
+    }
+
+    /// As [`crate::Cluster::preempt_among`]. Every node is asked about; why one is not admitted is not told.
+    pub fn preempt_among(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
+    ) -> Result<Preemption, PickError> {
         let nomination = self.in_view.get(&pod).cloned();
         let version = self.version;
-        let asks_for_all = nomination.is_none() && pin.is_none();
+        let asks_for_all = nomination.is_none() && pin.is_none() && admit.is_none();
         let slot = self.brain.classes.get(class.slot as usize);
         if asks_for_all
             && let Some((at, why)) = slot.and_then(|slot| slot.hopeless.as_ref())
@@ -105,12 +139,21 @@ impl<L: Links> Coordinator<L> {
             .ok_or(PickError::UnknownClass)?;
         if let Some(nomination) = &nomination {
             self.claim(pod, nomination, false);
+            self.brain.attached.left_out = Some(pod);
         }
         let in_view = nomination.as_ref().map(|n| &*n.node);
-        let tried = self.try_to_preempt(class, &current, in_view, pin, now_micros, random);
+        let ask = Ask {
+            in_view,
+            pin,
+            now_micros,
+            against: self.not_admitted(&current, admit),
+        };
+        let tried = self.try_to_preempt(class, &current, ask, random);
         if let Some(nomination) = &nomination {
             self.claim(pod, nomination, true);
+            self.brain.attached.left_out = None;
         }
+        let asks_for_all = asks_for_all && !current.minds_volumes();
         self.brain.put_back(class, current);
         let preemption = tried.map_err(|Lost| PickError::UnknownClass)?;
         if asks_for_all && let Preemption::Hopeless(why) = &preemption {
@@ -124,28 +167,36 @@ impl<L: Links> Coordinator<L> {
         &mut self,
         id: ClassId,
         class: &Class,
-        in_view: Option<&str>,
-        pin: Option<&str>,
-        now_micros: i64,
+        ask: Ask<'_>,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Preemption, Lost> {
+        let Ask {
+            in_view,
+            pin,
+            now_micros,
+            against,
+        } = ask;
         if class.spec.never_preempts {
             return Ok(Preemption::NotEligible(
                 "not eligible due to preemptionPolicy=Never.",
             ));
         }
         let look = self.look_for_shards(id, class)?;
-        if let Some(node) = in_view
-            && self.brain.node(node).is_some()
-            && let Some(home) = self.home(node)
-            && self.ask(home, Order::Waits(id.slot, node.into(), look.clone()))?
-                == Answer::Number(1)
+        let bits = |node: NodeId| against.as_ref().map_or(0, |against| against.node(node.0));
+        if let Some(name) = in_view
+            && let Some(node) = self.brain.node(name)
+            && let Some(home) = self.home(name)
+            && self.ask(
+                home,
+                Order::Waits(id.slot, name.into(), look.clone(), bits(node)),
+            )? == Answer::Number(1)
         {
             return Ok(Preemption::NotEligible(
                 "not eligible due to terminating pod on the nominated node.",
             ));
         }
-        let potential = self.potential(id, pin, &look)?;
+        let barred = self.barred_of(against.as_ref());
+        let potential = self.potential(id, pin, &look, &barred)?;
         let total: u64 = potential.iter().map(|(_, nodes)| nodes).sum();
         if !self.brain.kinds.some_below(class.spec.priority) {
             let failures = vec![(NO_VICTIMS.to_owned(), total as usize)];
@@ -162,6 +213,7 @@ impl<L: Links> Coordinator<L> {
                 class: id.slot,
                 pin: pin.map(Into::into),
                 look: look.clone(),
+                bars: barred.get(&shard).cloned(),
                 now_micros,
                 wanted: (wanted * nodes).div_ceil(total),
                 seed: random(),
@@ -206,10 +258,12 @@ impl<L: Links> Coordinator<L> {
         id: ClassId,
         pin: Option<&str>,
         look: &Looked,
+        barred: &HashMap<usize, Arc<Barred>>,
     ) -> Result<Vec<(usize, u64)>, Lost> {
         let alive = self.alive();
         let orders = alive.iter().map(|&shard| {
-            let order = Order::Potential(id.slot, pin.map(Into::into), look.clone());
+            let bars = barred.get(&shard).cloned();
+            let order = Order::Potential(id.slot, pin.map(Into::into), look.clone(), bars);
             (shard, order)
         });
         let orders: Vec<_> = orders.collect();

@@ -106,7 +106,9 @@ impl<L: Links> Coordinator<L> {
         });
         let moved: Vec<PodKey> = moved.map(|(key, _)| *key).collect();
         for key in moved {
-            self.remove_pod(key);
+            if !self.move_assumed(key) {
+                self.remove_pod(key);
+            }
         }
         let claims: Vec<PodKey> = self.in_view.keys().copied().collect();
         for key in claims {

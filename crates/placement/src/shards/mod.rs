@@ -15,6 +15,7 @@
 //!
 //! Does not know threads, sockets, or how long a shard may take.
 
+mod admitting;
 mod choose;
 mod coordinator;
 mod failing;
@@ -25,6 +26,7 @@ mod shard;
 mod sums;
 mod telling;
 mod views;
+mod volumes;
 mod wire;
 
 mod words;

@@ -8,12 +8,19 @@ use crate::cluster::{Cluster, Nomination};
 use crate::company::Look;
 use crate::pick::{Counting, below};
 use crate::preempt::Sacrifice;
+use crate::volumes::{Against, VolumeBits};
 
 impl Cluster {
     /// Tries nodes out until enough candidates are found; the best of them.
-    pub(crate) fn try_all(&self, class: &mut Class, look: &Look, order: &TryOut) -> Answer {
+    pub(crate) fn try_all(
+        &self,
+        class: &mut Class,
+        look: &Look,
+        against: &Against,
+        order: &TryOut,
+    ) -> Answer {
         let now = order.now_micros;
-        let potential = self.potential_nodes(class, look, order.pin.as_deref());
+        let potential = self.potential_nodes(class, look, against, order.pin.as_deref());
         let nodes: Vec<u32> = potential.into_iter().flat_map(|(_, nodes)| nodes).collect();
         let mut seed = order.seed;
         let offset = below(nodes.len() as u64, &mut || {
@@ -24,9 +31,9 @@ impl Cluster {
         let mut counting = Counting::default();
         let mut found: Vec<Sacrifice> = Vec::new();
         for &node in first.iter().chain(skipped) {
-            match self.try_out(class, look, node, now) {
+            match self.try_out(class, look, against, node, now) {
                 Ok(sacrifice) => found.push(sacrifice),
-                Err(why) => self.count_failure(class, look, why, &mut counting),
+                Err(why) => self.count_failure(class, look, against, why, &mut counting),
             }
             if found.len() as u64 >= order.wanted && found.iter().any(|s| s.violations == 0) {
                 break;
@@ -51,7 +58,13 @@ impl Cluster {
     }
 
     /// Are pods still going that were evicted for a pod of the class from that node?
-    pub(crate) fn waits_on(&mut self, class: &mut Class, look: &Look, node: &str) -> bool {
+    pub(crate) fn waits_on(
+        &mut self,
+        class: &mut Class,
+        look: &Look,
+        node: &str,
+        bits: VolumeBits,
+    ) -> bool {
         let Some(node) = self.fleet.node(node) else {
             return false;
         };
@@ -60,6 +73,7 @@ impl Cluster {
             kind: class.kind,
             priority: class.spec.priority,
         };
-        self.waits_for_victims(class, look, nomination)
+        let against = Against::of(bits, std::iter::empty());
+        self.waits_for_victims(class, look, &against, nomination)
     }
 }

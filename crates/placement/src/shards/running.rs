@@ -35,7 +35,10 @@ impl<L: Links> Coordinator<L> {
             .brain
             .take_class(class)
             .ok_or(PickError::UnknownClass)?;
-        let simple = matches!(current.names, Names::Any) && !current.waits_for_volumes();
+        let simple = matches!(current.names, Names::Any)
+            && !current.waits_for_volumes()
+            && !current.waits_for_devices()
+            && !current.minds_volumes();
         let mut placed: Vec<(PodKey, NodeId)> = Vec::with_capacity(pods.len());
         let mut rest: Vec<PodKey> = pods.to_vec();
         let mut result = Ok(());

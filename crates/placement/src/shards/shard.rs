@@ -5,7 +5,7 @@
 
 use super::telling::{Last, cell_of, facts_of, scan};
 use super::words::{Answer, OnNode, Order, Reply, Request, Run, Stands, Take};
-use super::{sums, words::Looked};
+use super::{sums, words::Bars, words::Looked};
 use crate::class::Class;
 use crate::cluster::{ASSUMED, ClassId, Cluster, Config, Nomination};
 use crate::company::Look;
@@ -13,6 +13,7 @@ use crate::fleet::ABSENT;
 use crate::objects::PodSpec;
 use crate::pick::{Counting, below, why_not};
 use crate::profile::Profile;
+use crate::volumes::{Against, VolumeBits, with_bits};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -117,40 +118,59 @@ impl Shard {
                 cluster.put_back(class, current);
                 return Some(Answer::Number(nodes));
             }
-            Order::Where(class, node, look) => return self.stands(class, &node, &look),
-            Order::Reasons(class, look) => {
+            Order::Where(class, node, look, bits) => {
+                return self.stands(class, &node, &look, bits);
+            }
+            Order::Reasons(class, look, bars) => {
+                let against = self.against(&bars);
                 return self.with_class(class, &look, |cluster, class, look| {
                     let mut counting = Counting::default();
-                    for state in cluster.fleet.live() {
-                        let nodes = cluster.fleet.size(state) as usize;
-                        counting.count(&cluster.fleet, class, look, state, nodes);
+                    for group in cluster.groups(class, look, &against, None) {
+                        let nodes = group.nodes as usize;
+                        counting.count_group(&cluster.fleet, class, group.why, group.state, nodes);
                     }
                     Answer::Rejected(counting.finish(&cluster.fleet))
                 });
             }
             Order::Scan(class) => {
                 let id = self.id(class)?;
-                return scan(&mut self.cluster, id).map(Answer::Told);
+                return scan(&mut self.cluster, id, &Against::default()).map(Answer::Told);
             }
-            Order::Potential(class, pin, look) => {
+            Order::Sift(class, barred) => {
+                let id = self.id(class)?;
+                return self.cluster.sift(id, &barred).map(Answer::Told);
+            }
+            Order::Draw(class, barred, cell, room, nth) => {
+                let id = self.id(class)?;
+                let drawn = self.cluster.draw(id, &barred, (cell, room, nth));
+                return Some(Answer::Named(drawn));
+            }
+            Order::Potential(class, pin, look, bars) => {
+                let against = self.against(&bars);
                 return self.with_class(class, &look, |cluster, class, look| {
-                    let potential = cluster.potential_nodes(class, look, pin.as_deref());
+                    let potential = cluster.potential_nodes(class, look, &against, pin.as_deref());
                     let nodes: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
                     Answer::Number(nodes as u64)
                 });
             }
             Order::TryOut(order) => {
+                let against = self.against(&order.bars);
                 return self.with_class(order.class, &order.look, |cluster, class, look| {
-                    cluster.try_all(class, look, &order)
+                    cluster.try_all(class, look, &against, &order)
                 });
             }
-            Order::Waits(class, node, look) => {
+            Order::Waits(class, node, look, bits) => {
                 return self.with_class(class, &look, |cluster, class, look| {
-                    Answer::Number(u64::from(cluster.waits_on(class, look, &node)))
+                    Answer::Number(u64::from(cluster.waits_on(class, look, &node, bits)))
                 });
             }
         }
         None
+    }
+
+    fn against(&self, bars: &Bars) -> Against {
+        let bars = bars.as_ref();
+        bars.map_or_else(Against::default, |bars| bars.against(&self.cluster))
     }
 
     fn id(&self, class: u32) -> Option<ClassId> {
@@ -251,15 +271,23 @@ impl Shard {
         Some(Answer::Taken(name, self.tell(take.class)?))
     }
 
-    fn stands(&mut self, class: u32, node: &str, look: &Looked) -> Option<Answer> {
+    fn stands(
+        &mut self,
+        class: u32,
+        node: &str,
+        look: &Looked,
+        bits: VolumeBits,
+    ) -> Option<Answer> {
         let Some(node) = self.cluster.fleet.node(node) else {
             return Some(Answer::Stands(Stands::Unknown));
         };
         self.with_class(class, look, |cluster, class, look| {
             let fleet = &cluster.fleet;
             let state = fleet.state_of(node);
-            let fits = why_not(fleet, class, look, state).is_none();
-            if fits && let Some((cell, room)) = cell_of(class, fleet, state) {
+            let why = with_bits(why_not(fleet, class, look, state), bits);
+            if why.is_none()
+                && let Some((cell, room)) = cell_of(class, fleet, state)
+            {
                 let tallies = class.company.tallies();
                 return Answer::Stands(Stands::Feasible {
                     cell,
@@ -270,7 +298,7 @@ impl Shard {
                 });
             }
             let mut counting = Counting::default();
-            counting.count(fleet, class, look, state, 1);
+            counting.count_group(fleet, class, why, state, 1);
             Answer::Stands(Stands::Rejected(counting.finish(fleet)))
         })
     }

@@ -8,6 +8,7 @@ use crate::cluster::{ClassId, Cluster};
 use crate::company::NOWHERE;
 use crate::fleet::{ABSENT, Fleet, OTHER, scalar};
 use crate::pick::{WhyNot, why_not};
+use crate::volumes::Against;
 use hashbrown::HashMap;
 
 /// What was told last of one class.
@@ -130,8 +131,8 @@ impl Last {
     }
 }
 
-/// Everything, by a look at every state.
-pub(crate) fn scan(cluster: &mut Cluster, id: ClassId) -> Option<Told> {
+/// Everything, by a look at every state; nodes that something speaks against are left out.
+pub(crate) fn scan(cluster: &mut Cluster, id: ClassId, against: &Against) -> Option<Told> {
     let mut class = cluster.take_class(id)?;
     let look = class.look(&cluster.fleet);
     let mut levels: HashMap<u32, Level> = HashMap::new();
@@ -147,7 +148,19 @@ pub(crate) fn scan(cluster: &mut Cluster, id: ClassId) -> Option<Told> {
         let Some((cell, room)) = cell_of(&mut class, &cluster.fleet, state) else {
             continue;
         };
-        let nodes = u64::from(cluster.fleet.size(state));
+        // Company is asked before these.
+        if class.volumes_of_cell(cell) != 0 || class.cell_lacks_features(cell) {
+            continue;
+        }
+        let members = cluster.fleet.members(state).iter();
+        let nodes = if against.is_empty() {
+            u64::from(cluster.fleet.size(state))
+        } else {
+            members.filter(|node| against.node(**node) == 0).count() as u64
+        };
+        if nodes == 0 {
+            continue;
+        }
         let level = levels.entry(cell).or_default();
         if level.nodes == 0 || room.room > level.top {
             (level.top, level.top_nodes) = (room.room, 0);

@@ -2,6 +2,7 @@
 //!
 //! Does not know how cells are rated.
 
+use super::volumes::for_shards;
 use super::words::{Answer, CellFacts, Domain, Level, Order, Part, Told};
 use super::{Coordinator, Links, Lost};
 use crate::class::{Class, Standing};
@@ -131,7 +132,7 @@ impl Views {
             preferred: facts.preferred,
             images: facts.images.clone().into(),
             counted: facts.counted,
-            volumes: 0,
+            ..Standing::default()
         }
     }
 
@@ -207,7 +208,7 @@ impl<L: Links> Coordinator<L> {
         {
             return;
         }
-        let spec = Arc::new(class.spec.clone());
+        let spec = Arc::new(for_shards(&class.spec));
         *of = OfClass {
             known: Some((id.generation, spec.clone())),
             shards: Vec::new(),

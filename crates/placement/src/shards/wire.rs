@@ -6,12 +6,15 @@
 //!
 //! No byte is believed: what does not decode to the end is a [`WireError`]. Does not know sockets.
 
+use super::volumes::Barred;
 use super::words::*;
 use crate::cluster::Config;
+use crate::devices::Devices;
 use crate::key::PodKey;
 use crate::objects::*;
 use crate::preempt::Budget;
 use crate::profile::{Profile, SpreadDefaults, Strategy, Weights};
+use crate::semantics::Semantics;
 use crate::tally::Role;
 use crate::terms::{HostPort, Maker, MakerKind, PodAffinity, PodTerm, SpreadConstraint};
 use crate::verdict::{PluginSet, Unschedulable};
@@ -21,7 +24,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Changes with every change of any message, or of what one means.
-pub const WIRE_VERSION: u64 = 1;
+pub const WIRE_VERSION: u64 = 2;
 /// What a greeting begins with.
 const MAGIC: &[u8; 8] = b"mp-shard";
 
@@ -393,20 +396,23 @@ variants! {
         4 Pod(pod), 5 RemovePod(key), 6 Claim(claim), 7 Namespace(name, labels),
         8 Maker(kind, namespace, name, selector), 9 Budget(budget), 10 RemoveBudget(namespace, name),
         11 Term(number, role, term), 12 DropTerm(number), 13 Host(host, spelt), 14 Class(number, spec),
-        15 Survey(class), 16 Take(take), 17 Run(run), 18 Count(class, cells), 19 Where(class, node, look),
-        20 Reasons(class, look), 21 Scan(class), 22 Potential(class, pin, look), 23 TryOut(order),
-        24 Waits(class, node, look),
+        15 Survey(class), 16 Take(take), 17 Run(run), 18 Count(class, cells), 19 Where(class, node, look, bits),
+        20 Reasons(class, look, bars), 21 Scan(class), 22 Potential(class, pin, look, bars), 23 TryOut(order),
+        24 Waits(class, node, look, bits), 25 Sift(class, barred), 26 Draw(class, barred, cell, room, nth),
     }
     Answer {
         0 Told(told), 1 Taken(node, told), 2 Ran(nodes, told), 3 Number(number), 4 Stands(stands),
-        5 Rejected(why), 6 Tried(best, failures), 7 Confused,
+        5 Rejected(why), 6 Tried(best, failures), 7 Confused, 8 Named(node),
     }
     Domain { 0 Nowhere, 1 Own, 2 Of(text) }
     Role { 0 Repels, 1 Requires, 2 Prefers(weight) }
     Effect { 0 NoSchedule, 1 PreferNoSchedule, 2 NoExecute }
     TolerationOperator { 0 Equal, 1 Exists, 2 Unknown }
     SelectorOperator { 0 In, 1 NotIn, 2 Exists, 3 DoesNotExist, 4 Gt, 5 Lt }
-    VolumeReason { 0 NodeAffinity, 1 NoMatch, 2 NoVolume, 3 Zone }
+    VolumeReason {
+        0 NodeAffinity, 1 NoMatch, 2 NoVolume, 3 Zone, 4 Disk, 5 OncePod, 6 Limit, 7 NoSpace, 8 Devices,
+    }
+    Semantics { 0 V1_20, 1 V1_35, 2 V1_36 }
     MakerKind { 0 Service, 1 ReplicationController, 2 ReplicaSet, 3 StatefulSet }
     Strategy { 0 LeastAllocated, 1 MostAllocated, 2 RequestedToCapacityRatio(line) }
     LabelOperator {
@@ -420,13 +426,13 @@ fields! {
     Claim { pod, node, priority, kind, add }
     Take { class, generation, cell, nth, pod }
     Run { class, generation, totals, floor, together, seed, pods }
-    TryOut { class, pin, look, now_micros, wanted, seed }
+    TryOut { class, pin, look, bars, now_micros, wanted, seed }
     Told { anew, generation, cells, gone, part }
     CellTold { cell, facts, level }
     Level { top, top_nodes, nodes }
     CellFacts { soft, preferred, images, domains, counted, own, claimed, coming }
     Sacrificed { node, victims, violations, highest, sum, earliest }
-    NodeInfo { name, labels, taints, unschedulable, allocatable, allocatable_pods, images }
+    NodeInfo { name, labels, taints, unschedulable, allocatable, allocatable_pods, images, features }
     Image { name, bytes }
     Taint { key, value, effect }
     ResourceList { cpu_milli, memory_bytes, ephemeral_bytes, scalars }
@@ -435,10 +441,12 @@ fields! {
     Requirement { key, operator, values }
     Term { expressions, names, pinned, broken }
     VolumeRule { reason, terms }
-    Volumes { obstacle, rules }
+    Devices { obstacle, rules, ask }
+    Barred { everywhere, some }
     PodSpec {
         request, tolerations, node_selector, required, preferred, node_name, namespace, labels, priority,
-        never_preempts, ports, images, spread, affinity, maker, volumes, profile,
+        never_preempts, ports, images, spread, affinity, maker, volumes, features,
+        devices, profile,
     }
     HostPort { ip, protocol, port }
     PodTerm { topology_key, selector, namespaces, namespace_selector }
@@ -449,12 +457,37 @@ fields! {
     Maker { kind, name }
     Budget { namespace, name, selector, allowed, disrupted }
     LabelRequirement { key, op, values }
-    Weights { taint, affinity, fit, balanced, image, spread, pods }
+    Weights { taint, affinity, fit, balanced, image, spread, pods, devices }
     SpreadDefaults { constraints, system }
     Profile {
-        filters, weights, strategy, fit_resources, balanced_resources, ignored_resources, ignored_groups,
+        semantics, filters, weights, strategy, fit_resources, balanced_resources, ignored_resources, ignored_groups,
         hard_pod_affinity_weight, ignore_preferred_of_others, spread_defaults, added_required,
         added_preferred, candidates_percent, candidates_min,
+    }
+}
+
+impl Wire for Volumes {
+    fn put(&self, out: &mut Vec<u8>) {
+        // The rest is the coordinator's: see `volumes.rs`.
+        let Volumes {
+            obstacle,
+            rules,
+            uses: _,
+            exclusive: _,
+            attach: _,
+            to_bind: _,
+        } = self;
+        obstacle.put(out);
+        rules.put(out);
+    }
+
+    fn get(from: &mut Bytes<'_>) -> Option<Volumes> {
+        let (obstacle, rules) = Wire::get(from)?;
+        Some(Volumes {
+            obstacle,
+            rules,
+            ..Volumes::default()
+        })
     }
 }
 

@@ -3,12 +3,14 @@
 //! Orders that tell something have no answer, orders that ask have one. Words of labels travel as text, classes,
 //! kinds of pods and held terms by the coordinator's numbers. Does not know bytes (see `wire.rs`).
 
+use super::volumes::Barred;
 use crate::key::PodKey;
 use crate::objects::{NodeInfo, PodSpec};
 use crate::preempt::Budget;
 use crate::tally::Role;
 use crate::terms::{MakerKind, Pairs, PodTerm};
 use crate::verdict::Unschedulable;
+use crate::volumes::VolumeBits;
 use meta::Value;
 use std::sync::Arc;
 
@@ -61,18 +63,22 @@ pub(crate) enum Order {
     Run(Run),
     /// How many nodes with room these cells have: [`Answer::Number`].
     Count(u32, Vec<u32>),
-    /// What the class thinks of one node: [`Answer::Stands`].
-    Where(u32, Box<str>, Looked),
+    /// What the class thinks of one node, and what speaks against that: [`Answer::Stands`].
+    Where(u32, Box<str>, Looked, VolumeBits),
     /// Why no node would do: [`Answer::Rejected`].
-    Reasons(u32, Looked),
+    Reasons(u32, Looked, Bars),
     /// [`Answer::Told`], by a look at every state, remembering nothing.
     Scan(u32),
+    /// The same of nodes that nothing speaks against.
+    Sift(u32, Arc<Barred>),
+    /// The `nth` node of a cell as [`Order::Sift`] told of it, with that score of room: [`Answer::Named`].
+    Draw(u32, Arc<Barred>, u32, i64, u64),
     /// On how many nodes may evicting help? [`Answer::Number`].
-    Potential(u32, Option<Box<str>>, Looked),
+    Potential(u32, Option<Box<str>>, Looked, Bars),
     /// Who would have to go: [`Answer::Tried`].
     TryOut(TryOut),
     /// Are pods still going that were evicted for a pod of the class from that node? [`Answer::Number`], 0 or 1.
-    Waits(u32, Box<str>, Looked),
+    Waits(u32, Box<str>, Looked, VolumeBits),
 }
 
 impl Order {
@@ -86,6 +92,8 @@ impl Order {
                 | Order::Where(..)
                 | Order::Reasons(..)
                 | Order::Scan(..)
+                | Order::Sift(..)
+                | Order::Draw(..)
                 | Order::Potential(..)
                 | Order::TryOut(..)
                 | Order::Waits(..)
@@ -95,6 +103,9 @@ impl Order {
 
 /// The sums over all shards; `None` for a class that looks at no other pods.
 pub(crate) type Looked = Option<Arc<Part<Box<str>>>>;
+
+/// What speaks against nodes; `None` where nothing does.
+pub(crate) type Bars = Option<Arc<Barred>>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OnNode {
@@ -146,6 +157,7 @@ pub(crate) struct TryOut {
     pub(crate) class: u32,
     pub(crate) pin: Option<Box<str>>,
     pub(crate) look: Looked,
+    pub(crate) bars: Bars,
     pub(crate) now_micros: i64,
     /// Candidates to be found.
     pub(crate) wanted: u64,
@@ -161,6 +173,7 @@ pub(crate) enum Answer {
     /// Names of the nodes of the first pods, in order.
     Ran(Vec<Box<str>>, Told),
     Number(u64),
+    Named(Option<Box<str>>),
     Stands(Stands),
     Rejected(Unschedulable),
     Tried(Option<Sacrificed>, Vec<(String, usize)>),

@@ -70,6 +70,9 @@ fn helps(reason: &str, pod: &Value, node: &Value) -> bool {
     matches!(
         reason,
         "Too many pods"
+            | "node(s) had no available disk"
+            | "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            | "node(s) exceed max volume count"
             | "node(s) didn't have free ports for the requested pod ports"
             | "node(s) didn't match pod topology spread constraints"
             | "node(s) didn't match pod anti-affinity rules"
@@ -90,6 +93,7 @@ pub fn preempt(model: &Model, uid: &str, pod: &Value) -> Outcome {
             .get(name)
             .and_then(|found| found.as_ref().err());
         let may_help = !finding.conflict
+            && finding.obstacle.is_none()
             && against.is_some_and(|reasons| reasons.iter().all(|r| helps(r, pod, node)));
         let reasons = if may_help {
             match try_out(model, uid, pod, node) {

@@ -6,18 +6,20 @@ mod model;
 mod objects;
 mod placer;
 mod sharded;
+mod storage;
 
 use evict::Outcome;
 use model::{Finding, Model, ModelPod};
 use objects::{Dice, NAMESPACES, NODES, node_object, pod_object};
 use placement::{
     Budget, Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey,
-    Preemption, Unschedulable,
+    Preemption, Thing, Unschedulable,
 };
 use placer::Placer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use storage::Sort;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -33,6 +35,8 @@ enum Step {
     ReplicaSet { seed: u64 },
     Budget { which: usize, seed: u64, nth: usize },
     Withdraw { nth: usize },
+    Thing { sort: Sort, id: u64, seed: u64 },
+    Claimant { seed: u64, random: u64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -53,6 +57,24 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2usize, 0..9u64, any::<usize>())
             .prop_map(|(which, seed, nth)| Step::Budget { which, seed, nth }),
         1 => any::<usize>().prop_map(|nth| Step::Withdraw { nth }),
+        6 => (storage::sort(), 0..12u64, 0..400u64)
+            .prop_map(|(sort, id, seed)| Step::Thing { sort, id, seed }),
+    ]
+}
+
+/// Steps of a cluster where volumes decide.
+fn step_of_volumes() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..60u64, any::<u64>()).prop_map(|(seed, random)| Step::Claimant { seed, random }),
+        1 => (0..12u64, any::<u64>()).prop_map(|(seed, random)| Step::Schedule { seed, random }),
+        3 => any::<usize>().prop_map(|nth| Step::Finish { nth }),
+        2 => any::<usize>().prop_map(|nth| Step::Confirm { nth }),
+        1 => any::<usize>().prop_map(|nth| Step::Leave { nth }),
+        1 => any::<usize>().prop_map(|nth| Step::Withdraw { nth }),
+        1 => (0..NODES).prop_map(|id| Step::RemoveNode { id }),
+        1 => (0..NODES, 0..6u64).prop_map(|(id, seed)| Step::Node { id, seed }),
+        5 => (storage::sort(), 0..12u64, 0..4_000u64)
+            .prop_map(|(sort, id, seed)| Step::Thing { sort, id, seed }),
     ]
 }
 
@@ -90,7 +112,15 @@ impl Rig {
                 let known = self.model.nodes.remove(&name).is_some();
                 assert_eq!(self.cluster.remove_node(&name), known);
             }
-            Step::Schedule { seed, random } => self.schedule(seed, random),
+            Step::Schedule { seed, random } => {
+                let (uid, object) = self.new_pod(seed);
+                self.schedule(uid, object, random);
+            }
+            Step::Claimant { seed, random } => {
+                let (uid, object) = self.new_pod(seed);
+                let object = storage::claimant(&object, seed);
+                self.schedule(uid, object, random);
+            }
             Step::Bound { seed, id } => {
                 let (uid, mut object) = self.new_pod(seed);
                 let node = format!("node-{id}");
@@ -113,6 +143,8 @@ impl Rig {
             Step::Finish { nth } => {
                 if let Some(uid) = self.nth(nth) {
                     let key = PodKey::of(&uid);
+                    let gave = self.model.give_back(&uid);
+                    assert_eq!(self.cluster.give_back_volumes(key), gave);
                     if self.cluster.is_assumed(key) {
                         assert!(self.cluster.forget(key));
                     } else {
@@ -156,9 +188,10 @@ impl Rig {
                     self.cluster.remove_budget("default", &name);
                     self.model.budgets.remove(&name);
                 } else {
-                    // Only pods that were seen bound can be evicted, and are known by name.
-                    let seen = |uid: &String| !self.cluster.is_assumed(PodKey::of(uid));
-                    let disrupted = self.nth(nth).filter(|uid| seed % 3 == 0 && seen(uid));
+                    // Nobody evicts a pod whose binding has not been seen yet.
+                    let disrupted = self
+                        .nth(nth)
+                        .filter(|uid| seed % 3 == 0 && !self.cluster.is_assumed(PodKey::of(uid)));
                     let object = objects::budget_object(which, seed, disrupted.as_deref());
                     self.cluster.upsert_budget(Budget::from_object(&object));
                     self.model.budgets.insert(name, object);
@@ -177,6 +210,10 @@ impl Rig {
                     assert!(self.cluster.withdraw_nomination(PodKey::of(&uid)));
                     self.model.nominated.remove(&uid);
                 }
+            }
+            Step::Thing { sort, id, seed } => {
+                let (key, object) = storage::object(sort, id, seed);
+                self.note(sort, key, object);
             }
             Step::Service { which, seed } => {
                 let selector = objects::service_selector(seed);
@@ -210,7 +247,24 @@ impl Rig {
         self.born += 1;
         let uid = format!("00000000-0000-4000-8000-{:012x}", self.born);
         let object = pod_object(&uid, seed);
+        if let Some((key, claim)) = storage::own_claim(&object, seed) {
+            self.note(Sort::Claim, key, Some(claim));
+        }
         (uid, object)
+    }
+
+    fn note(&mut self, sort: Sort, key: String, object: Option<Value>) {
+        match object {
+            Some(object) => {
+                let thing = Thing::read(sort.kind(), &object);
+                self.cluster.note_thing(&key, thing);
+                self.model.note(sort, key, object);
+            }
+            None => {
+                self.cluster.forget_thing(sort.kind(), &key);
+                self.model.forget(sort, &key);
+            }
+        }
     }
 
     fn place(&mut self, uid: String, node: String, mut object: Value) {
@@ -221,12 +275,28 @@ impl Rig {
         self.objects.insert(uid, object);
     }
 
-    fn schedule(&mut self, seed: u64, random: u64) {
-        let (uid, object) = self.new_pod(seed);
-        let pod = PodInfo::from_object(&object).unwrap();
+    /// Nodes with room, and something of every sort.
+    fn furnish(&mut self, seed: u64) {
+        for id in 0..NODES {
+            let object = storage::node_object(id);
+            self.cluster
+                .upsert_node(&NodeInfo::from_object(&object).unwrap());
+            self.model.nodes.insert(format!("node-{id}"), object);
+        }
+        for sort in storage::SORTS {
+            for id in 0..12 {
+                let (key, object) = storage::object(sort, id, seed.wrapping_add(id * 131));
+                self.note(sort, key, object);
+            }
+        }
+    }
+
+    fn schedule(&mut self, uid: String, object: Value, random: u64) {
+        let mut pod = PodInfo::from_object(&object).unwrap();
+        pod.spec.volumes = self.cluster.volumes_of(&pod);
         let class = self.cluster.class_of(&pod.spec);
         let finding = self.model.find(&uid, &object);
-        if !finding.narrowed && !finding.conflict {
+        if !finding.narrowed && !finding.conflict && finding.obstacle.is_none() {
             let feasible = finding.nodes.values().filter(|n| n.is_ok()).count();
             assert_eq!(self.cluster.feasible(class), Some(feasible));
             for (name, expected) in &finding.nodes {
@@ -245,16 +315,20 @@ impl Rig {
         let best = finding.nodes.values().flatten().map(|s| s.total).max();
         match picked {
             Ok(node) => {
-                assert!(!finding.conflict);
+                assert!(!finding.conflict && finding.obstacle.is_none());
                 let name = self.cluster.node_name(node).unwrap().to_owned();
                 let scores = finding.nodes[&name].as_ref().unwrap();
                 assert_eq!(Some(scores.total), best, "{name} is not among the best");
+                let expected = storage::bindings(&self.model, &object, &self.model.nodes[&name]);
+                let bindings = self.cluster.take_volumes(PodKey::of(&uid), class, node);
+                assert_eq!(bindings, expected.ok(), "{name}");
+                self.model.take(&uid, &name, &bindings.unwrap());
                 assert!(self.cluster.assume(PodKey::of(&uid), class, node));
                 self.place(uid, name, object);
             }
             Err(PickError::Unschedulable(why)) => {
                 assert!(
-                    finding.conflict || best.is_none(),
+                    finding.conflict || finding.obstacle.is_some() || best.is_none(),
                     "{best:?} {}",
                     why.message()
                 );
@@ -279,6 +353,10 @@ impl Rig {
             .cluster
             .preempt(key, class, pin, evict::NOW, &mut || dice.roll(u64::MAX))
             .unwrap();
+        // Shards do not know who uses what: to them evicting never frees it.
+        if matches!(self.cluster, Placer::Many(_)) && self.holds_volumes(object) {
+            return;
+        }
         match (found, evict::preempt(&self.model, uid, object)) {
             (Preemption::Hopeless(text), Outcome::Hopeless(expected)) => assert_eq!(text, expected),
             (Preemption::NotEligible(text), Outcome::Hopeless(expected)) => {
@@ -314,6 +392,14 @@ impl Rig {
         }
     }
 
+    /// Does a pod of its kind use what others can be in the way of?
+    fn holds_volumes(&self, object: &Value) -> bool {
+        let pod = PodInfo::from_object(object).unwrap();
+        let volumes = self.cluster.volumes_of(&pod);
+        let disks = volumes.uses.is_some_and(|uses| !uses.disks.is_empty());
+        disks || !volumes.exclusive.is_empty() || !volumes.attach.is_empty()
+    }
+
     fn compare_failure(&self, finding: &Finding, why: &Unschedulable) {
         assert_eq!(why.nodes, self.model.nodes.len());
         if finding.conflict {
@@ -321,6 +407,10 @@ impl Rig {
                 why.contradiction.as_deref(),
                 Some("pod affinity terms conflict")
             );
+            return;
+        }
+        if finding.obstacle.is_some() {
+            assert_eq!(why.contradiction.as_deref(), finding.obstacle.as_deref());
             return;
         }
         assert_eq!(why.reasons, self.model.reasons(finding));
@@ -335,6 +425,18 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..120),
     ) {
         let mut rig = Rig::new(Config::default());
+        for step in &steps {
+            rig.run(step);
+        }
+    }
+
+    #[test]
+    fn volumes_are_given_as_asking_every_node_says(
+        seed in any::<u64>(),
+        steps in proptest::collection::vec(step_of_volumes(), 1..80),
+    ) {
+        let mut rig = Rig::new(Config::default());
+        rig.furnish(seed);
         for step in &steps {
             rig.run(step);
         }

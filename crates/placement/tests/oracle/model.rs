@@ -2,7 +2,7 @@
 //!
 //! Written from the description of the rules; shares no code with the crate but the types of the answers.
 
-use crate::{around, evict};
+use crate::{around, evict, storage};
 use placement::Scores;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -41,6 +41,12 @@ pub struct Model {
     pub replica_sets: BTreeMap<(String, String), Value>,
     /// Disruption budgets of the namespace `default`.
     pub budgets: BTreeMap<String, Value>,
+    /// What volumes are made of, by kind and key.
+    pub things: BTreeMap<(storage::Sort, String), Value>,
+    /// Volumes that pods were given for a claim: claim, pod.
+    pub given: BTreeMap<String, (String, String)>,
+    /// Nodes chosen for claims: node, pod.
+    pub chosen: BTreeMap<String, (String, String)>,
     /// Pods that are to come to a node once others have gone, with the node.
     pub nominated: BTreeMap<String, (String, Value)>,
 }
@@ -194,6 +200,8 @@ pub struct Finding {
     pub nodes: BTreeMap<String, Result<Scores, Vec<String>>>,
     pub narrowed: bool,
     pub conflict: bool,
+    /// Why the pod can go nowhere, whatever the nodes.
+    pub obstacle: Option<String>,
 }
 
 impl Model {
@@ -237,6 +245,10 @@ impl Model {
             }
         }
         reasons.sort();
+        if !reasons.is_empty() {
+            return reasons;
+        }
+        let reasons = storage::rejections(self, pod, node);
         if !reasons.is_empty() {
             return reasons;
         }
@@ -398,6 +410,7 @@ impl Model {
             nodes,
             narrowed,
             conflict,
+            obstacle: storage::obstacle(self, pod),
         }
     }
 

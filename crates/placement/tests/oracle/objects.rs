@@ -15,11 +15,11 @@ impl Dice {
         (z ^ (z >> 31)) % sides
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.roll(n) == 0
     }
 
-    fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
+    pub fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
         list[self.roll(list.len() as u64) as usize]
     }
 }
@@ -343,6 +343,9 @@ pub fn pod_object(uid: &str, seed: u64) -> Value {
     if dice.one_in(3) {
         metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet",
             "name": "rs", "uid": "rs", "controller": true}]);
+    }
+    if dice.one_in(2) {
+        spec["volumes"] = crate::storage::pod_volumes(&mut dice);
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }

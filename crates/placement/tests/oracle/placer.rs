@@ -2,8 +2,8 @@
 
 use placement::shards::{Coordinator, Direct};
 use placement::{
-    Budget, ClassId, Cluster, Explanation, MakerKind, NodeChange, NodeId, NodeInfo, Pairs,
-    PickError, PodInfo, PodKey, PodSpec, Preemption,
+    Bindings, Budget, ClassId, Cluster, Concerned, Explanation, MakerKind, NodeChange, NodeId,
+    NodeInfo, Pairs, PickError, PodInfo, PodKey, PodSpec, Preemption, Thing, ThingKind, Volumes,
 };
 use serde_json::Value;
 
@@ -45,6 +45,7 @@ reading! {
     fn is_assumed(key: PodKey) -> bool;
     fn pods() -> usize;
     fn classes() -> usize;
+    fn volumes_of(pod: &PodInfo) -> Volumes;
 }
 
 writing! {
@@ -64,6 +65,10 @@ writing! {
     fn pick(class: ClassId, pin: Option<&str>, random: &mut dyn FnMut() -> u64) -> Result<NodeId, PickError>;
     fn preempt(pod: PodKey, class: ClassId, pin: Option<&str>, now: i64, random: &mut dyn FnMut() -> u64) -> Result<Preemption, PickError>;
     fn nominate(pod: PodKey, class: ClassId, node: NodeId) -> bool;
+    fn note_thing(key: &str, thing: Thing) -> Vec<Concerned>;
+    fn forget_thing(kind: ThingKind, key: &str) -> Vec<Concerned>;
+    fn take_volumes(pod: PodKey, class: ClassId, node: NodeId) -> Option<Bindings>;
+    fn give_back_volumes(pod: PodKey) -> bool;
     fn withdraw_nomination(pod: PodKey) -> bool;
 }
 

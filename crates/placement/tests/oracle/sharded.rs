@@ -2,7 +2,7 @@
 
 use crate::objects::{Dice, node_object, pod_object};
 use crate::placer::Placer;
-use crate::{Rig, step};
+use crate::{Rig, step, step_of_volumes};
 use placement::shards::{Coordinator, Direct};
 use placement::{Cluster, Config, Explanation, NodeInfo, PickError, PodInfo, PodKey};
 use proptest::prelude::*;
@@ -93,6 +93,25 @@ proptest! {
         steps in proptest::collection::vec((step(), proptest::option::weighted(0.1, 0..5usize)), 1..120),
     ) {
         let mut rig = Rig::of(Placer::Many(Box::new(shards(count, Config::default()))));
+        for (step, lost) in &steps {
+            rig.run(step);
+            if let Some(shard) = lost {
+                rig.lose_or_revive(shard % count);
+            }
+        }
+    }
+
+    /// Volumes are settled by the coordinator: no shard knows them.
+    #[test]
+    fn volumes_in_shards_are_given_as_asking_every_node_says(
+        count in count(),
+        seed in any::<u64>(),
+        steps in proptest::collection::vec((step_of_volumes(), proptest::option::weighted(0.05, 0..5usize)), 1..80),
+    ) {
+        let config = Config::default();
+        let direct = Direct::through_bytes(count, &config);
+        let mut rig = Rig::of(Placer::Many(Box::new(Coordinator::new(config, direct))));
+        rig.furnish(seed);
         for (step, lost) in &steps {
             rig.run(step);
             if let Some(shard) = lost {

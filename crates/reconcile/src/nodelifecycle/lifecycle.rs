@@ -169,8 +169,8 @@ impl Lifecycle {
         }
     }
 
-    /// A node's Lease was renewed.
-    pub fn lease_renewed(&mut self, node: &str, now_micros: i64) {
+    /// A node's Lease was renewed, or its status was sent and is as before.
+    pub fn heartbeat(&mut self, node: &str, now_micros: i64) {
         if let Some(&slot) = self.names.get(node)
             && let Some(node) = self.node_mut(slot)
         {

@@ -61,7 +61,7 @@ impl Cluster {
             self.now_micros += SECOND;
             if (self.now_micros / SECOND) % 10 == 0 {
                 for name in self.nodes.keys().filter(|name| alive(name)) {
-                    self.lifecycle.lease_renewed(name, self.now_micros);
+                    self.lifecycle.heartbeat(name, self.now_micros);
                 }
             }
             let mut actions = Vec::new();

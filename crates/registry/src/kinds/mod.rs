@@ -15,6 +15,7 @@ mod csr;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device;
 mod disruption_budget;
 mod endpoints;
 mod event;
@@ -27,6 +28,7 @@ mod namespace;
 mod network_policy;
 mod node;
 mod pod;
+mod pod_group;
 mod pod_template;
 mod priority_class;
 mod rbac;
@@ -80,6 +82,10 @@ pub(crate) fn room(res: &Resource) -> &'static Room {
         ("", "persistentvolumeclaims") => &storage::CLAIMS,
         ("storage.k8s.io", "storageclasses") => &storage::CLASSES,
         ("storage.k8s.io", "csidrivers") => &storage::DRIVERS,
+        ("resource.k8s.io", "resourceclaims") => &device::CLAIMS,
+        ("resource.k8s.io", "resourceclaimtemplates") => &device::TEMPLATES,
+        ("resource.k8s.io", "deviceclasses") => &device::CLASSES,
+        ("resource.k8s.io", "resourceslices") => &device::SLICES,
         ("", "podtemplates") => &pod_template::ROOM,
         ("", "replicationcontrollers") => &replication_controller::ROOM,
         ("apps", "deployments") => &deployment::ROOM,
@@ -92,6 +98,7 @@ pub(crate) fn room(res: &Resource) -> &'static Room {
         ("autoscaling", "horizontalpodautoscalers") => &autoscaler::ROOM,
         ("policy", "poddisruptionbudgets") => &disruption_budget::ROOM,
         ("scheduling.k8s.io", "priorityclasses") => &priority_class::ROOM,
+        ("scheduling.k8s.io", "podgroups") => &pod_group::ROOM,
         ("networking.k8s.io", "ingresses") => &ingress::ROOM,
         ("networking.k8s.io", "ingressclasses") => &ingress::CLASSES,
         ("networking.k8s.io", "networkpolicies") => &network_policy::ROOM,

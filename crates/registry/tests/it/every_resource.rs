@@ -35,6 +35,10 @@ pub fn minimal(res: &Resource) -> Value {
             spec(json!({"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}))
         }
         ("networking.k8s.io", "ingressclasses") => spec(json!({"controller": "example.com/c"})),
+        ("resource.k8s.io", "resourceslices") => {
+            json!({"spec": {"driver": "example.com", "allNodes": true,
+            "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}}})
+        }
         ("storage.k8s.io", "storageclasses") => json!({"provisioner": "example.com/p"}),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             json!({"roleRef": {"kind": "ClusterRole", "name": "r"}})
@@ -54,6 +58,7 @@ pub fn minimal(res: &Resource) -> Value {
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             spec(json!({"type": "Exempt"}))
         }
+        ("scheduling.k8s.io", "podgroups") => json!({"spec": {"schedulingPolicy": {"basic": {}}}}),
         _ => json!({}),
     };
     let name = match (res.group, res.resource) {

@@ -3,6 +3,7 @@
 mod cluster;
 mod config;
 mod deletion;
+mod devices;
 mod every_resource;
 mod fuzz;
 mod help;

@@ -60,8 +60,7 @@ pub(super) fn read(
             _ => {
                 for field in ["filterTimeout", "bindingTimeout"] {
                     if section.take(field).is_some() {
-                        let detail =
-                            "resource claims are not looked at by this scheduler yet: remove it";
+                        let detail = "only the default is served: remove it";
                         errors.push(FieldError::forbidden(&path.child(field), detail));
                     }
                 }

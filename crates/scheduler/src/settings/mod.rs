@@ -4,6 +4,7 @@
 //! What upstream has and this scheduler cannot do is refused, never passed over. Does not know files.
 
 mod args;
+mod extenders;
 mod plugins;
 mod reader;
 
@@ -91,6 +92,19 @@ impl Settings {
         }
         Ok(settings)
     }
+
+    /// Reads the files that extenders name, and checks that each can be asked.
+    ///
+    /// # Errors
+    /// What cannot be read or used, with its place.
+    pub fn load(&mut self) -> Result<(), SettingsError> {
+        for (at, extender) in self.scheduler.extenders.iter_mut().enumerate() {
+            let path = FieldPath::new("extenders").index(at);
+            let loaded = extender.load();
+            loaded.map_err(|error| SettingsError(format!("{path}: {error}")))?;
+        }
+        Ok(())
+    }
 }
 
 fn check_kind(value: &Value) -> Result<(), String> {
@@ -157,19 +171,15 @@ fn read(section: &mut Section<'_>, errors: &mut Vec<FieldError>) -> Settings {
             detail,
         ));
     }
-    let profiles = read_profiles(section, errors);
-    if let Some(extenders) = section.take("extenders")
-        && extenders.as_array().is_some_and(|list| !list.is_empty())
-    {
-        let detail = "extenders are not served by this scheduler: remove them";
-        errors.push(FieldError::forbidden(&path("extenders"), detail));
-    }
+    let mut profiles = read_profiles(section, errors);
+    let extenders = extenders::read(section, &mut profiles, errors);
     let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
     Settings {
         scheduler: SchedulerConfig {
             profiles,
             initial_backoff: seconds(initial),
             max_backoff: seconds(max),
+            extenders,
             ..SchedulerConfig::default()
         },
         leader_election,

@@ -91,8 +91,10 @@ const DEFAULTS: [Known; 20] = [
     known("InterPodAffinity", 2, &[PreFilter, Filter, PreScore, Score]),
     known(
         "DynamicResources",
-        0,
-        &[PreEnqueue, PreFilter, Filter, PostFilter, Reserve, PreBind],
+        2,
+        &[
+            PreEnqueue, PreFilter, Filter, PostFilter, Score, Reserve, PreBind,
+        ],
     ),
     known("DefaultPreemption", 0, &[PreEnqueue, PostFilter]),
     known("NodeResourcesBalancedAllocation", 1, &[PreScore, Score]),
@@ -110,17 +112,21 @@ const GONE: [&str; 4] = [
 ];
 
 /// The filters there are, as the core names them.
-const FILTERS: [(&str, Plugin); 10] = [
+const FILTERS: [(&str, Plugin); 14] = [
     ("NodeUnschedulable", Plugin::NodeUnschedulable),
     ("NodeName", Plugin::NodeName),
     ("TaintToleration", Plugin::TaintToleration),
     ("NodeAffinity", Plugin::NodeAffinity),
     ("NodePorts", Plugin::NodePorts),
     ("NodeResourcesFit", Plugin::NodeResourcesFit),
+    ("VolumeRestrictions", Plugin::VolumeRestrictions),
+    ("NodeVolumeLimits", Plugin::NodeVolumeLimits),
     ("VolumeBinding", Plugin::VolumeBinding),
     ("VolumeZone", Plugin::VolumeZone),
     ("PodTopologySpread", Plugin::PodTopologySpread),
     ("InterPodAffinity", Plugin::InterPodAffinity),
+    ("DynamicResources", Plugin::DynamicResources),
+    ("NodeDeclaredFeatures", Plugin::NodeDeclaredFeatures),
 ];
 
 pub(super) fn is_known(name: &str) -> bool {
@@ -313,6 +319,7 @@ impl Plugins {
             image: weigh("ImageLocality"),
             spread: weigh("PodTopologySpread"),
             pods: weigh("InterPodAffinity"),
+            devices: weigh("DynamicResources"),
         };
         rules.filters = filters;
         // A plugin prepares in one point what it uses in the next: one without the other would fail every pod.

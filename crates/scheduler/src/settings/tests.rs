@@ -179,8 +179,24 @@ fn wrong_values_are_named_with_upstreams_texts() {
              exist: only kube-scheduler's own plugins are there, those of others need their own scheduler",
         ),
         (
-            "extenders: [{urlPrefix: http://x}]",
-            "extenders: Forbidden: extenders are not served by this scheduler: remove them",
+            "extenders: [{urlPrefix: http://x, prioritizeVerb: p}]",
+            "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it",
+        ),
+        (
+            "extenders: [{bindVerb: b}, {bindVerb: b}]",
+            "extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can implement bind",
+        ),
+        (
+            "extenders: [{managedResources: [{name: cpu}]}]",
+            "extenders[0].managedResources[0].name: Invalid value: \"cpu\": is an invalid extended resource name",
+        ),
+        (
+            "extenders: [{managedResources: [{name: a.b/c}]}, {managedResources: [{name: a.b/c}]}]",
+            "extenders[1].managedResources[0].name: Invalid value: \"a.b/c\": duplicate extender managed resource name",
+        ),
+        (
+            "extenders: [{tlsConfig: {caData: '?'}}]",
+            "extenders[0].tlsConfig.caData: Invalid value: \"?\": must be base64",
         ),
         (
             "percentage: 5\nprofiles: [{plugin: {}}]",
@@ -224,5 +240,30 @@ fn other_kinds_and_versions_are_refused() {
             .unwrap_err()
             .to_string()
             .starts_with("the configuration is not YAML")
+    );
+}
+
+#[test]
+fn extenders_are_read_and_take_resources_out_of_the_fit() {
+    let mut settings = read(
+        "extenders:\n- urlPrefix: http://h:1/x\n  filterVerb: f\n  prioritizeVerb: p\n  weight: 3\n  preemptVerb: v\n  \
+         bindVerb: b\n  enableHTTPS: true\n  httpTimeout: 200ms\n  nodeCacheCapable: true\n  ignorable: true\n  \
+         tlsConfig: {serverName: name, caData: eA==}\n  \
+         managedResources: [{name: a.b/c, ignoredByScheduler: true}, {name: a.b/d}]\n- {urlPrefix: ftp://h}\n",
+    );
+    let [first, second] = &settings.scheduler.extenders[..] else {
+        panic!("two extenders")
+    };
+    assert_eq!(first.managed_resources, ["a.b/c", "a.b/d"]);
+    assert_eq!(first.http_timeout, Duration::from_millis(200));
+    assert_eq!(first.tls.tls.ca_pem, b"x");
+    assert_eq!((first.weight, first.bind_verb.as_str()), (3, "b"));
+    assert!(first.node_cache_capable && first.ignorable && first.enable_https);
+    assert_eq!(second.http_timeout, Duration::from_secs(5));
+    let rules = &settings.scheduler.profiles[0].rules;
+    assert_eq!(rules.ignored_resources, ["a.b/c".into()]);
+    assert_eq!(
+        settings.load().unwrap_err().to_string(),
+        "extenders[1]: \"ftp://h\": a URL of http or https is expected"
     );
 }

@@ -4,8 +4,9 @@
 
 use placement::shards::{Coordinator, Links};
 use placement::{
-    Budget, ClassId, Cluster, MakerKind, NodeChange, NodeId, NodeInfo, Pairs, PickError, PodInfo,
-    PodKey, PodSpec, Preemption,
+    Admission, Among, Asked, Bindings, Budget, Candidate, Candidates, ClassId, Cluster, Concerned,
+    MakerKind, NodeChange, NodeId, NodeInfo, Pairs, PickError, PodInfo, PodKey, PodSpec,
+    Preemption, Thing, ThingKind, Unschedulable, Volumes,
 };
 use serde_json::Value;
 
@@ -49,6 +50,7 @@ reading! {
     fn has_pod(key: PodKey) -> bool;
     fn is_assumed(key: PodKey) -> bool;
     fn nominated_name(pod: PodKey) -> Option<&str>;
+    fn volumes_of(pod: &PodInfo) -> Volumes;
 }
 
 writing! {
@@ -69,6 +71,25 @@ writing! {
         pin: Option<&str>,
         random: &mut dyn FnMut() -> u64
     ) -> Result<NodeId, PickError>;
+    fn pick_admitted(
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        among: Among<'_>,
+        random: &mut dyn FnMut() -> u64
+    ) -> Option<Result<NodeId, PickError>>;
+    fn preempt_among(
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>
+    ) -> Result<Preemption, PickError>;
+    fn note_thing(key: &str, thing: Thing) -> Vec<Concerned>;
+    fn forget_thing(kind: ThingKind, key: &str) -> Vec<Concerned>;
+    fn take_volumes(pod: PodKey, class: ClassId, node: NodeId) -> Option<Bindings>;
+    fn give_back_volumes(pod: PodKey) -> bool;
     fn preempt(
         pod: PodKey,
         class: ClassId,
@@ -84,4 +105,78 @@ writing! {
     fn note_maker(kind: MakerKind, namespace: &str, name: &str, selector: &Value) -> bool;
     fn upsert_budget(budget: Budget) -> ();
     fn remove_budget(namespace: &str, name: &str) -> ();
+}
+
+/// What extenders are asked about, which goes with one cluster only ([`crate::SchedulerConfig::check`]).
+impl Placer {
+    pub(crate) fn candidates(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        pin: Option<&str>,
+        range: (usize, usize),
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Candidates, PickError> {
+        match self {
+            Placer::One(cluster) => cluster.candidates(pod, class, pin, range, random),
+            Placer::Many(_) => Err(PickError::UnknownClass),
+        }
+    }
+
+    pub(crate) fn pick_among(
+        &mut self,
+        pod: PodKey,
+        class: ClassId,
+        nodes: &[(NodeId, i64)],
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Option<NodeId>, PickError> {
+        match self {
+            Placer::One(cluster) => cluster.pick_among(pod, class, nodes, random),
+            Placer::Many(_) => Err(PickError::UnknownClass),
+        }
+    }
+
+    pub(crate) fn rejections(
+        &mut self,
+        class: ClassId,
+        pin: Option<&str>,
+    ) -> Option<Unschedulable> {
+        match self {
+            Placer::One(cluster) => cluster.rejections(class, pin),
+            Placer::Many(_) => None,
+        }
+    }
+
+    pub(crate) fn preemption_candidates(
+        &mut self,
+        of: (PodKey, ClassId),
+        pin: Option<&str>,
+        max: usize,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Result<Vec<Candidate>, Preemption>, PickError> {
+        match self {
+            Placer::One(cluster) => cluster.preemption_candidates(of, pin, max, now_micros, random),
+            Placer::Many(_) => Err(PickError::UnknownClass),
+        }
+    }
+
+    pub(crate) fn preempt_best(
+        &self,
+        class: ClassId,
+        candidates: &[Candidate],
+        now_micros: i64,
+    ) -> Result<Preemption, PickError> {
+        match self {
+            Placer::One(cluster) => cluster.preempt_best(class, candidates, now_micros),
+            Placer::Many(_) => Err(PickError::UnknownClass),
+        }
+    }
+
+    pub(crate) fn pods_on(&self, node: NodeId) -> Vec<PodKey> {
+        match self {
+            Placer::One(cluster) => cluster.pods_on(node).collect(),
+            Placer::Many(_) => Vec::new(),
+        }
+    }
 }

@@ -11,7 +11,7 @@ use placement::queue::Turn;
 
 use super::Placer;
 use crate::placing::{AUDIT_EVERY, PODS_AT_ONCE};
-use crate::work::Worker;
+use crate::work::{Try, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods given out together.
@@ -136,11 +136,13 @@ impl Scheduler {
         true
     }
 
-    /// Is it waiting for any node, not for one?
+    /// Is it waiting for any node, not for one, and is there nothing to be settled for it alone?
     fn runs_with_others(&self, turn: Turn) -> bool {
         let waiting = self.pending.get(turn.pod);
         waiting.is_some_and(|waiting| waiting.pin.is_none())
             && self.cluster.nominated_name(turn.pod).is_none()
+            && self.surroundings.devices.wanted(turn.pod).is_none()
+            && matches!(&self.cluster, Placer::Many(shards) if shards.is_plain(turn.class))
     }
 
     fn try_run(&mut self, run: &[Turn], worker: &Worker) {
@@ -164,7 +166,12 @@ impl Scheduler {
                 Some(&node) => {
                     self.picks += 1;
                     self.progress.algorithm.observe_duration(each);
-                    self.bind(*turn, node, begun, true, worker);
+                    let this = Try {
+                        begun,
+                        profile: self.pending.get(turn.pod).map_or(0, |w| w.profile),
+                        attempt: turn.attempt,
+                    };
+                    self.settle(*turn, (node, true), Vec::new(), this, worker);
                 }
                 // It hears why, alone.
                 None => self.try_one(*turn, worker),

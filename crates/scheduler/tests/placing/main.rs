@@ -2,8 +2,12 @@
 //!
 //! Every fact is read back from the API: what the scheduler believes is not asked.
 
+mod claims;
 mod company;
+mod extending;
+mod ganging;
 mod leading;
+mod outsider;
 mod plane;
 mod preempting;
 mod sharded;

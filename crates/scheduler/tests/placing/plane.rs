@@ -45,8 +45,14 @@ impl Plane {
 
     /// A plane without a scheduler.
     pub async fn start_with_nobody() -> Plane {
+        Plane::start_serving(&[]).await
+    }
+
+    /// The same with group-versions that are not served by default.
+    pub async fn start_serving(also: &[(&str, &str)]) -> Plane {
         let (stop, stopping) = watch::channel(false);
-        let api = Api::new(Arc::new(Store::new(StoreConfig::default())), stopping);
+        let store = Arc::new(Store::new(StoreConfig::default()));
+        let api = Api::serving(store, stopping, also);
         api.bootstrap(SocketAddr::from(([127, 0, 0, 1], 6443)))
             .await
             .unwrap();
@@ -64,6 +70,16 @@ impl Plane {
         let mut config = SchedulerConfig::default();
         configure(&mut config);
         self.add(Arc::new(self.api.clone()), config);
+    }
+
+    /// Starts the controllers.
+    pub fn add_controllers(&self) {
+        tokio::spawn(controllers::run(
+            self.client.clone(),
+            controllers::ControllersConfig::default(),
+            Arc::default(),
+            self.stop.subscribe(),
+        ));
     }
 
     fn add(&self, service: Arc<dyn Service>, mut config: SchedulerConfig) {

@@ -27,7 +27,7 @@ async fn plane() -> Plane {
     plane
 }
 
-async fn classes(plane: &Plane) {
+pub async fn classes(plane: &Plane) {
     class(plane, "high", 1000, "PreemptLowerPriority").await;
     class(plane, "middle", 500, "PreemptLowerPriority").await;
     class(plane, "polite", 1000, "Never").await;
