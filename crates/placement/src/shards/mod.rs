@@ -126,6 +126,11 @@ impl Direct {
         }
     }
 
+    /// Nodes and pods of each shard that is there.
+    pub fn sizes(&self) -> Vec<(usize, usize)> {
+        self.shards.iter().flatten().map(Shard::sizes).collect()
+    }
+
     /// Loses a shard and everything it knew.
     pub fn lose(&mut self, shard: usize) {
         self.shards[shard] = None;

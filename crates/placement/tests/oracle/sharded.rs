@@ -229,3 +229,41 @@ fn equals_are_shared_out_by_their_numbers() {
         "each of equal nodes gets one pod before any gets two"
     );
 }
+
+#[test]
+fn an_assumed_pod_outlives_its_shard() {
+    let mut many = shards(3, Config::default());
+    let nodes: Vec<NodeInfo> = (0..6)
+        .map(|id| NodeInfo::from_object(&node_object(id, 3)).unwrap())
+        .collect();
+    for node in &nodes {
+        many.upsert_node(node);
+    }
+    let pod = serde_json::json!({"metadata": {"name": "p", "uid": "p", "namespace": "default"},
+        "spec": {"containers": [{"name": "c"}], "tolerations": [{"operator": "Exists"}]}});
+    let pod = PodInfo::from_object(&pod).unwrap();
+    let class = many.class_of(&pod.spec);
+    let keys: Vec<PodKey> = (1..=6).map(PodKey::of_uuid).collect();
+    let mut dice = Dice(7);
+    let placed = many.place_run(class, &keys, &mut || dice.roll(u64::MAX));
+    assert_eq!(placed.unwrap().len(), 6);
+    let lost = many.alive()[0];
+    many.links().lose(lost);
+    many.lose(lost);
+    assert!(keys.iter().all(|key| many.is_assumed(*key)));
+    assert!(
+        many.pick(class, None, &mut || 0).is_err(),
+        "nothing is placed before all is told again"
+    );
+    for node in &nodes {
+        many.upsert_node(node);
+    }
+    let number = many.must_list().unwrap();
+    many.listed(number);
+    // Their room is taken where their nodes are now: nobody is on two nodes, or on none.
+    let sizes = many.links().sizes();
+    assert_eq!(sizes.iter().map(|(nodes, _)| nodes).sum::<usize>(), 6);
+    assert_eq!(sizes.iter().map(|(_, pods)| pods).sum::<usize>(), 6);
+    assert!(many.forget(keys[0]));
+    assert_eq!(many.pods(), 5);
+}

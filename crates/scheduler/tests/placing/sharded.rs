@@ -61,6 +61,22 @@ fn shards_on_threads_place_evict_and_say_why() {
     });
 }
 
+#[test]
+fn extenders_and_shards_are_refused_together() {
+    let mut config = scheduler::SchedulerConfig {
+        shards: Shards::threads(2),
+        ..Default::default()
+    };
+    assert_eq!(config.check(), Ok(()));
+    config.extenders.push(scheduler::ExtenderConfig::default());
+    assert_eq!(
+        config.check().unwrap_err(),
+        "extenders cannot be asked about nodes in shards: configure no extenders, or no shards"
+    );
+    config.shards = Shards::threads(1);
+    assert_eq!(config.check(), Ok(()));
+}
+
 /// Serves shards on threads of this process, and can take them away.
 struct Host {
     address: SocketAddr,
