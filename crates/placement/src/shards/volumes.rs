@@ -5,6 +5,7 @@
 //! So no shard can tell what would be free if a pod went: evicting helps against nothing that volumes say.
 
 use super::choose::{Nothing, Rated};
+use super::coordinator::owner;
 use super::telling::{cell_of, scan};
 use super::views::View;
 use super::words::{Answer, Order, Told};
@@ -137,12 +138,13 @@ impl<L: Links> Coordinator<L> {
         let Some(against) = against else {
             return HashMap::new();
         };
-        for shard in self.alive() {
+        let alive = self.alive();
+        for &shard in &alive {
             barred.entry(shard).or_default().everywhere = against.everywhere();
         }
         for (node, bits) in against.some() {
             if let Some(name) = self.brain.fleet.node_name(node)
-                && let Some(home) = self.home(name)
+                && let Some(home) = owner(name, &alive)
             {
                 let some = &mut barred.entry(home).or_default().some;
                 some.push((name.into(), bits));
