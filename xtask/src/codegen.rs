@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use serde_json::Value;
+use value::Value;
 
 use crate::protos::{self, Messages, ProtoField};
 use crate::sources::{read_tar_xz, read_xz};

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use value::Value;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Floor {
@@ -16,7 +16,7 @@ enum Floor {
 }
 
 const FLOORS: &[(Floor, &str, &[&str])] = &[
-    (Floor::Words, "words", &["kv", "meta", "schema"]),
+    (Floor::Words, "words", &["kv", "value", "meta", "schema"]),
     (
         Floor::Core,
         "cores",

@@ -172,7 +172,7 @@ fn samples(schema: &Path) -> Result<Vec<Sample>, String> {
         .collect()
 }
 
-fn decode(sample: &Sample) -> Result<serde_json::Value, String> {
+fn decode(sample: &Sample) -> Result<value::Value, String> {
     let envelope = schema::envelope::unwrap(&sample.pb).map_err(text)?;
     let mut value = schema::decode_protobuf(sample.ty, envelope.raw).map_err(text)?;
     if let (Some(map), Some((api_version, kind))) = (value.as_object_mut(), sample.type_meta()) {
@@ -182,14 +182,14 @@ fn decode(sample: &Sample) -> Result<serde_json::Value, String> {
     Ok(value)
 }
 
-fn encode(sample: &Sample, value: &serde_json::Value) -> Result<Vec<u8>, String> {
+fn encode(sample: &Sample, value: &value::Value) -> Result<Vec<u8>, String> {
     let (mut message, mut out) = (Vec::new(), Vec::new());
     schema::encode_protobuf(sample.ty, value, &mut message).map_err(text)?;
     schema::envelope::wrap(&sample.api_version, &sample.kind, &message, &mut out);
     Ok(out)
 }
 
-fn pretty(sample: &Sample, value: &serde_json::Value) -> Vec<u8> {
+fn pretty(sample: &Sample, value: &value::Value) -> Vec<u8> {
     let (mut compact, mut out) = (Vec::new(), Vec::new());
     schema::write_json(sample.ty, value, &mut compact);
     schema::indent_json(&compact, &mut out);

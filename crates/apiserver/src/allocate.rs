@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use meta::{ApiError, FieldError, FieldPath, Value};
-use serde_json::json;
+use value::json;
 
 /// First and last node port (k8s `--service-node-port-range`).
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;

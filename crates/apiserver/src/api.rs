@@ -8,8 +8,8 @@ use meta::{ApiError, Value};
 use rest::http::{Reply, ReplyFuture, Request, Service, User};
 use rest::negotiate::{self, Output, Served as Accepts, Wish};
 use rest::paths::{Query, RequestInfo, ResourceRequest, Target, Verb};
-use serde_json::json;
 use store::Store;
+use value::json;
 
 use crate::bootstrap::{self, BootstrapError};
 use crate::probes::{self, version_info};

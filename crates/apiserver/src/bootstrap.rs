@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meta::{ApiError, Value};
-use serde_json::json;
+use value::json;
 
 use crate::allocate::Holding;
 use crate::state::{Served, State};

@@ -8,7 +8,7 @@ use rest::http::{Reply, Request};
 use rest::negotiate::{self, Served as Accepts, Transform, Wish};
 use rest::paths::{Query, ResourceRequest, Verb};
 use rest::table;
-use serde_json::json;
+use value::json;
 
 use crate::encode;
 use crate::state::{State, now_micros};

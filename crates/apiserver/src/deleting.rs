@@ -6,7 +6,7 @@ use registry::DeleteOptions;
 use rest::http::Reply;
 use rest::paths::Query;
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 use crate::api::Call;
 use crate::select::Selection;

@@ -6,6 +6,8 @@ use json_patch::PatchOperation;
 use meta::{ApiError, Value};
 use rest::negotiate::PatchType;
 use schema::TypeId;
+use serde::Deserialize;
+use value::Map;
 
 use crate::body::{self, Expected, Sent};
 use crate::state::Served;
@@ -42,15 +44,21 @@ pub fn apply(
     validation: schema::FieldValidation,
     old: &Value,
 ) -> Result<Sent, ApiError> {
-    let tree = match patch_type {
-        PatchType::Json => json_patch(patch, expected.type_id, old)?,
+    let (tree, untouched) = match patch_type {
+        PatchType::Json => (json_patch(patch, expected.type_id, old)?, Map::new()),
         PatchType::Merge => {
-            let mut tree = old.clone();
-            schema::merge_patch(&mut tree, &document(patch)?);
-            tree
+            let patch = document(patch)?;
+            let (mut tree, untouched) = parted(old, &patch);
+            schema::merge_patch(&mut tree, &patch);
+            (tree, untouched)
         }
-        PatchType::Strategic => schema::strategic_merge(expected.type_id, old, &document(patch)?)
-            .map_err(|error| ApiError::bad_request(error.to_string()))?,
+        PatchType::Strategic => {
+            let patch = document(patch)?;
+            let (tree, untouched) = parted(old, &patch);
+            let merged = schema::strategic_merge(expected.type_id, tree, patch)
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            (merged, untouched)
+        }
         PatchType::Apply => {
             return Err(ApiError::unsupported_media_type(
                 "server-side apply (application/apply-patch+yaml) is not served by this release of Megaplane: use \
@@ -62,11 +70,33 @@ pub fn apply(
     let decoded = schema::complete(expected.type_id, tree).map_err(|error| {
         ApiError::bad_request(format!("error when converting the patched object: {error}"))
     })?;
-    body::validated(decoded, expected, validation)
+    let mut sent = body::validated(decoded, expected, validation)?;
+    if let Value::Object(fields) = &mut sent.object {
+        fields.extend(untouched);
+    }
+    Ok(sent)
+}
+
+/// The stored object as far as a patch names its fields, and the fields it does not name: they are as they were when
+/// they were stored, and need no second look. Directives (`$patch`, `$retainKeys`) may mean any field.
+fn parted(old: &Value, patch: &Value) -> (Value, Map) {
+    let (mut named, mut others) = (Map::new(), Map::new());
+    if let (Value::Object(old), Value::Object(patch)) = (old, patch) {
+        let any = patch.keys().any(|name| name.starts_with('$'));
+        for (name, value) in old {
+            let part = if any || patch.contains_key(name) {
+                &mut named
+            } else {
+                &mut others
+            };
+            part.insert(name, value.clone());
+        }
+    }
+    (Value::Object(named), others)
 }
 
 fn document(patch: &[u8]) -> Result<Value, ApiError> {
-    let document: Value = serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
+    let document = schema::parse_json(patch).map_err(|error| undecodable(&error))?;
     if document.is_object() {
         Ok(document)
     } else {
@@ -92,6 +122,8 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
     for field in ["apiVersion", "kind"] {
         tree[field] = old[field].clone();
     }
+    // The library works on serde_json's values.
+    let mut tree = serde_json::to_value(tree).map_err(|error| undecodable(&error))?;
     let mut copied_bytes = 0usize;
     let mut depth = depth_of(&tree);
     for operation in &patch.0 {
@@ -127,7 +159,7 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
         json_patch::patch(&mut tree, std::slice::from_ref(operation))
             .map_err(|error| refused(&error))?;
     }
-    Ok(tree)
+    Value::deserialize(tree).map_err(|error| undecodable(&error))
 }
 
 /// 422: the patch is a patch, but not for this object (k8s answers a failed `test` so, for one).
@@ -140,10 +172,10 @@ fn refused(error: &json_patch::PatchError) -> ApiError {
 }
 
 /// Levels of a tree. Recursion is safe: every tree that gets here is bounded.
-fn depth_of(tree: &Value) -> usize {
+fn depth_of(tree: &serde_json::Value) -> usize {
     1 + match tree {
-        Value::Array(items) => items.iter().map(depth_of).max().unwrap_or(0),
-        Value::Object(fields) => fields.values().map(depth_of).max().unwrap_or(0),
+        serde_json::Value::Array(items) => items.iter().map(depth_of).max().unwrap_or(0),
+        serde_json::Value::Object(fields) => fields.values().map(depth_of).max().unwrap_or(0),
         _ => 0,
     }
 }
@@ -151,7 +183,7 @@ fn depth_of(tree: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn patched(patch: &Value) -> Result<Value, ApiError> {
         let type_id = schema::kind_type("v1", "ConfigMap").unwrap();

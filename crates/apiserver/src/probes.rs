@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use meta::{ApiError, Value};
 use rest::http::Reply;
 use rest::paths::HealthEndpoint;
-use serde_json::json;
+use value::json;
 
 use crate::metrics;
 use crate::state::State;

@@ -231,7 +231,7 @@ pub fn list_reply(
         }
     }
     if output.pretty && output.media == MediaType::Json || !served.is_direct() {
-        let mut list = serde_json::json!({
+        let mut list = value::json!({
             "kind": served.resource.list_kind, "apiVersion": served.api_version(),
             "metadata": table_meta(&page, &page.revision.to_string()).to_value(),
         });

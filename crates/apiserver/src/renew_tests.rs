@@ -11,8 +11,8 @@ use bytes::Bytes;
 use kv::Revision;
 use meta::Value;
 use rest::http::{Body, Method, Reply, ReplyFuture, Request};
-use serde_json::json;
 use store::{Change, Interest, Precondition, Store, StoreConfig, WatchItem};
+use value::json;
 
 use crate::api::generally;
 use crate::renew;

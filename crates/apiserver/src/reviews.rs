@@ -7,7 +7,7 @@ use meta::{ApiError, Value};
 use rest::http::{Reply, Request, User};
 use rest::negotiate::{self, Served as Accepts, Wish};
 use rest::paths::{Query, ResourceRequest, Verb};
-use serde_json::json;
+use value::json;
 
 use crate::api::method_not_allowed;
 use crate::{body, encode};

@@ -121,7 +121,7 @@ impl Selection {
             return Ok(false);
         }
         if let Some(selector) = &self.labels {
-            let mut labels = serde_json::Map::new();
+            let mut labels = value::Map::new();
             schema::read_map(
                 served.storage.type_id,
                 "metadata.labels",

@@ -449,7 +449,7 @@ impl WatchSource {
                 out.extend_from_slice(&frame);
             }
             Transform::Table => {
-                let table = serde_json::json!({"kind": "Table", "apiVersion": self.output.meta_version.api_version(),
+                let table = value::json!({"kind": "Table", "apiVersion": self.output.meta_version.api_version(),
                     "metadata": {"resourceVersion": version}, "columnDefinitions": [], "rows": []});
                 watch_frame::json_tree(EventType::Bookmark, &table, out);
             }

@@ -179,7 +179,7 @@ pub async fn follow_pods(client: Client, census: Arc<Census>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn counts(census: &Census) -> [usize; 5] {
         [

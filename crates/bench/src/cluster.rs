@@ -15,7 +15,7 @@ use controllers::{ControllersConfig, ControllersProgress};
 use fleet::{FleetConfig, FleetProgress};
 use rest::http::Method;
 use scheduler::{SchedulerConfig, SchedulerProgress};
-use serde_json::json;
+use value::json;
 
 use crate::board::{Board, Reading, SAMPLE_INTERVAL};
 use crate::latencies::Latencies;

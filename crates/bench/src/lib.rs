@@ -48,7 +48,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use value::Value;
 
 use crate::report::Report;
 
@@ -303,9 +303,9 @@ fn catalogue(json: bool) -> String {
     if json {
         let list: Vec<Value> = BENCHMARKS
             .iter()
-            .map(|b| serde_json::json!({"name": b.name, "about": b.about, "flags": b.flags}))
+            .map(|b| value::json!({"name": b.name, "about": b.about, "flags": b.flags}))
             .collect();
-        return format!("{}\n", serde_json::json!({"benchmarks": list}));
+        return format!("{}\n", value::json!({"benchmarks": list}));
     }
     let mut text = String::new();
     for benchmark in &BENCHMARKS {

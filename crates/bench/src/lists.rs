@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use client::{Client, PatchType};
 use rest::http::{Body, Method};
-use serde_json::json;
+use value::json;
 
 use crate::Options;
 use crate::event_cutter::{EventCutter, Kind};

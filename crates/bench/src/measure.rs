@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
+use value::{Value, json};
 
 /// Repetitions stop being worth their time after this.
 const REPEAT_TIME_MAX: Duration = Duration::from_secs(20);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use controllers::{ControllersConfig, NodeLifecycleConfig};
 use fleet::{FaultScript, FleetConfig, Layout};
-use serde_json::json;
+use value::json;
 
 use crate::Options;
 use crate::census::{Census, follow_nodes, follow_pods};

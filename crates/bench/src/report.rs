@@ -2,7 +2,7 @@
 //!
 //! The unit of a figure is in its name, in both forms.
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::measure::{Samples, load_average, machine};
 use crate::summary::{Row, table};
@@ -90,7 +90,7 @@ impl Report {
 
     /// The object of `--json`.
     pub fn to_json(&self) -> Value {
-        Value::Object(self.figures.iter().cloned().collect::<Map<_, _>>())
+        Value::Object(self.figures.iter().cloned().collect::<Map>())
     }
 
     /// The table for people.
@@ -130,7 +130,7 @@ fn readable(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(readable).collect::<Vec<_>>().join(" … "),
         Value::Object(map) => {
-            let part = |(name, value): (&String, &Value)| {
+            let part = |(name, value): (&value::Key, &Value)| {
                 format!("{} {}", name.replace('_', " "), readable(value))
             };
             map.iter().map(part).collect::<Vec<_>>().join(", ")

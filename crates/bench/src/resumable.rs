@@ -124,7 +124,7 @@ impl Marks {
 mod tests {
     use super::*;
     use crate::plane::{Plane, runtime};
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn versions_that_the_server_knows_are_told_from_those_that_it_never_kept() {

@@ -138,7 +138,7 @@ pub fn classes_of(cluster: &mut Cluster) -> Result<Vec<ClassId>, String> {
 
 /// What admission gives every pod that says nothing else.
 fn default_tolerations() -> meta::Value {
-    let of = |key: &str| serde_json::json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let of = |key: &str| value::json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
     vec![
         of("node.kubernetes.io/not-ready"),
         of("node.kubernetes.io/unreachable"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::FieldReader;
-use serde_json::json;
+use value::json;
 
 use crate::plane_process::{Ask, Peer};
 use crate::workload::{Digits, encoded, node, pod, resource};

@@ -614,7 +614,7 @@ fn lock(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
 
 async fn create_map(peer: &mut Peer) -> Result<i64, String> {
     let maps = crate::workload::resource("", "configmaps")?;
-    let map = serde_json::json!({"metadata": {"name": "bench-watched", "namespace": "default"}});
+    let map = value::json!({"metadata": {"name": "bench-watched", "namespace": "default"}});
     let answer = peer
         .exchange(&Ask {
             method: "POST",

@@ -6,7 +6,7 @@ use client::Client;
 use fleet::NodeShape;
 use meta::Value;
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 use crate::progress::Progress;
 

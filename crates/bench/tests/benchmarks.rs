@@ -1,8 +1,8 @@
 //! Every benchmark runs with tiny numbers and gives the figures it promises. How large they are is not tested.
 
 use bench::Options;
-use serde_json::Value;
 use std::time::Duration;
+use value::Value;
 
 fn options(name: &str) -> Options {
     Options {

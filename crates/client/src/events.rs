@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use meta::{EventType, Involved};
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use value::{Value, json};
 
 use crate::{Client, PatchType};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::Only;
 

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use meta::Value;
     use schema::wire::put_bytes;
-    use serde_json::json;
+    use value::json;
 
     fn frame(event: &str, lease: &Value) -> Vec<u8> {
         let type_id = schema::kind_type("coordination.k8s.io/v1", "Lease").unwrap();

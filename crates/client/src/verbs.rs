@@ -229,7 +229,7 @@ impl Client {
         uid: &str,
         node: &str,
     ) -> Result<(), ClientError> {
-        let binding = serde_json::json!({
+        let binding = value::json!({
             "apiVersion": "v1", "kind": "Binding",
             "metadata": {"name": pod, "namespace": namespace, "uid": uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},

@@ -546,7 +546,7 @@ pub(crate) fn service_of(slice: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn apply(cluster: &mut Cluster, resource: ResourceRef, value: &Value) -> Vec<Event> {
         let place = cluster.place(resource).unwrap();

@@ -15,9 +15,9 @@ use reconcile::garbage::OwnerFound;
 use reconcile::replicaset::slow_start_batches;
 use reconcile::{Action, EventType, ResourceRef, action};
 use schema::Resource;
-use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use value::json;
 
 use crate::ControllersProgress;
 use crate::controller::Controller;

@@ -298,7 +298,7 @@ pub(crate) fn fingerprint(seen: &Observation) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn each_kind_is_followed_once_and_events_are_not() {

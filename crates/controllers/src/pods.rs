@@ -139,7 +139,7 @@ fn all<'a>(group: &'a Group, name: &str) -> impl Iterator<Item = Arc<Pod>> + 'a 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn pod(name: &str, owner: &str, node: &str, phase: &str) -> Arc<Pod> {
         let owners = if owner.is_empty() {

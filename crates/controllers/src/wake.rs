@@ -547,7 +547,7 @@ fn selects_plainly(selector: &Value, labels: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn a_plain_selector_selects_what_has_all_its_pairs() {

@@ -9,9 +9,9 @@ use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions, PatchType};
 use controllers::{ControllersConfig, ControllersProgress};
 use schema::Resource;
-use serde_json::{Value, json};
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
+use value::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const NAMESPACE: &str = "default";

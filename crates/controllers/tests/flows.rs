@@ -8,9 +8,9 @@ use apiserver::Api;
 use client::{Client, ClientError, DeleteOptions, ListOptions, PatchType, Propagation};
 use controllers::{ControllersConfig, ControllersProgress};
 use schema::Resource;
-use serde_json::{Value, json};
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
+use value::{Value, json};
 
 /// Generous: a loaded machine is slow, and a failed test may take its time.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -141,7 +141,7 @@ pub(crate) fn shift(amounts: &mut Amounts, by: &[(Box<str>, Quantity)], add: boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn q(text: &str) -> Quantity {
         Quantity::parse(text).unwrap()

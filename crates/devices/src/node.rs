@@ -121,7 +121,7 @@ impl Requirement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn selectors_mean_nodes_as_affinity_does() {

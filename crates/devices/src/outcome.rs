@@ -100,7 +100,7 @@ pub fn binding(status: &Value) -> Binding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn admins_take_nothing_and_sharers_what_they_consume() {

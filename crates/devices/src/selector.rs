@@ -300,7 +300,7 @@ fn is_quantity(text: Arc<String>) -> ResolveResult {
 mod tests {
     use super::*;
     use crate::Slice;
-    use serde_json::json;
+    use value::json;
 
     fn slice() -> Slice {
         Slice::read(

@@ -3,7 +3,7 @@
 //! Does not know how it was found.
 
 use meta::{Quantity, Value};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 use crate::allocate::Prepared;
 use crate::capacity::Amounts;
@@ -40,11 +40,11 @@ pub(crate) fn write(
     let results: Vec<Value> = picked.iter().map(|one| result(one, share_id)).collect();
     let mut devices = Map::new();
     if !results.is_empty() {
-        devices.insert("results".into(), results.into());
+        devices.insert("results", results.into());
     }
     let config = config(claim, chosen);
     if !config.is_empty() {
-        devices.insert("config".into(), config.into());
+        devices.insert("config", config.into());
     }
     let mut value = json!({"devices": devices});
     if let Some(selector) = node_selector(picked, node) {
@@ -89,7 +89,7 @@ fn result(picked: &Picked<'_>, share_id: &mut dyn FnMut() -> String) -> Value {
 
 fn written(amounts: &[(Box<str>, Quantity)]) -> Value {
     let entries = amounts.iter();
-    let entries = entries.map(|(name, amount)| (name.to_string(), amount.to_string().into()));
+    let entries = entries.map(|(name, amount)| (name.to_string(), amount.to_string()));
     Value::Object(entries.collect())
 }
 
@@ -154,7 +154,7 @@ fn node_selector(picked: &[Picked<'_>], node: &Node<'_>) -> Option<Value> {
     let mut term = Map::new();
     for (field, requirements) in [("matchExpressions", labels), ("matchFields", fields)] {
         if !requirements.is_empty() {
-            term.insert(field.into(), requirements.into());
+            term.insert(field, requirements.into());
         }
     }
     (!term.is_empty()).then(|| json!({"nodeSelectorTerms": [term]}))

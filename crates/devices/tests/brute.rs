@@ -5,7 +5,7 @@
 
 use devices::{Claim, Class, Failure, Inventory, Node, Slice, Taken};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 const DRIVER: &str = "d.example.com";
 

@@ -4,7 +4,7 @@
 
 use devices::{Allocation, Claim, Class, Failure, Inventory, Node, Slice};
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 const DRIVER: &str = "gpu.example.com";
 

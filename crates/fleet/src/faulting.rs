@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use client::{ListOptions, PatchType};
-use serde_json::json;
 use tokio::sync::{Semaphore, watch};
+use value::json;
 
 use crate::faults::{Fault, FaultScript, FaultStep};
 use crate::heartbeat::{now_micros, post_whole_status, renew};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use client::{ClientError, PatchType};
 use meta::Value;
-use serde_json::json;
 use tokio::sync::Semaphore;
+use value::json;
 
 use crate::lease::body;
 use crate::node::{conditions, node_name, status_at};

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use client::events::{Note, Recorder};
 use client::{Change, ClientError, DeleteOptions, PatchType, Reflector};
 use meta::{EventType, Involved, Value};
-use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
+use value::json;
 
 use crate::heartbeat::now_micros;
 use crate::node::{node_address, node_index};

@@ -1,7 +1,7 @@
 //! What a simulated node looks like: its name, its Node object, its Lease object.
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::layout::{Layout, NodeShape, Place, RACK_LABEL, Taint};
 

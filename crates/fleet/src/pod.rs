@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::FleetConfig;
 use crate::node::node_address;

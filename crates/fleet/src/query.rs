@@ -216,7 +216,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn found(query: &str, object: &Value) -> Vec<Value> {
         let query = Query::parse(query).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use client::{ClientError, PatchType};
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::heartbeat::now_micros;
 use crate::node::{lease_object, node_name, object_at, status_at};

@@ -313,8 +313,9 @@ impl Stages {
                 .unwrap_or_default()
                 .to_owned();
             let whose = |what: String| format!("stage {name:?}: {what}");
-            let file: File =
-                serde_json::from_value(document).map_err(|error| whose(error.to_string()))?;
+            let file: File = serde_json::to_value(document)
+                .and_then(serde_json::from_value)
+                .map_err(|error| whose(error.to_string()))?;
             if (file.api_version.as_str(), file.kind.as_str())
                 != ("kwok.x-k8s.io/v1alpha1", "Stage")
             {
@@ -433,7 +434,7 @@ fn read(file: File) -> Result<Option<Stage>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn stage(name: &str, spec: &str) -> String {
         format!(

@@ -13,7 +13,7 @@
 //! file is read.
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::query::Query;
 

@@ -28,7 +28,7 @@ impl Versions {
     pub(crate) fn read(&self, resource: &Resource, reply: &[u8]) -> Option<String> {
         let Ok(unknown) = schema::envelope::unwrap(reply) else {
             // A server that answers JSON though protobuf was asked for first.
-            let object: serde_json::Value = serde_json::from_slice(reply).ok()?;
+            let object: value::Value = serde_json::from_slice(reply).ok()?;
             return object["metadata"]["resourceVersion"]
                 .as_str()
                 .map(str::to_owned);

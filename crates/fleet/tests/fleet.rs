@@ -9,9 +9,9 @@ use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions};
 use fleet::{FaultScript, FleetConfig, FleetProgress, Layout, Stages, node_name};
 use meta::Value;
-use serde_json::json;
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
+use value::json;
 
 const NODES: usize = 25;
 

@@ -459,19 +459,18 @@ fn of_variables(
 
 /// The flags of a configuration file: etcd's own, with sections for TLS.
 fn of_file(text: &str, notes: &mut Vec<String>) -> Result<Vec<Given>, String> {
-    let file: serde_json::Map<String, serde_json::Value> =
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let file: value::Map = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
-    let mut add = |name: &str, value: &serde_json::Value| {
+    let mut add = |name: &str, value: &value::Value| {
         let value = match value {
-            serde_json::Value::String(text) => text.clone(),
-            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => value.to_string(),
-            serde_json::Value::Null => return Ok(()),
-            serde_json::Value::Array(items) => {
-                let texts = items.iter().filter_map(serde_json::Value::as_str);
+            value::Value::String(text) => text.clone(),
+            value::Value::Bool(_) | value::Value::Number(_) => value.to_string(),
+            value::Value::Null => return Ok(()),
+            value::Value::Array(items) => {
+                let texts = items.iter().filter_map(value::Value::as_str);
                 texts.collect::<Vec<_>>().join(",")
             }
-            serde_json::Value::Object(_) => {
+            value::Value::Object(_) => {
                 notes.push(format!(
                     "{name} in the file has no effect: it is no section that is known"
                 ));

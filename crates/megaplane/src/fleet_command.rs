@@ -117,7 +117,7 @@ fn served_version(kubeconfig: &Kubeconfig) -> Result<String, Box<dyn std::error:
     // A connection belongs to the runtime it was opened on: this one is not the fleet's.
     let transport = HttpsTransport::new(kubeconfig)?;
     let (status, body) = threads::block_on(get(&transport, "/version"))?;
-    let version: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let version: value::Value = serde_json::from_slice(&body).unwrap_or_default();
     match version["gitVersion"].as_str() {
         Some(version) if status == 200 => Ok(version.to_owned()),
         _ => Err(format!(

@@ -95,7 +95,7 @@ fn version(json: bool) {
     if json {
         println!(
             "{}",
-            serde_json::json!({"megaplane": env!("CARGO_PKG_VERSION"), "kubernetes": kubernetes})
+            value::json!({"megaplane": env!("CARGO_PKG_VERSION"), "kubernetes": kubernetes})
         );
     } else {
         let served = kubernetes["gitVersion"].as_str().unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use value::Value;
 
 fn measured(arguments: &[&str], keys: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_megaplane"))

@@ -6,10 +6,10 @@ mod support;
 use std::fs::File;
 use std::process::Child;
 
-use serde_json::{Value, json};
 use support::{
     Folder, Plane, PlaneOptions, SOON, eventually, megaplane, run_to_end, terminate, wait,
 };
+use value::{Value, json};
 
 const NODES: usize = 200;
 const PODS: usize = 40;

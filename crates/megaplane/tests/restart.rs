@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientError, DeleteOptions, PatchType};
-use serde_json::{Value, json};
 use support::{Plane, PlaneOptions, SOON, assert_has, eventually};
+use value::{Value, json};
 
 /// Times that the plane is killed.
 const KILLS: usize = 3;

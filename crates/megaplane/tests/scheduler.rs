@@ -9,11 +9,11 @@ use std::net::TcpStream;
 use std::process::Child;
 
 use client::{Client, ListOptions};
-use serde_json::{Value, json};
 use support::{
     Folder, Plane, PlaneOptions, SOON, assert_has, eventually, megaplane, run_to_end, terminate,
     wait,
 };
+use value::{Value, json};
 
 const NODES: usize = 4;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use client::wire::WireTransport;
 use client::{Client, ListOptions, WatchEvent, WatchOptions, WatchStream};
-use serde_json::{Value, json};
 use support::{Plane, PlaneOptions};
+use value::{Value, json};
 
 /// Together far more than a stream's window of 1 MiB.
 const MAPS: usize = 30;

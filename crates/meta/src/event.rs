@@ -2,7 +2,7 @@
 //!
 //! Does not know who tells it, or how often.
 
-use serde_json::Value;
+use value::Value;
 
 use crate::object;
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use serde_json::Value;
+use value::Value;
 
 use crate::quote::quote;
 
@@ -350,7 +350,7 @@ pub fn aggregate(errors: &[FieldError]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use value::json;
 
     use super::*;
 

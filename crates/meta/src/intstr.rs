@@ -1,7 +1,7 @@
 //! Fields that hold a number or a percentage, such as `maxUnavailable: 25%`.
 //! Knows nothing of which fields those are.
 
-use serde_json::Value;
+use value::Value;
 
 use crate::quote::quote;
 
@@ -53,7 +53,7 @@ fn share(percent: i64, total: i64, round_up: bool) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use value::json;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use value::Value;
 
 use crate::field::{FieldError, FieldPath, aggregate};
 use crate::names;
@@ -136,7 +136,7 @@ impl LabelSelector {
                 pairs
                     .iter()
                     .map(|(key, value)| LabelRequirement {
-                        key: key.clone(),
+                        key: key.to_string(),
                         op: LabelOperator::Equals,
                         values: vec![value.as_str().unwrap_or_default().to_owned()],
                     })
@@ -534,7 +534,7 @@ impl Token<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use value::json;
 
     use super::*;
 

@@ -26,5 +26,5 @@ pub use gvk::{
 };
 pub use labels::LabelSelector;
 pub use quantity::Quantity;
-pub use serde_json::Value;
 pub use status::{ApiError, Cause, Details, Reason};
+pub use value::Value;

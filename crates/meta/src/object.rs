@@ -1,7 +1,7 @@
 //! Borrowing accessors on an object's tree. A field that is absent or of another type reads as absent, never as an error:
 //! the schema has checked types where that matters. Knows no kind.
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 /// `metadata.name`, or empty.
 pub fn name(object: &Value) -> &str {
@@ -122,12 +122,12 @@ pub fn array_at<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
 }
 
 /// The map at a path.
-pub fn map_at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Map<String, Value>> {
+pub fn map_at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Map> {
     at(object, path).as_object()
 }
 
 /// Puts a value at a path, making maps on the way; what is on the way and is no map is replaced.
-pub fn set_at(object: &mut Value, path: &[&str], value: impl Into<Value>) {
+pub fn set_at(object: &mut Value, path: &[&'static str], value: impl Into<Value>) {
     let mut place = object;
     for key in path {
         place = map_mut(place).entry(*key).or_insert(Value::Null);
@@ -144,7 +144,7 @@ pub fn remove_at(object: &mut Value, path: &[&str]) -> Option<Value> {
     parent.as_object_mut()?.remove(*last)
 }
 
-fn map_mut(value: &mut Value) -> &mut Map<String, Value> {
+fn map_mut(value: &mut Value) -> &mut Map {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
@@ -157,7 +157,7 @@ fn map_mut(value: &mut Value) -> &mut Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use value::json;
 
     use super::*;
 

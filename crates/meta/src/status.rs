@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::field::{FieldError, aggregate};
 use crate::gvk::{GroupKind, GroupResource};
@@ -401,9 +401,9 @@ impl ApiError {
         put(&mut status, "message", &self.message);
         put(&mut status, "reason", self.reason.as_str());
         if let Some(details) = &self.details {
-            status.insert("details".into(), details.to_value());
+            status.insert("details", details.to_value());
         }
-        status.insert("code".into(), self.code.into());
+        status.insert("code", self.code.into());
         Value::Object(status)
     }
 
@@ -443,13 +443,10 @@ impl Details {
         put(&mut out, "kind", &self.kind);
         put(&mut out, "uid", &self.uid);
         if !self.causes.is_empty() {
-            out.insert(
-                "causes".into(),
-                self.causes.iter().map(Cause::to_value).collect(),
-            );
+            out.insert("causes", self.causes.iter().map(Cause::to_value).collect());
         }
         if self.retry_after_seconds != 0 {
-            out.insert("retryAfterSeconds".into(), self.retry_after_seconds.into());
+            out.insert("retryAfterSeconds", self.retry_after_seconds.into());
         }
         Value::Object(out)
     }
@@ -496,19 +493,19 @@ impl Cause {
 pub fn success_status(details: Option<&Details>) -> Value {
     let mut status = status_head("Success", Map::new());
     if let Some(details) = details {
-        status.insert("details".into(), details.to_value());
+        status.insert("details", details.to_value());
     }
     Value::Object(status)
 }
 
-fn status_head(outcome: &str, metadata: Map<String, Value>) -> Map<String, Value> {
+fn status_head(outcome: &str, metadata: Map) -> Map {
     match json!({"kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": outcome}) {
         Value::Object(head) => head,
         _ => Map::new(),
     }
 }
 
-fn put(out: &mut Map<String, Value>, key: &str, value: &str) {
+fn put(out: &mut Map, key: &str, value: &str) {
     if !value.is_empty() {
         out.insert(key.to_owned(), value.into());
     }

@@ -38,7 +38,7 @@ pub(crate) fn needed(spec: &Value) -> Vec<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn needs_are_told_by_fields() {

@@ -7,7 +7,7 @@ use crate::terms::{MakerKind, selector, selects};
 use hashbrown::HashMap;
 use meta::Value;
 use meta::labels::LabelSelector;
-use serde_json::{Map, json};
+use value::{Map, json};
 
 /// Those of one namespace: `spec.selector` as it stands in each object.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Makers {
     pub(crate) fn selector_of(&self, pod: &PodSpec) -> Option<LabelSelector> {
         let here = self.by_namespace.get(&pod.namespace)?;
         let mut labels = Map::new();
-        let mut services: Vec<&Map<String, Value>> = here
+        let mut services: Vec<&Map> = here
             .services
             .values()
             .filter_map(Value::as_object)

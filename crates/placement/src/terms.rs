@@ -231,8 +231,7 @@ fn merged(selector: &Value, keys: &[(&Value, &str)], labels: &Pairs) -> Value {
                 .as_array()
                 .cloned()
                 .unwrap_or_default();
-            expressions
-                .push(serde_json::json!({"key": key, "operator": operator, "values": [value]}));
+            expressions.push(value::json!({"key": key, "operator": operator, "values": [value]}));
             merged["matchExpressions"] = expressions.into();
         }
     }
@@ -315,7 +314,7 @@ pub(crate) fn maker(metadata: &Value) -> Option<Maker> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn an_image_without_a_tag_is_the_latest() {

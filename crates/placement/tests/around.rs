@@ -3,7 +3,7 @@
 use placement::{
     Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey, Scores,
 };
-use serde_json::{Value, json};
+use value::{Value, json};
 
 const MATCHED: &str = "node(s) didn't match pod topology spread constraints";
 

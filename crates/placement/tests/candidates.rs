@@ -3,7 +3,7 @@
 use placement::{
     Candidate, Cluster, Config, NodeInfo, PickError, PodInfo, PodKey, Preemption, ResourceList,
 };
-use serde_json::json;
+use value::json;
 
 fn node(name: &str, cpu_milli: i64) -> NodeInfo {
     NodeInfo {

@@ -3,7 +3,7 @@
 use placement::{
     Cluster, Config, Explanation, NodeInfo, PickError, Plugin, PodInfo, PodKey, Scores,
 };
-use serde_json::{Value, json};
+use value::{Value, json};
 
 fn cluster() -> Cluster {
     Cluster::new(Config::default())

@@ -2,7 +2,7 @@
 
 use placement::queue::Event;
 use placement::{Cluster, Config, NodeInfo, PickError, Plugin, PluginSet, PodInfo, Profile};
-use serde_json::{Value, json};
+use value::{Value, json};
 
 fn node(name: &str, cpu: &str, features: &[&str]) -> NodeInfo {
     let object = json!({"metadata": {"name": name}, "status": {"declaredFeatures": features,

@@ -2,7 +2,7 @@
 
 use placement::PodKey;
 use placement::gangs::{Gangs, GroupPolicy, PERMIT_WAIT_MICROS, Permit};
-use serde_json::json;
+use value::json;
 
 fn pod(number: u128) -> PodKey {
     PodKey::of_uuid(number)

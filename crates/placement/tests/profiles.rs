@@ -4,7 +4,7 @@ use placement::{
     Cluster, Config, Explanation, NodeInfo, PickError, Plugin, PluginSet, PodInfo, PodKey, Profile,
     SpreadDefaults, Strategy, Weights, required_terms,
 };
-use serde_json::{Value, json};
+use value::{Value, json};
 
 fn cluster(profiles: Vec<Profile>) -> Cluster {
     Cluster::new(Config {

@@ -7,7 +7,7 @@
 mod judge;
 
 use judge::Judge;
-use serde_json::Value;
+use value::Value;
 
 fn told(name: &str, text: &str) -> judge::Tally {
     let mut lines = text.lines().map(|line| {

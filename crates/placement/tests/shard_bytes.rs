@@ -5,7 +5,7 @@ use placement::shards::{
 };
 use placement::{Config, MakerKind, NodeInfo, PodInfo, PodKey};
 use proptest::prelude::*;
-use serde_json::json;
+use value::json;
 
 /// One shard, and the bytes of all that was said.
 struct Heard {

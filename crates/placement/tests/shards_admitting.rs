@@ -5,7 +5,7 @@ use placement::{
     Admission, Among, Asked, Cluster, Config, NodeInfo, PickError, PodInfo, PodKey, Preemption,
     Where,
 };
-use serde_json::json;
+use value::json;
 
 const NODES: usize = 9;
 

@@ -5,8 +5,8 @@ use placement::{
     Bindings, Cluster, Concerned, Config, NodeId, NodeInfo, PickError, Plugin, PluginSet, PodInfo,
     PodKey, Preemption, Thing, ThingKind, Unschedulable,
 };
-use serde_json::{Value, json};
 use std::sync::Arc;
+use value::{Value, json};
 
 const HOST: &str = "kubernetes.io/hostname";
 

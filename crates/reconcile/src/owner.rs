@@ -4,7 +4,7 @@
 
 use crate::action::{Action, PatchType, ResourceRef};
 use meta::{Value, object};
-use serde_json::json;
+use value::json;
 
 /// The owner reference that makes `owner` the controller.
 pub fn controller_reference(owner: &Value) -> Value {

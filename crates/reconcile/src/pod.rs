@@ -387,7 +387,7 @@ fn ending(pod: &Value) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn a_projection_holds_what_controllers_decide_on() {

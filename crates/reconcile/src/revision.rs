@@ -8,8 +8,8 @@ use crate::owner::{self, Claim, claim, controller_reference};
 use crate::pod::controller_uid;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// Old revisions kept when the owner does not say how many, as the API's default.
 const HISTORY_LIMIT: i64 = 10;
@@ -161,11 +161,11 @@ fn make(owner: &Value, name: &str, hash_label: &str, hash: &str, number: i64) ->
     // The data is a patch of the owner: `kubectl rollout undo` sends it as it is.
     object::set_at(&mut template, &["$patch"], json!("replace"));
     let mut metadata = Map::new();
-    metadata.insert("name".to_owned(), json!(name));
-    metadata.insert("namespace".to_owned(), json!(object::namespace(owner)));
-    metadata.insert("labels".to_owned(), Value::Object(labels));
+    metadata.insert("name", json!(name));
+    metadata.insert("namespace", json!(object::namespace(owner)));
+    metadata.insert("labels", Value::Object(labels));
     if let Some(annotations) = object::map_at(owner, &["metadata", "annotations"]) {
-        metadata.insert("annotations".to_owned(), json!(annotations));
+        metadata.insert("annotations", json!(annotations));
     }
     metadata.insert(
         "ownerReferences".to_owned(),

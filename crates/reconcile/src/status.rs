@@ -4,7 +4,7 @@
 
 use crate::pod::{items, text_of};
 use meta::{Value, time};
-use serde_json::json;
+use value::json;
 
 /// A condition to be set.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ pub(crate) fn set(
 pub(crate) fn with_status(object: &Value, status: Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
-        fields.insert("status".to_owned(), status);
+        fields.insert("status", status);
     }
     object
 }

@@ -4,9 +4,9 @@
 use crate::action::{Action, PODS, PatchType, ResourceRef};
 use crate::pod::{Pod, items, text_of};
 use meta::{Value, object, time};
-use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use value::{Map, json};
 
 /// A small random generator; the seed is the test.
 pub(crate) struct Dice(pub(crate) u64);
@@ -207,7 +207,7 @@ impl World {
                     let status = value.get("status").cloned();
                     *value = new.clone();
                     if let (Some(status), Some(fields)) = (status, value.as_object_mut()) {
-                        fields.insert("status".to_owned(), status);
+                        fields.insert("status", status);
                     }
                 });
             }

@@ -6,7 +6,7 @@
 use crate::tree;
 use meta::{ApiError, GroupResource, Value};
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 /// How long a pod stays on a node that is gone, seconds.
 const TOLERATION_SECONDS: i64 = 300;

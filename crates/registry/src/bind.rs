@@ -5,7 +5,7 @@
 use crate::context::Context;
 use crate::tree;
 use meta::{ApiError, FieldError, FieldPath, GroupResource, Value};
-use serde_json::json;
+use value::json;
 
 /// Makes the bound pod from the stored one (which must carry its resourceVersion) and a v1 Binding.
 /// The result has no `metadata.resourceVersion`.

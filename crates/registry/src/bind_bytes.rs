@@ -155,7 +155,7 @@ fn condition(seconds: i64, generation: i64) -> Vec<u8> {
 mod tests {
     use super::*;
     use meta::Value;
-    use serde_json::json;
+    use value::json;
 
     const NOW: i64 = 1_700_000_123_000_000;
 

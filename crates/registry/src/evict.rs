@@ -112,7 +112,7 @@ fn too_many(message: String) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn evict(pod: &Value, budgets: &[&Value]) -> Result<Eviction, ApiError> {
         let mut random = || 0;

@@ -193,7 +193,7 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn selector_faults_have_the_texts_clients_know() {

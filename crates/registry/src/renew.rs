@@ -251,7 +251,7 @@ impl Time {
 mod tests {
     use super::*;
     use meta::Value;
-    use serde_json::json;
+    use value::json;
 
     const AT: LeaseAt<'static> = LeaseAt {
         namespace: "kube-node-lease",

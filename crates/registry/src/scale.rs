@@ -6,7 +6,7 @@ use crate::update::{Update, prepare_update};
 use crate::{metadata, strategy};
 use meta::{ApiError, FieldError, FieldPath, LabelSelector, Value};
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 /// The autoscaling/v1 Scale of an object. A resource without a scale subresource has none (404).
 pub fn scale_of(res: &Resource, obj: &Value) -> Result<Value, ApiError> {

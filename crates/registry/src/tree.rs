@@ -3,9 +3,10 @@
 //! It does not know any kind; a path that meets a value of the wrong type reads as unset and is never filled.
 
 use meta::Value;
+use value::Key;
 
 /// A JSON object.
-pub(crate) type Map = serde_json::Map<String, Value>;
+pub(crate) type Map = value::Map;
 
 /// The value at a dotted path; null counts as unset.
 pub(crate) fn get<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
@@ -65,7 +66,7 @@ pub(crate) fn get_mut<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Val
 pub(crate) fn ensure<'a>(tree: &'a mut Value, path: &str) -> Option<&'a mut Map> {
     let mut at = tree.as_object_mut()?;
     for step in path.split('.') {
-        let next = at.entry(step).or_insert(Value::Null);
+        let next = &mut at[step];
         if next.is_null() {
             *next = Value::Object(Map::new());
         }
@@ -83,7 +84,7 @@ pub(crate) fn put(tree: &mut Value, path: &str, value: impl Into<Value>) {
         ensure(tree, parent)
     };
     if let Some(holder) = holder {
-        holder.insert(leaf.to_owned(), value.into());
+        holder.insert(Key::copied(leaf), value.into());
     }
 }
 
@@ -183,7 +184,7 @@ fn split_leaf(path: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn paths_read_fill_and_remove() {

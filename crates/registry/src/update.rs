@@ -9,6 +9,7 @@ use crate::strategy::{self, Generation, Strategy};
 use crate::{kinds, metadata, tree};
 use meta::{ApiError, FieldError, FieldPath, Value};
 use schema::Resource;
+use value::Map;
 
 /// What an update comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +46,19 @@ pub fn prepare_update(
         tree::put(object, "kind", res.kind);
     }
 
+    let only_status = matches!(subresource, Some("status" | "approval"));
+    if only_status {
+        set_aside(&mut new);
+    }
     default_object(res, &mut new);
     keep_to_subresource(res, subresource, &base, &mut new);
     (room.prepare_update)(&mut new, &base, subresource, ctx);
+    // The rest was settled when it was stored.
+    let rest = only_status.then(|| set_aside(&mut new));
     let mut new = settle(res, new)?;
+    if let (Some(rest), Value::Object(fields)) = (rest, &mut new) {
+        fields.extend(rest);
+    }
     count_generation(strategy, &base, &mut new);
 
     let mut findings = Findings::default();
@@ -158,11 +168,27 @@ fn keep_to_subresource(res: &Resource, subresource: Option<&str>, old: &Value, n
 
 /// Takes everything but these fields from the old object.
 fn keep_only(new: &mut Value, old: &Value, fields: &[&str]) {
-    let mut kept = old.clone();
-    for field in fields {
-        tree::carry(&mut kept, new, field);
+    let (Value::Object(new), Value::Object(old)) = (new, old) else {
+        return;
+    };
+    new.retain(|name, value| fields.contains(&name.as_str()) && !value.is_null());
+    for (name, value) in old {
+        if !fields.contains(&name.as_str()) {
+            new.insert(name, value.clone());
+        }
     }
-    *new = kept;
+}
+
+/// Takes away what a status subresource cannot write.
+fn set_aside(object: &mut Value) -> Map {
+    let Value::Object(fields) = object else {
+        return Map::new();
+    };
+    let (part, rest) = std::mem::take(fields).into_iter().partition(|(name, _)| {
+        matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status")
+    });
+    *fields = part;
+    rest
 }
 
 fn count_generation(strategy: Strategy, old: &Value, new: &mut Value) {
@@ -183,17 +209,11 @@ fn count_generation(strategy: Strategy, old: &Value, new: &mut Value) {
 }
 
 fn content_changed(old: &Value, new: &Value) -> bool {
-    let content = |object: &'_ Value| -> Option<Vec<(String, Value)>> {
-        let fields = object.as_object()?;
-        let own = fields
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion"));
-        Some(
-            own.map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        )
+    let content = |object| {
+        let fields = Value::as_object(object).into_iter().flatten();
+        fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status" | "apiVersion"))
     };
-    content(old) != content(new)
+    old.is_object() != new.is_object() || !content(old).eq(content(new))
 }
 
 /// Whether nothing holds a deleting object back any more.

@@ -38,7 +38,7 @@ impl ContinueToken {
     /// The wire form.
     #[must_use]
     pub fn encode(&self) -> String {
-        let start = serde_json::Value::from(self.start.as_str());
+        let start = value::Value::from(self.start.as_str());
         URL_SAFE_NO_PAD.encode(format!(
             r#"{{"v":"{VERSION}","rv":{},"start":{start}}}"#,
             self.revision
@@ -61,11 +61,11 @@ impl ContinueToken {
         let json = URL_SAFE_NO_PAD
             .decode(text)
             .map_err(|error| invalid(&format!(": {}", base64_text(&error, text))))?;
-        let token: serde_json::Value =
+        let token: value::Value =
             serde_json::from_slice(&json).map_err(|error| invalid(&format!(": {error}")))?;
         let version = token
             .get("v")
-            .and_then(serde_json::Value::as_str)
+            .and_then(value::Value::as_str)
             .unwrap_or_default();
         if version != VERSION {
             return Err(invalid(&format!(
@@ -74,7 +74,7 @@ impl ContinueToken {
         }
         let revision = token
             .get("rv")
-            .and_then(serde_json::Value::as_i64)
+            .and_then(value::Value::as_i64)
             .unwrap_or_default();
         if revision == 0 || revision < LATEST {
             return Err(invalid(
@@ -83,7 +83,7 @@ impl ContinueToken {
         }
         let start = token
             .get("start")
-            .and_then(serde_json::Value::as_str)
+            .and_then(value::Value::as_str)
             .unwrap_or_default();
         if start.is_empty() {
             return Err(invalid(

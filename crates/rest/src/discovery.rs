@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use meta::{ApiError, api_version};
 use schema::Resource;
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::document::{Document, fingerprint};
 use crate::http::Reply;
@@ -239,25 +239,25 @@ fn version_parts(version: &str) -> Option<(u8, u32, u32)> {
     Some((stability, major, minor.parse().ok()?))
 }
 
-fn group_summary(group: &Group<'_>) -> Map<String, Value> {
+fn group_summary(group: &Group<'_>) -> Map {
     let versions: Vec<Value> = group
         .versions
         .iter()
         .map(|version| json!({ "groupVersion": api_version(group.name, version.name), "version": version.name }))
         .collect();
     let mut summary = Map::new();
-    summary.insert("name".to_owned(), group.name.into());
+    summary.insert("name", group.name.into());
     if let Some(preferred) = versions.first() {
-        summary.insert("preferredVersion".to_owned(), preferred.clone());
+        summary.insert("preferredVersion", preferred.clone());
     }
-    summary.insert("versions".to_owned(), versions.into());
+    summary.insert("versions", versions.into());
     summary
 }
 
 fn api_group(group: &Group<'_>) -> Value {
     let mut document = group_summary(group);
-    document.insert("kind".to_owned(), "APIGroup".into());
-    document.insert("apiVersion".to_owned(), "v1".into());
+    document.insert("kind", "APIGroup".into());
+    document.insert("apiVersion", "v1".into());
     Value::Object(document)
 }
 

@@ -3,7 +3,7 @@
 //! Knows nothing about what the document says.
 
 use bytes::Bytes;
-use serde_json::Value;
+use value::Value;
 
 use crate::http::Reply;
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_known_tag_saves_the_body() {
-        let document = Document::new(&serde_json::json!({"a": 1}));
+        let document = Document::new(&value::json!({"a": 1}));
         let first = document.reply("application/json", None);
         assert_eq!(
             (first.status, &*first.content_type),

@@ -159,7 +159,7 @@ impl<'a> ListWriter<'a> {
                 let mut json = Vec::new();
                 schema::protobuf_to_json(self.kind.item_type, message, options, &mut json)
                     .map_err(|error| unreadable(&error))?;
-                let tree: serde_json::Value =
+                let tree: value::Value =
                     serde_json::from_slice(&json).map_err(|error| unreadable(&error))?;
                 self.scratch.clear();
                 schema::write_yaml_value(&tree, &mut self.scratch);
@@ -272,7 +272,7 @@ fn yaml_list_item(document: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     const KIND: (&str, &str) = ("v1", "ConfigMapList");
 

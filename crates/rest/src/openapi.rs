@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use meta::{ApiError, api_version};
 use schema::{Resource, TypeId};
-use serde_json::{Map, Value, json};
+use value::{Map, json};
 
 use crate::document::Document;
 use crate::http::Reply;
@@ -90,7 +90,7 @@ impl OpenApi {
     /// The index of version 3. It tells the hash of every document, so asking for it makes them all.
     pub fn v3_index(&self) -> &Document {
         self.index.get_or_init(|| {
-            let paths: Map<String, Value> = self
+            let paths: Map = self
                 .group_versions
                 .iter()
                 .map(|(path, group_version)| {
@@ -303,6 +303,7 @@ fn kinds() -> Kinds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use value::Value;
 
     fn documents() -> OpenApi {
         OpenApi::of(

@@ -704,7 +704,7 @@ impl Query {
     fn read_dry_run(&mut self, errors: &mut Vec<FieldError>) {
         let values: Vec<&str> = self.parameters.all("dryRun").collect();
         if values.iter().any(|&value| value != "All") {
-            let given = serde_json::Value::from(values.clone());
+            let given = value::Value::from(values.clone());
             errors.push(FieldError::not_supported(
                 &FieldPath::new("dryRun"),
                 given,

@@ -8,7 +8,7 @@ mod columns;
 mod pod;
 
 use meta::{Value, object, time};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 const TABLE_API_VERSION: &str = "meta.k8s.io/v1";
 
@@ -75,7 +75,7 @@ impl ListMeta<'_> {
             }
         }
         if let Some(count) = self.remaining_item_count {
-            out.insert("remainingItemCount".to_owned(), count.into());
+            out.insert("remainingItemCount", count.into());
         }
         Value::Object(out)
     }

@@ -6,7 +6,7 @@
 
 use meta::ApiError;
 use schema::{JsonOptions, TypeId};
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::negotiate::MediaType;
 use crate::wire;

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use client::Kubeconfig;
 use client::https::HttpsTransport;
 use rest::http::{Body, Method, Request, Service};
-use serde_json::Value;
+use value::Value;
 
 /// Largest reply, in bytes: a list of some hundred pods is a few hundred KiB.
 const REPLY_BYTES_MAX: usize = 64 << 20;

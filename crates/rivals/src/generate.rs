@@ -3,7 +3,7 @@
 //!
 //! Made so that decisions are close: few sizes, few labels, nodes that fill up. Does not know who decides.
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 /// Nodes of a story.
 pub const NODES: u64 = 20;
@@ -152,19 +152,19 @@ fn container(name: &str, dice: &mut Dice, ports: bool) -> Value {
     let mut requests = Map::new();
     if !dice.one_in(4) {
         let cpu = dice.pick(&["0", "50m", "100m", "250m", "400m", "700m"]);
-        requests.insert("cpu".into(), cpu.into());
+        requests.insert("cpu", cpu.into());
     }
     if !dice.one_in(4) {
         let memory = dice.pick(&["0", "64Mi", "200Mi", "300Mi", "1Gi"]);
-        requests.insert("memory".into(), memory.into());
+        requests.insert("memory", memory.into());
     }
     if dice.one_in(12) {
         let storage = dice.pick(&["1Gi", "6Gi"]);
-        requests.insert("ephemeral-storage".into(), storage.into());
+        requests.insert("ephemeral-storage", storage.into());
     }
     let mut resources = json!({});
     if dice.one_in(16) {
-        requests.insert("example.com/gpu".into(), "1".into());
+        requests.insert("example.com/gpu", "1".into());
         resources["limits"] = json!({"example.com/gpu": "1"});
     }
     if !requests.is_empty() {

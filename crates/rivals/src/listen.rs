@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 /// Lines that may wait between the scheduler and us; it then waits for us.
 const LINES_WAITING_MAX: usize = 100_000;
@@ -30,9 +30,9 @@ pub struct Decision {
     /// Why there was none.
     pub message: String,
     /// Total of each feasible node, where they were scored.
-    pub scores: Map<String, Value>,
+    pub scores: Map,
     /// Weighted scores by plugin and node.
-    pub plugins: Map<String, Value>,
+    pub plugins: Map,
 }
 
 /// The log as it comes.
@@ -149,12 +149,12 @@ fn host(said: &str) -> Option<(String, Value)> {
 fn plugin(said: &str, address: &str) -> Option<(String, Value)> {
     let (plugin, rest) = said.split_once(" scores on ")?;
     let list = rest.strip_prefix(address)?.strip_prefix(" => [")?;
-    let scores: Map<String, Value> = list
+    let scores: Map = list
         .trim_end_matches(']')
         .split('}')
         .filter_map(|part| {
             let (node, score) = part.trim().strip_prefix('{')?.split_once(' ')?;
-            Some((node.to_owned(), score.parse::<i64>().ok()?.into()))
+            Some((node.to_owned(), score.parse::<i64>().ok()?))
         })
         .collect();
     Some((plugin.to_owned(), scores.into()))
@@ -178,7 +178,7 @@ fn field(said: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn log(text: &str) -> Log {
         Log::of(std::io::Cursor::new(text.to_owned()), std::io::sink())

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use apiserver::pki::{Pki, PkiOptions};
 use client::Kubeconfig;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::api::Api;
 use crate::listen::{FLAGS, Log};
@@ -212,7 +212,7 @@ impl Peers {
             "kind": "KubeSchedulerConfiguration",
             "percentageOfNodesToScore": 100,
             "leaderElection": {"leaderElect": false},
-            "clientConnection": {"kubeconfig": self.kubeconfig()?, "qps": 5000, "burst": 5000},
+            "clientConnection": {"kubeconfig": self.kubeconfig()?.to_string_lossy(), "qps": 5000, "burst": 5000},
             "healthzBindAddress": health,
             "metricsBindAddress": health,
             "profiles": [{"schedulerName": "default-scheduler", "plugins":

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::api::Api;
 use crate::generate::{self, Dice, MADE_LABEL, NAMESPACES, NODES, REPLICA_SET};

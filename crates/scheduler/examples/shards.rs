@@ -30,7 +30,7 @@ fn main() {
         _ => Shards::Processes((0..shards).map(|_| serve()).collect()),
     };
     let specs: Vec<PodSpec> = (0..CLASSES).map(|class| spec(class, spread)).collect();
-    let selector = serde_json::json!({"app": "a"});
+    let selector = value::json!({"app": "a"});
     let begun = Instant::now();
     let (mut placed, mut start, mut cpu) = (0, begun, cpu_nanos());
     let mut began = |what: &str| {

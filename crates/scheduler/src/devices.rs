@@ -145,8 +145,7 @@ impl Kept {
         let users = status["reservedFor"].as_array().into_iter().flatten();
         // The same form as that of a pod's node affinity, under another name.
         let required = &allocation["nodeSelector"];
-        let affinity =
-            serde_json::json!({"requiredDuringSchedulingIgnoredDuringExecution": required});
+        let affinity = value::json!({"requiredDuringSchedulingIgnoredDuringExecution": required});
         let mut ask = DefaultHasher::new();
         object["spec"].to_string().hash(&mut ask);
         Kept {
@@ -467,7 +466,7 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn object(name: &str, version: u64, status: Value) -> Value {
         json!({"metadata": {"namespace": "n", "name": name, "uid": format!("uid-{name}"), "resourceVersion": version.to_string()},

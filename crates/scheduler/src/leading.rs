@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, ClientError};
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::now_micros;
 use crate::settings::LeaderElection;

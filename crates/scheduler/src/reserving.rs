@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use client::{Client, ClientError, PatchType};
 use devices::Binding;
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::devices::{BINDING_WAIT_MICROS, Wanted};
 use crate::now_micros;

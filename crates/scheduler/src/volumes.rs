@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use client::{Client, ClientError, PatchType};
 use meta::Value;
 use placement::{BIND_COMPLETED, SELECTED_NODE};
-use serde_json::json;
+use value::json;
 
 use crate::pending::Address;
 use crate::work::{VolumesFirst, resource, with_tries};

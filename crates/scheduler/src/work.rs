@@ -10,9 +10,9 @@ use client::events::{Note, Recorder};
 use client::{Client, ClientError, DeleteOptions, PatchType};
 use meta::{EventType, Involved, Value};
 use placement::{Bindings, PodKey};
-use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use value::json;
 
 use crate::extenders::{self, Extender, Plea, Question};
 use crate::extending::{Asked, Heard, Pleading};

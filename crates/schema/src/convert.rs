@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use crate::error::ConvertError;
 use crate::json::{Html, write_value};
@@ -31,8 +31,8 @@ pub fn convert(from: &Resource, to: &Resource, mut value: Value) -> Result<Value
             }
         }
     }
-    object.insert("apiVersion".to_owned(), Value::String(api_version));
-    object.insert("kind".to_owned(), Value::String(to.kind.to_owned()));
+    object.insert("apiVersion", Value::String(api_version));
+    object.insert("kind", Value::String(to.kind.to_owned()));
     Ok(value)
 }
 
@@ -47,7 +47,7 @@ const EVENT_NAMES: &[(&str, &str)] = &[
     ("reportingComponent", "reportingController"),
 ];
 
-fn rename(object: &mut Map<String, Value>, names: &[(&str, &str)], back: bool) {
+fn rename(object: &mut Map, names: &[(&str, &str)], back: bool) {
     for (core, events) in names {
         let (old, new) = if back { (events, core) } else { (core, events) };
         if let Some(value) = object.remove(*old) {
@@ -62,7 +62,7 @@ const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
-fn scaler_to_v1(object: &mut Map<String, Value>) {
+fn scaler_to_v1(object: &mut Map) {
     let mut notes = Map::new();
     if let Some(Value::Object(spec)) = object.get_mut("spec") {
         if let Some(Value::Array(metrics)) = spec.remove("metrics") {
@@ -73,7 +73,7 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
                 .last()
                 .map(|metric| metric["resource"]["target"]["averageUtilization"].clone())
             {
-                spec.insert("targetCPUUtilizationPercentage".to_owned(), percent);
+                spec.insert("targetCPUUtilizationPercentage", percent);
             }
             if !others.is_empty() {
                 notes.insert(
@@ -93,7 +93,7 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
         if let Some(Value::Array(metrics)) = status.remove("currentMetrics") {
             if let Some(cpu) = metrics.iter().find(|metric| is_cpu(metric, "current")) {
                 let percent = cpu["resource"]["current"]["averageUtilization"].clone();
-                status.insert("currentCPUUtilizationPercentage".to_owned(), percent);
+                status.insert("currentCPUUtilizationPercentage", percent);
             }
             notes.insert(
                 CURRENT_METRICS.to_owned(),
@@ -126,7 +126,7 @@ fn scaler_to_v1(object: &mut Map<String, Value>) {
     }
 }
 
-fn scaler_to_v2(object: &mut Map<String, Value>) {
+fn scaler_to_v2(object: &mut Map) {
     let mut note = |name: &str| -> Option<Value> {
         let metadata = object.get_mut("metadata")?.as_object_mut()?;
         let annotations = metadata.get_mut("annotations")?.as_object_mut()?;
@@ -161,10 +161,10 @@ fn scaler_to_v2(object: &mut Map<String, Value>) {
             }));
         }
         if !metrics.is_empty() {
-            spec.insert("metrics".to_owned(), Value::Array(metrics));
+            spec.insert("metrics", Value::Array(metrics));
         }
         if let Some(behavior) = behavior {
-            spec.insert("behavior".to_owned(), behavior);
+            spec.insert("behavior", behavior);
         }
     }
     let status = object.entry("status").or_insert_with(|| json!({}));
@@ -175,10 +175,10 @@ fn scaler_to_v2(object: &mut Map<String, Value>) {
             metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}));
         }
         if !metrics.is_empty() {
-            status.insert("currentMetrics".to_owned(), Value::Array(metrics));
+            status.insert("currentMetrics", Value::Array(metrics));
         }
         if let Some(conditions) = conditions {
-            status.insert("conditions".to_owned(), conditions);
+            status.insert("conditions", conditions);
         }
     }
     for part in ["spec", "status"] {
@@ -247,7 +247,7 @@ fn flatten(mut metric: Value, prefix: &str) -> Value {
     };
     if let Some(Value::Object(mut identifier)) = source.remove("metric") {
         if let Some(name) = identifier.remove("name") {
-            source.insert("metricName".to_owned(), name);
+            source.insert("metricName", name);
         }
         if let Some(selector) = identifier.remove("selector") {
             source.insert(names[3].clone(), selector);
@@ -261,7 +261,7 @@ fn flatten(mut metric: Value, prefix: &str) -> Value {
         }
     }
     if let Some(described) = source.remove("describedObject") {
-        source.insert("target".to_owned(), described);
+        source.insert("target", described);
     }
     metric
 }
@@ -281,17 +281,17 @@ fn unflatten(mut metric: Value, prefix: &str) -> Value {
         None
     };
     if let Some(described) = described {
-        source.insert("describedObject".to_owned(), described);
+        source.insert("describedObject", described);
     }
     let mut identifier = Map::new();
     if let Some(name) = source.remove("metricName") {
-        identifier.insert("name".to_owned(), name);
+        identifier.insert("name", name);
     }
     if let Some(selector) = source.remove(&names[3]).filter(|_| !names[3].is_empty()) {
-        identifier.insert("selector".to_owned(), selector);
+        identifier.insert("selector", selector);
     }
     if !identifier.is_empty() {
-        source.insert("metric".to_owned(), Value::Object(identifier));
+        source.insert("metric", Value::Object(identifier));
     }
     let mut target = Map::new();
     for (nested, flat) in NESTED_NAMES.iter().zip(&names) {
@@ -310,7 +310,7 @@ fn unflatten(mut metric: Value, prefix: &str) -> Value {
         if kind == "AverageValue" && target.get("value").is_some_and(|value| value == "0") {
             target.remove("value");
         }
-        target.insert("type".to_owned(), Value::String(kind.to_owned()));
+        target.insert("type", Value::String(kind.to_owned()));
     }
     source.insert(prefix.to_owned(), Value::Object(target));
     metric

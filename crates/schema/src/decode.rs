@@ -3,7 +3,7 @@
 //! Fields may come in any order and more than once, as protobuf allows: the last scalar wins, messages merge. Unknown
 //! fields are dropped, as built-in kinds do.
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::DecodeError;
@@ -37,7 +37,7 @@ fn message(
     table: &Table,
     ty: TypeId,
     bytes: &[u8],
-    map: &mut Map<String, Value>,
+    map: &mut Map,
     wanted: Wanted<'_>,
     depth: usize,
 ) -> Result<(), DecodeError> {
@@ -92,7 +92,7 @@ fn field(
     table: &Table,
     field: &Field,
     wire: Wire<'_>,
-    map: &mut Map<String, Value>,
+    map: &mut Map,
     wanted: Wanted<'_>,
     depth: usize,
 ) -> Result<(), DecodeError> {
@@ -122,7 +122,7 @@ fn field(
             {
                 map.remove(field.name);
             } else {
-                map.insert(field.name.to_owned(), value);
+                map.insert(field.name, value);
             }
             Ok(())
         }
@@ -271,7 +271,7 @@ fn special_value(
 }
 
 /// The JSON value behind a message that is a union: a list, a schema or a flag.
-fn schema_or(table: &Table, ty: TypeId, special: Special, mut map: Map<String, Value>) -> Value {
+fn schema_or(table: &Table, ty: TypeId, special: Special, mut map: Map) -> Value {
     let mut list = None;
     let mut schema = None;
     for field in &table.get(ty).fields {

@@ -1,6 +1,6 @@
 //! Declared defaults: the `+default` markers of the table. Programmatic defaults are the registry's.
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::json;
 use crate::normalize::is_zero;
@@ -13,7 +13,7 @@ pub fn apply_declared_defaults(ty: TypeId, value: &mut Value) {
     }
 }
 
-fn message(ty: TypeId, map: &mut Map<String, Value>) {
+fn message(ty: TypeId, map: &mut Map) {
     let message_type = table().get(ty);
     if !message_type.has_defaults {
         return;
@@ -30,7 +30,7 @@ fn message(ty: TypeId, map: &mut Map<String, Value>) {
                 // A plain field has its zero value already.
                 && !(plain && is_zero(table(), field.kind, &parsed.value))
             {
-                map.insert(field.name.to_owned(), parsed.value);
+                map.insert(field.name, parsed.value);
             }
         }
         let Kind::Message(inner) = field.kind else {
@@ -55,7 +55,7 @@ fn message(ty: TypeId, map: &mut Map<String, Value>) {
                 let mut fresh = Map::new();
                 message(inner, &mut fresh);
                 if !fresh.is_empty() {
-                    map.insert(field.name.to_owned(), Value::Object(fresh));
+                    map.insert(field.name, Value::Object(fresh));
                 }
             }
             (_, None) => {}
@@ -66,7 +66,7 @@ fn message(ty: TypeId, map: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn defaults_only_where_the_struct_is() {

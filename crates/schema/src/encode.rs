@@ -4,7 +4,7 @@
 //! always written, zero or not, as gogo-protobuf does for Go values: it costs two bytes for an empty string, and buys
 //! bytes that are identical to those a kube-apiserver stores. Pointers, lists, maps and byte slices only when present.
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::EncodeError;
@@ -36,7 +36,7 @@ impl Encoder {
     fn message(
         &self,
         ty: TypeId,
-        map: &Map<String, Value>,
+        map: &Map,
         out: &mut Vec<u8>,
         depth: usize,
     ) -> Result<(), EncodeError> {

@@ -2,10 +2,11 @@
 //!
 //! It knows nothing of Kubernetes types. Integers are kept exactly; nesting is bounded by [`crate::MAX_DEPTH`].
 
-use serde_json::{Map, Number, Value};
+use value::{Key, Map, Number, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::DecodeError;
+use crate::table::table;
 
 /// A parsed document, and whether some object in it named a key twice (the later one won).
 pub(crate) struct Parsed {
@@ -94,6 +95,28 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
+    /// A key that is not copied if it is a field's name.
+    fn shared_key(&mut self) -> Result<Key, DecodeError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.invalid("looking for beginning of object key string"));
+        }
+        let begin = self.at;
+        let (raw, escaped) = self.raw_string()?;
+        let known = std::str::from_utf8(raw)
+            .ok()
+            .filter(|_| !escaped)
+            .and_then(|name| table().known_name(name));
+        let key = match known {
+            Some(name) => name.into(),
+            None => {
+                self.at = begin;
+                self.string()?.into()
+            }
+        };
+        self.expect(b':', "after object key")?;
+        Ok(key)
+    }
+
     fn value(&mut self, depth: usize, duplicates: &mut bool) -> Result<Value, DecodeError> {
         if depth > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
@@ -105,7 +128,7 @@ impl<'a> Scanner<'a> {
                     return Ok(Value::Object(map));
                 }
                 loop {
-                    let key = self.key()?;
+                    let key = self.shared_key()?;
                     let value = self.value(depth + 1, duplicates)?;
                     *duplicates |= map.insert(key, value).is_some();
                     if !self.another(b'}', "after object key:value pair")? {

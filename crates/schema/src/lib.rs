@@ -39,9 +39,9 @@ pub use merge::{merge_patch, strategic_merge};
 pub use print::print_without;
 pub use reader::{FieldReader, Spliced, read_map, splice_resource_version};
 pub use resources::{Resource, StorageRef, Subresource, resource, resource_for_kind, resources};
-pub use serde_json::Value;
 pub use table::TypeId;
 pub use typemeta::{peek_type_meta_json, peek_type_meta_yaml};
+pub use value::Value;
 
 use table::table;
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::MAX_DEPTH;
 use crate::error::PatchError;
@@ -29,19 +29,19 @@ pub fn merge_patch(original: &mut Value, patch: &Value) {
         if change.is_null() {
             map.remove(key);
         } else {
-            merge_patch(map.entry(key.as_str()).or_insert(Value::Null), change);
+            merge_patch(map.entry(key).or_insert(Value::Null), change);
         }
     }
 }
 
 /// Applies a strategic merge patch. `original` is not changed; the result still has to be completed.
-pub fn strategic_merge(ty: TypeId, original: &Value, patch: &Value) -> Result<Value, PatchError> {
+pub fn strategic_merge(ty: TypeId, original: Value, patch: Value) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(malformed(
             "a strategic merge patch and what it applies to must be objects",
         ));
     };
-    merge_map(original.clone(), patch.clone(), Schema::Type(ty), 0).map(Value::Object)
+    merge_map(original, patch, Schema::Type(ty), 0).map(Value::Object)
 }
 
 /// What the table knows about the value at hand.
@@ -107,7 +107,7 @@ impl Schema {
     }
 }
 
-type Object = Map<String, Value>;
+type Object = Map;
 
 fn merge_map(
     mut original: Object,
@@ -187,7 +187,7 @@ fn ordered_lists(
     schema: Schema,
     depth: usize,
 ) -> Result<(), PatchError> {
-    let directives: Vec<String> = patch
+    let directives: Vec<value::Key> = patch
         .keys()
         .filter(|name| name.starts_with(SET_ELEMENT_ORDER))
         .cloned()
@@ -423,11 +423,11 @@ fn malformed(text: &str) -> PatchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn pod(patch: Value, original: Value) -> Result<Value, String> {
         let ty = crate::kind_type("v1", "Pod").unwrap();
-        strategic_merge(ty, &original, &patch).map_err(|error| error.to_string())
+        strategic_merge(ty, original, patch).map_err(|error| error.to_string())
     }
 
     fn containers(names: &[&str]) -> Value {
@@ -554,11 +554,11 @@ mod tests {
         let deployment = crate::kind_type("apps/v1", "Deployment").unwrap();
         let original = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
         let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-        let merged = strategic_merge(deployment, &original, &patch).unwrap();
+        let merged = strategic_merge(deployment, original.clone(), patch.clone()).unwrap();
         assert_eq!(merged, json!({"spec": {"strategy": {"type": "Recreate"}}}));
         let bad = json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}});
         assert_eq!(
-            strategic_merge(deployment, &original, &bad)
+            strategic_merge(deployment, original.clone(), bad.clone())
                 .unwrap_err()
                 .to_string(),
             "invalid patch format of retainKeys"

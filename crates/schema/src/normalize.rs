@@ -3,7 +3,7 @@
 //! The typed tree holds exactly what protobuf can hold: absent, not null; no empty list or map; no plain (non-pointer)
 //! field that equals its zero value. So two trees of equal meaning are equal. It does not know defaults or validation.
 
-use serde_json::{Map, Number, Value};
+use value::{Map, Number, Value};
 
 use crate::error::DecodeError;
 use crate::json::Scanner;
@@ -53,7 +53,7 @@ impl Normalizer {
         }
     }
 
-    fn message(&mut self, ty: TypeId, map: &mut Map<String, Value>) -> Result<(), DecodeError> {
+    fn message(&mut self, ty: TypeId, map: &mut Map) -> Result<(), DecodeError> {
         if self.path.len() > MAX_DEPTH {
             return Err(DecodeError::TooDeep);
         }
@@ -155,7 +155,7 @@ impl Normalizer {
                     if field.kind == Kind::String && item.is_string() {
                         continue;
                     }
-                    self.path.push(Step::Key(key.clone()));
+                    self.path.push(Step::Key(key.to_string()));
                     self.element(owner, field, item)?;
                     self.path.pop();
                 }

@@ -45,8 +45,8 @@ pub fn print_without(left_out: &FieldSet, message: &[u8], hasher: &mut impl Hash
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
     use std::hash::DefaultHasher;
+    use value::{Value, json};
 
     fn node() -> Value {
         json!({"metadata": {"name": "n", "resourceVersion": "7", "labels": {"a": "b"}},

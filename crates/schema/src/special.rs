@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use value::Value;
 
 use crate::error::DecodeError;
 use crate::table::Special;
@@ -332,7 +332,7 @@ pub(crate) fn base64_encode(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn canonical(special: Special, mut value: Value) -> Result<Value, String> {
         canonicalize(special, &mut value)

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use foldhash::fast::FixedState;
+
 /// A message type of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TypeId(pub(crate) u16);
@@ -109,7 +111,7 @@ pub(crate) struct Table {
     pub(crate) types: Vec<Type>,
     notes: Vec<Notes>,
     /// JSON keys by name, shared by all fields of that name.
-    keys: HashMap<&'static str, &'static str>,
+    keys: HashMap<&'static str, &'static str, FixedState>,
     by_full_name: HashMap<&'static str, HashMap<&'static str, TypeId>>,
     by_group_version: HashMap<String, &'static str>,
     pub(crate) resource_lines: Vec<&'static str>,
@@ -163,11 +165,22 @@ impl Table {
     /// Finds a field by JSON name, looking through embedded structs.
     pub(crate) fn field(&self, ty: TypeId, name: &str) -> Option<&Field> {
         let names = &self.get(ty).by_name;
-        let at = names
-            .binary_search_by(|(candidate, _, _)| (*candidate).cmp(name))
-            .ok()?;
+        // Names that were read by this table are where its own are: no need to look at their letters.
+        let same = |(candidate, _, _): &(&'static str, _, _)| {
+            std::ptr::eq(candidate.as_ptr(), name.as_ptr()) && candidate.len() == name.len()
+        };
+        let at = names.iter().position(same).or_else(|| {
+            names
+                .binary_search_by(|(candidate, _, _)| (*candidate).cmp(name))
+                .ok()
+        })?;
         let (_, owner, index) = names[at];
         self.get(owner).fields.get(usize::from(index))
+    }
+
+    /// The one copy of a field's name that all types share, if some type has such a field.
+    pub(crate) fn known_name(&self, name: &str) -> Option<&'static str> {
+        self.keys.get(name).map(|key| unquoted(key))
     }
 
     /// How Go prints the type of the whole field.
@@ -278,7 +291,7 @@ impl Table {
         let mut table = Table {
             types: Vec::with_capacity(headers.len()),
             notes: Vec::new(),
-            keys: HashMap::new(),
+            keys: HashMap::default(),
             by_full_name,
             by_group_version,
             resource_lines,
@@ -293,7 +306,6 @@ impl Table {
         table.list_meta = table.named("meta/v1", "ListMeta").unwrap_or(TypeId(0));
         table.index_names();
         table.mark_defaults();
-        table.keys = HashMap::new();
         table
     }
 
@@ -405,7 +417,7 @@ impl Table {
             .entry(name)
             .or_insert_with(|| String::leak(format!("\"{name}\":")));
         Some(Field {
-            name,
+            name: unquoted(key),
             key,
             number,
             kind,
@@ -455,6 +467,13 @@ impl Table {
             }
         }
     }
+}
+
+/// The name within a quoted one with its colon.
+fn unquoted(key: &'static str) -> &'static str {
+    key.strip_prefix('"')
+        .and_then(|key| key.strip_suffix("\":"))
+        .unwrap_or(key)
 }
 
 fn special_named(name: &str) -> Option<Special> {

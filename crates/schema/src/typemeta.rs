@@ -3,7 +3,7 @@
 use crate::error::DecodeError;
 use crate::json::Scanner;
 use crate::yaml;
-use serde_json::Value;
+use value::Value;
 
 /// `apiVersion` and `kind` of a JSON object; empty where it has none.
 pub fn peek_type_meta_json(body: &[u8]) -> Result<(String, String), DecodeError> {

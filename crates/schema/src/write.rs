@@ -3,7 +3,7 @@
 //! Left out: unset pointers, and zero values of `omitempty` fields. A plain struct is never left out, a plain field
 //! without `omitempty` shows its zero value, a list without it shows `null` (`[]` for the items of a List kind).
 
-use serde_json::{Map, Value};
+use value::{Map, Value};
 
 use crate::json::{Html, write_number, write_string, write_value};
 use crate::special;
@@ -38,13 +38,7 @@ pub(crate) fn key(quoted: &str, first: &mut bool, out: &mut Vec<u8>) {
     out.extend_from_slice(quoted.as_bytes());
 }
 
-fn fields(
-    table: &Table,
-    message: &Type,
-    map: &Map<String, Value>,
-    first: &mut bool,
-    out: &mut Vec<u8>,
-) {
+fn fields(table: &Table, message: &Type, map: &Map, first: &mut bool, out: &mut Vec<u8>) {
     for field in &message.fields {
         if let (Shape::Inline, Kind::Message(inner)) = (field.shape, field.kind) {
             fields(table, table.get(inner), map, first, out);

@@ -3,8 +3,8 @@
 //!
 //! It knows trees, not Kubernetes types.
 
-use serde_json::Value;
 use serde_saphyr::options::DuplicateKeyPolicy;
+use value::Value;
 
 use crate::MAX_DEPTH;
 use crate::error::DecodeError;
@@ -71,7 +71,7 @@ pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write_map(map: &serde_json::Map<String, Value>, indent: usize, out: &mut Vec<u8>) {
+fn write_map(map: &value::Map, indent: usize, out: &mut Vec<u8>) {
     for (index, (key, value)) in map.iter().enumerate() {
         if index > 0 {
             spaces(indent, out);
@@ -351,7 +351,7 @@ fn write_double_quoted(text: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn text(value: &Value) -> String {
         let mut out = Vec::new();

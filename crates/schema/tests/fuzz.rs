@@ -126,7 +126,7 @@ fn mutated_patches() {
     for _ in 0..2_000 {
         let patch = mutate(seeds[random.below(2)].as_bytes(), &mut random);
         if let Ok(patch) = schema::parse_json(&patch) {
-            if let Ok(merged) = schema::strategic_merge(ty, &original, &patch) {
+            if let Ok(merged) = schema::strategic_merge(ty, original.clone(), patch.clone()) {
                 let _ = schema::complete(ty, merged);
             }
             let mut value = original.clone();
@@ -172,13 +172,13 @@ fn depth_is_bounded_everywhere() {
         &mut Vec::new(),
     );
     assert_eq!(streamed, Err(schema::DecodeError::TooDeep));
-    let mut nested = serde_json::json!(1);
+    let mut nested = value::json!(1);
     for _ in 0..1_000 {
-        nested = serde_json::json!([nested]);
+        nested = value::json!([nested]);
     }
     let revision = schema::kind_type("apps/v1", "ControllerRevision").unwrap();
     assert_eq!(
-        schema::complete(revision, serde_json::json!({"data": nested})),
+        schema::complete(revision, value::json!({"data": nested})),
         Err(schema::DecodeError::TooDeep)
     );
 }

@@ -1,7 +1,7 @@
 //! Bytes and texts written by hand from the published formats, for the places where transcoders go wrong.
 
 use schema::{FieldReader, JsonOptions, decode_json, decode_protobuf, encode_protobuf, kind_type};
-use serde_json::json;
+use value::json;
 
 fn protobuf(api_version: &str, kind: &str, json: &str) -> Vec<u8> {
     let ty = kind_type(api_version, kind).unwrap();

@@ -1,6 +1,6 @@
 //! Delete: at once, by a mark, of many.
 
-use serde_json::json;
+use value::json;
 
 use crate::speak::{Speaker, config_map, names, version};
 

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use serde_json::json;
 use store::{Store, StoreConfig};
+use value::json;
 
 use crate::plane::{Plane, block_on};
 use crate::speak::{Answer, Speaker, config_map};

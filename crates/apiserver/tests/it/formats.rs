@@ -1,7 +1,7 @@
 //! Shapes and encodings of replies and bodies, discovery, OpenAPI, health.
 
 use rest::http::{Method, Request};
-use serde_json::json;
+use value::json;
 
 use crate::plane::{Plane, block_on};
 use crate::speak::{Speaker, config_map};

@@ -3,7 +3,7 @@
 //! Valid requests are mutated by a generator with a fixed seed, so that a failure comes again.
 
 use rest::http::{Method, Request};
-use serde_json::json;
+use value::json;
 
 use crate::plane::{Plane, block_on};
 use crate::speak::Speaker;

@@ -1,6 +1,6 @@
 //! Lists: pages at a fixed version, what `resourceVersion` and its match mean, selectors.
 
-use serde_json::json;
+use value::json;
 
 use crate::plane::{Plane, block_on};
 use crate::speak::{Speaker, config_map, names, version};

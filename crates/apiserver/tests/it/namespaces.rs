@@ -1,6 +1,6 @@
 //! The life of a namespace.
 
-use serde_json::json;
+use value::json;
 
 use crate::speak::{Speaker, config_map};
 

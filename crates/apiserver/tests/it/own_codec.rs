@@ -10,10 +10,10 @@ use apiserver::listen::Codec;
 use apiserver::pki::Pki;
 use bytes::{Bytes, BytesMut};
 use http2::{Config, Connection, Event, Reason, Sent, StreamId};
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use value::json;
 
 use crate::plane::{Plane, block_on, new_pki, serve, shared};
 use crate::wire::secured;
@@ -337,7 +337,7 @@ fn a_watch_that_is_not_read_holds_nobody_up_and_tells_all_later() {
         let mut peer = Peer::known().await;
         let path = "/api/v1/namespaces/default/secrets";
         let now = peer.get(path).await;
-        let list: serde_json::Value = serde_json::from_str(now.text()).unwrap();
+        let list: value::Value = serde_json::from_str(now.text()).unwrap();
         let version = list["metadata"]["resourceVersion"].as_str().unwrap();
         peer.takes = false;
         let watch = peer.open(

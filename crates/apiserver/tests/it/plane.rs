@@ -9,9 +9,9 @@ use apiserver::pki::{Pki, PkiOptions};
 use apiserver::{Api, listen};
 use client::Kubeconfig;
 use client::https::HttpsTransport;
-use serde_json::json;
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
+use value::json;
 
 use crate::speak::Speaker;
 

@@ -1,6 +1,6 @@
 //! What only pods have: binding, eviction, a graceful end.
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::speak::Speaker;
 

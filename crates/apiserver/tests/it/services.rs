@@ -1,6 +1,6 @@
 //! Addresses and node ports of Services.
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::speak::Speaker;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rest::http::{Body, FrameSource, Method, Reply, Request, Service, User};
-use serde_json::Value;
+use value::Value;
 
 /// A test that waits longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -303,5 +303,5 @@ pub fn names(list: &Value) -> Vec<&str> {
 
 /// A ConfigMap with one entry.
 pub fn config_map(name: &str, value: &str) -> Value {
-    serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": value}})
+    value::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"key": value}})
 }

@@ -1,7 +1,7 @@
 //! Update, the three languages of PATCH, status and scale.
 
 use rest::http::Method;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::speak::{Speaker, config_map, version};
 
@@ -307,7 +307,7 @@ async fn patches_of_many_all_count(api: Speaker) {
     for writer in 0..20 {
         let (api, one) = (api.clone(), one.clone());
         writers.spawn(async move {
-            let patch = json!({"data": {format!("w{writer}"): "x"}});
+            let patch = json!({"data": {(format!("w{writer}")): "x"}});
             api.patch(&one, "merge", &patch).await.expect(200);
         });
     }

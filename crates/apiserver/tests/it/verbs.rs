@@ -1,7 +1,7 @@
 //! Create, get and the errors that every kind shares.
 
 use rest::http::Method;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::speak::{Speaker, config_map, version};
 

@@ -1,11 +1,11 @@
 //! Watches: where they begin, what selectors make of changes, how they end.
 
-use serde_json::json;
+use value::json;
 
 use crate::plane::{Plane, block_on};
 use crate::speak::{Speaker, config_map, version};
 
-fn labelled(name: &str, app: &str) -> serde_json::Value {
+fn labelled(name: &str, app: &str) -> value::Value {
     let mut object = config_map(name, "1");
     object["metadata"]["labels"] = json!({"app": app});
     object

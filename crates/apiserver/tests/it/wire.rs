@@ -169,7 +169,7 @@ fn a_reader_that_never_reads_costs_only_itself() {
         let path = "/api/v1/namespaces/default/secrets";
         let filler = "x".repeat(200_000);
         for number in 0..20 {
-            let secret = serde_json::json!({"metadata": {"name": format!("big-{number}")}, "stringData": {"a": filler}});
+            let secret = value::json!({"metadata": {"name": format!("big-{number}")}, "stringData": {"a": filler}});
             api.post(path, &secret).await.expect(201);
         }
         let mut silent = Vec::new();
@@ -182,7 +182,7 @@ fn a_reader_that_never_reads_costs_only_itself() {
             silent.push(stream);
         }
         for round in 0..20 {
-            let patch = serde_json::json!({"stringData": {"a": format!("{filler}{round}")}});
+            let patch = value::json!({"stringData": {"a": format!("{filler}{round}")}});
             api.patch(&format!("{path}/big-{round}"), "merge", &patch)
                 .await
                 .expect(200);

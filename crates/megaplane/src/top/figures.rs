@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use super::scrape::{Labels, Scrape};
 

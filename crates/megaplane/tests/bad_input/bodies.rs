@@ -1,7 +1,7 @@
 //! Bodies that are not what they should be.
 
 use rest::http::Method;
-use serde_json::json;
+use value::json;
 
 use crate::support::{Plane, assert_has};
 
@@ -226,7 +226,7 @@ pub(crate) fn wrong_types(plane: &Plane) {
     is_absent(plane, "pod/wrong");
 }
 
-fn set(value: &mut serde_json::Value, pointer: &str, to: serde_json::Value) {
+fn set(value: &mut value::Value, pointer: &str, to: value::Value) {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     value.pointer_mut(parent).unwrap()[name] = to;
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rest::http::Method;
-use serde_json::json;
+use value::json;
 
 use crate::support::{Plane, PlaneOptions, assert_has};
 

@@ -1,6 +1,6 @@
 //! Changing objects: by label, editor, patch, replacement and apply.
 
-use serde_json::json;
+use value::json;
 
 use crate::support::{Plane, assert_has, eventually};
 
@@ -118,7 +118,7 @@ fn an_editor(plane: &Plane) {
 }
 
 fn three_kinds_of_patch(plane: &Plane) {
-    let patch = |kind: &str, patch: &serde_json::Value| {
+    let patch = |kind: &str, patch: &value::Value| {
         plane
             .kubectl(&format!(
                 "patch deploy web -n change --type={kind} -p '{patch}' -o json"

@@ -1,7 +1,7 @@
 //! The three wire formats: the same object in each, in both directions.
 
 use rest::http::Method;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 use crate::support::Plane;
 

@@ -337,7 +337,7 @@ pub(crate) fn the_platform(plane: &Plane) {
         .json();
     assert_eq!(
         secret["data"],
-        serde_json::json!({"username": "c2hvcA==", "password": "czNjcjN0"})
+        value::json!({"username": "c2hvcA==", "password": "czNjcjN0"})
     );
     assert!(secret["stringData"].is_null());
     let ingress = plane

@@ -1,10 +1,10 @@
 //! Nodes: taken out, tainted, drained, described.
 
-use serde_json::json;
+use value::json;
 
 use crate::support::{Plane, assert_has, eventually};
 
-fn pod(name: &str, node: &str, tolerations: &serde_json::Value) -> String {
+fn pod(name: &str, node: &str, tolerations: &value::Value) -> String {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "place"},

@@ -1,7 +1,7 @@
 //! Reading: selectors, lists in pieces, watches, tables.
 
 use rest::http::Method;
-use serde_json::Value;
+use value::Value;
 
 use crate::support::{Plane, assert_columns, assert_has, eventually};
 

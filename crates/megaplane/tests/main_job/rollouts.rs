@@ -1,6 +1,6 @@
 //! Deployments that change: new images, histories, the way back.
 
-use serde_json::Value;
+use value::Value;
 
 use crate::support::{Plane, assert_has, eventually};
 

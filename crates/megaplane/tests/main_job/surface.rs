@@ -1,6 +1,6 @@
 //! What the server tells about itself, and the small commands that build on it.
 
-use serde_json::Value;
+use value::Value;
 
 use crate::support::{Plane, assert_has};
 
@@ -80,7 +80,7 @@ pub(crate) fn discovery(plane: &Plane) {
             .cloned()
             .unwrap()
     };
-    assert_eq!(find("pods")["shortNames"], serde_json::json!(["po"]));
+    assert_eq!(find("pods")["shortNames"], value::json!(["po"]));
     assert_eq!(find("pods")["singularName"], "pod");
     assert_eq!(find("pods/binding")["kind"], "Binding");
     assert_eq!(find("pods/eviction")["group"], "policy");

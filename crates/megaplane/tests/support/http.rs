@@ -5,7 +5,7 @@ use std::sync::Arc;
 use client::Kubeconfig;
 use client::https::HttpsTransport;
 use rest::http::{Body, Method, Request, Service as _};
-use serde_json::Value;
+use value::Value;
 
 /// What came back.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use value::Value;
 
 /// Longest that one call may take unless it says otherwise.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);

@@ -100,7 +100,7 @@ fn google(disk: &str, zones: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn handles_by_hand() {

@@ -294,7 +294,7 @@ fn volume(metadata: &Value, spec: &Value, status: &Value) -> Volume {
     let reference = &spec["claimRef"];
     // The same form as that of a pod's node affinity, under another name.
     let required = &spec["nodeAffinity"]["required"];
-    let affinity = required_terms(&serde_json::json!({
+    let affinity = required_terms(&value::json!({
         "requiredDuringSchedulingIgnoredDuringExecution": required}));
     let csi = &spec["csi"];
     let own = csi.is_object().then(|| Attach {

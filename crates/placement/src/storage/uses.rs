@@ -100,7 +100,7 @@ fn disks(volume: &Value) -> Vec<Disk> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn of(volume: Value) -> Uses {
         let metadata = json!({"namespace": "n", "name": "p", "uid": "u"});

@@ -3,8 +3,8 @@
 //! Written from the description of the rules; shares no code with the crate.
 
 use crate::model::{Model, affine, array, tolerated};
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use value::{Value, json};
 
 const HOST: &str = "kubernetes.io/hostname";
 

@@ -4,9 +4,9 @@
 
 use crate::around::selects;
 use crate::model::{Model, ModelPod};
-use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use value::{Value, json};
 
 /// What stands for the start of pods that have not started.
 pub const NOW: i64 = 9_000_000_000_000_000;

@@ -17,9 +17,9 @@ use placement::{
 };
 use placer::Placer;
 use proptest::prelude::*;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use storage::Sort;
+use value::{Value, json};
 
 #[derive(Clone, Debug)]
 enum Step {

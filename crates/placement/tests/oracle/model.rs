@@ -4,8 +4,8 @@
 
 use crate::{around, evict, storage};
 use placement::Scores;
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use value::{Value, json};
 
 /// cpu in millis, everything else whole.
 pub type Amounts = BTreeMap<String, i64>;
@@ -73,7 +73,7 @@ fn amount(resource: &str, text: &str) -> i64 {
 pub fn amounts(list: &Value) -> Amounts {
     let list = list.as_object().cloned().unwrap_or_default();
     list.iter()
-        .map(|(k, v)| (k.clone(), amount(k, v.as_str().unwrap())))
+        .map(|(k, v)| (k.to_string(), amount(k, v.as_str().unwrap())))
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! Random objects, from a seed each.
 
-use serde_json::{Value, json};
+use value::{Value, json};
 
 /// Takes small choices off a random number.
 pub struct Dice(pub u64);

@@ -5,7 +5,7 @@ use placement::{
     Bindings, Budget, ClassId, Cluster, Concerned, Explanation, MakerKind, NodeChange, NodeId,
     NodeInfo, Pairs, PickError, PodInfo, PodKey, PodSpec, Preemption, Thing, ThingKind, Volumes,
 };
-use serde_json::Value;
+use value::Value;
 
 pub enum Placer {
     One(Box<Cluster>),

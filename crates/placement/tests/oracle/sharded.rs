@@ -208,7 +208,7 @@ fn equals_are_shared_out_by_their_numbers() {
         let node = node_object(id, 3);
         many.upsert_node(&NodeInfo::from_object(&node).unwrap());
     }
-    let plain = serde_json::json!({"metadata": {"name": "p", "uid": "p", "namespace": "default"},
+    let plain = value::json!({"metadata": {"name": "p", "uid": "p", "namespace": "default"},
         "spec": {"containers": [{"name": "c"}], "tolerations": [{"operator": "Exists"}]}});
     let pod = PodInfo::from_object(&plain).unwrap();
     let class = many.class_of(&pod.spec);
@@ -239,7 +239,7 @@ fn an_assumed_pod_outlives_its_shard() {
     for node in &nodes {
         many.upsert_node(node);
     }
-    let pod = serde_json::json!({"metadata": {"name": "p", "uid": "p", "namespace": "default"},
+    let pod = value::json!({"metadata": {"name": "p", "uid": "p", "namespace": "default"},
         "spec": {"containers": [{"name": "c"}], "tolerations": [{"operator": "Exists"}]}});
     let pod = PodInfo::from_object(&pod).unwrap();
     let class = many.class_of(&pod.spec);

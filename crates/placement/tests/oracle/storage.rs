@@ -7,8 +7,8 @@ use crate::model::{Model, array, term_matches};
 use crate::objects::{Dice, NAMESPACES, NODES};
 use placement::{Bindings, ThingKind};
 use proptest::prelude::*;
-use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use value::{Value, json};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {

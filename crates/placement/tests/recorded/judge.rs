@@ -27,9 +27,9 @@ use placement::{
     Budget, Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey,
     Preemption, Profile, Scores, Unschedulable, Weights,
 };
-use serde_json::{Map, Value};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use value::{Map, Value};
 
 /// Stands for the present where nothing depends on it.
 const NOW_MICROS: i64 = 4_000_000_000_000_000;
@@ -262,7 +262,7 @@ impl Judge {
         let scored = outcome["scores"].as_object();
         let theirs = scored.unwrap_or(&single);
         for (name, score) in theirs {
-            match ours.get(name) {
+            match ours.get(name.as_str()) {
                 None => wrong.push(format!("node {name} is feasible there and not here")),
                 Some(scores) if scored.is_some() => {
                     self.tally.scores += 1;
@@ -322,7 +322,7 @@ impl Judge {
         let weights = &self.weights;
         for (plugin, scores) in theirs.as_object().into_iter().flatten() {
             for (node, score) in scores.as_object().into_iter().flatten() {
-                let Some(own) = ours.get(node) else {
+                let Some(own) = ours.get(node.as_str()) else {
                     continue;
                 };
                 let own = match plugin.as_str() {

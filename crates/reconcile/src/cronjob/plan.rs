@@ -6,8 +6,8 @@ use crate::owner::controller_reference;
 use crate::pod::{condition, items, micros, text_of};
 use crate::status;
 use meta::{Value, object, time};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// A moment after the time itself: nobody wakes a little early.
 const WAKE_LATE_MICROS: i64 = 100_000;
@@ -185,11 +185,11 @@ impl<'a> Round<'a> {
             json!(time::format_seconds(due)),
         );
         let mut metadata = Map::new();
-        metadata.insert("name".to_owned(), json!(name));
-        metadata.insert("namespace".to_owned(), json!(object::namespace(self.cron)));
-        metadata.insert("annotations".to_owned(), Value::Object(annotations));
+        metadata.insert("name", json!(name));
+        metadata.insert("namespace", json!(object::namespace(self.cron)));
+        metadata.insert("annotations", Value::Object(annotations));
         if let Some(labels) = object::map_at(template, &["metadata", "labels"]) {
-            metadata.insert("labels".to_owned(), json!(labels));
+            metadata.insert("labels", json!(labels));
         }
         metadata.insert(
             "ownerReferences".to_owned(),

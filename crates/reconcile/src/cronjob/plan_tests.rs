@@ -4,7 +4,7 @@ use super::*;
 use crate::action::Action;
 use meta::object;
 use meta::time::parse;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 fn cron(spec: Value) -> Value {
     let mut cron = json!({"apiVersion": "batch/v1", "kind": "CronJob",

@@ -7,9 +7,9 @@ use crate::nodelifecycle::Taint;
 use crate::pod::{items, text_of};
 use meta::labels::{LabelOperator, LabelRequirement};
 use meta::{Value, object};
-use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+use value::json;
 
 /// Combinations of labels and taints that are shared before sharing starts afresh: of ~1 KiB, 64 MiB at most.
 const CLASSES_MAX: usize = 64 * 1024;
@@ -145,7 +145,7 @@ impl Judge {
             node_name: text_of(spec, "nodeName").into(),
             selector: pairs
                 .map(|(key, value)| LabelRequirement {
-                    key: key.clone(),
+                    key: key.to_string(),
                     op: LabelOperator::In,
                     values: vec![value.as_str().unwrap_or_default().to_owned()],
                 })

@@ -12,9 +12,9 @@ use crate::revision::{Revisions, revise};
 use crate::status;
 use meta::labels::LabelSelector;
 use meta::{Value, intstr, object};
-use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+use value::json;
 
 /// Annotation and label that date from before revisions; some tools still read them.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
@@ -305,7 +305,7 @@ impl<'a> Round<'a> {
     /// A pod of the present template, for any node.
     fn blank(&self) -> Value {
         let mut pod = pod_from_template(self.set, &format!("{}-", object::name(self.set)));
-        let mut label = |key: &str, value: &str| {
+        let mut label = |key: &'static str, value: &str| {
             object::set_at(&mut pod, &["metadata", "labels", key], json!(value));
         };
         label(REVISION_HASH_LABEL, self.hash);

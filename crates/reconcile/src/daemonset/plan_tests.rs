@@ -5,7 +5,7 @@ use crate::action::Action;
 use crate::deployment::template_hash;
 use crate::toy::brief;
 use meta::object;
-use serde_json::json;
+use value::json;
 
 const NOW: i64 = 100_000_000;
 

@@ -11,8 +11,8 @@ use crate::owner::{self, Claim, claim};
 use crate::pod::controller_uid;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// What to do now for a Deployment.
 pub fn plan(deployment: &Arc<Value>, observed: &Observed<'_>, now_micros: i64) -> Vec<Action> {

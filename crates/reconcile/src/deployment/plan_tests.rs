@@ -7,8 +7,8 @@ use crate::pod::{controller_uid, items, text_of};
 use crate::replicaset;
 use crate::toy::{Dice, World, brief};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 const NOW: i64 = 1_000_000_000;
 

@@ -6,8 +6,8 @@ use super::sets::{Desired, Set};
 use crate::pod::{micros, text_of};
 use crate::status::{self, Condition, find};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";

@@ -10,8 +10,8 @@ use crate::action::{Action, REPLICA_SETS};
 use crate::owner::controller_reference;
 use crate::pod::micros;
 use meta::{Value, intstr, object};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 /// Longest revision history annotation kept, as upstream.
 const REVISION_HISTORY_CHARS_MAX: usize = 2000;
@@ -110,7 +110,7 @@ pub(super) struct Set {
     pub(super) available: i64,
     pub(super) terminating: Option<i64>,
     /// Annotations as this plan wants them, if they differ from the observed ones.
-    annotations: Option<Map<String, Value>>,
+    annotations: Option<Map>,
     min_ready_seconds: Option<i64>,
 }
 
@@ -270,7 +270,7 @@ fn is_own_annotation(name: &str) -> bool {
     )
 }
 
-fn annotations_of(object: &Value) -> Map<String, Value> {
+fn annotations_of(object: &Value) -> Map {
     object
         .pointer("/metadata/annotations")
         .and_then(Value::as_object)

@@ -9,9 +9,9 @@ use crate::owner::controller_reference;
 use crate::pod::{Pod, items, text_of};
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use value::{Map, json};
 
 /// What to do now for a Service. Services without a selector are somebody else's.
 pub fn plan(service: &Value, observed: &Observed<'_>) -> Vec<Action> {
@@ -69,7 +69,7 @@ struct Group {
 
 struct Packing<'a> {
     service: &'a Value,
-    labels: Map<String, Value>,
+    labels: Map,
     address_type: &'static str,
 }
 
@@ -270,7 +270,7 @@ fn address_type(service: &Value) -> &'static str {
     }
 }
 
-fn labels_of(service: &Value) -> Map<String, Value> {
+fn labels_of(service: &Value) -> Map {
     let mut labels = object::labels(service)
         .as_object()
         .cloned()

@@ -4,8 +4,8 @@ use super::{FOREGROUND_FINALIZER, Graph, ORPHAN_FINALIZER, Observation, OwnerFou
 use crate::action::{Action, CONFIG_MAPS, ResourceRef, text};
 use crate::toy::{Dice, World};
 use meta::{Value, object};
-use serde_json::json;
 use std::collections::HashSet;
+use value::json;
 
 const THINGS: ResourceRef = CONFIG_MAPS;
 

@@ -9,9 +9,9 @@ use crate::replicaset::{claim_pods, delete_pod, pod_from_template, rank_victims}
 use crate::status::{self, Condition, find, is_true};
 use meta::labels::LabelSelector;
 use meta::{Value, object, time};
-use serde_json::{Map, json};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use value::{Map, json};
 
 const INDEX_KEY: &str = "batch.kubernetes.io/job-completion-index";
 const FIRST_BACKOFF_MICROS: i64 = 10_000_000;

@@ -5,8 +5,8 @@ use crate::action::{Action, JOBS, PODS};
 use crate::pod::{Phase, Pod};
 use crate::toy::{Dice, World, brief};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 const NOW: i64 = 1_000_000_000;
 

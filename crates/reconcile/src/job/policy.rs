@@ -78,7 +78,7 @@ fn matching(rule: &Value, pod: &Pod) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn the_first_matching_rule_decides() {

@@ -5,8 +5,8 @@
 use crate::action::{Action, NAMESPACES, ResourceRef};
 use crate::status::{self, Condition, find};
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::collections::BTreeMap;
+use value::{Map, json};
 
 /// The finalizer in `spec.finalizers` that this controller removes.
 pub const KUBERNETES_FINALIZER: &str = "kubernetes";

@@ -6,9 +6,9 @@ use super::Taint;
 use crate::action::{Action, Involved, PODS, PatchType};
 use crate::pod::{Pod, Toleration};
 use meta::time;
-use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use value::json;
 
 /// Toleration that admission gives every pod for not-ready and unreachable nodes.
 const DEFAULT_TOLERATION_SECONDS: i64 = 300;

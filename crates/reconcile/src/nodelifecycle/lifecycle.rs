@@ -5,9 +5,9 @@ use super::{TAINT_NOT_READY, TAINT_UNREACHABLE};
 use crate::action::{Action, Involved, NODES, PODS, PatchType};
 use crate::pod::Pod;
 use meta::{Value, time};
-use serde_json::json;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use value::json;
 
 /// Before a mark that was asked for is asked for again.
 const RETRY_MICROS: i64 = 5_000_000;

@@ -4,9 +4,9 @@ use super::{Config, Lifecycle, NodeView, ZoneState};
 use crate::action::{Action, text};
 use crate::pod::Pod;
 use meta::{Value, object, time};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use value::json;
 
 const SECOND: i64 = 1_000_000;
 

@@ -45,7 +45,7 @@ impl Taint {
     }
 
     pub(super) fn to_value(&self) -> Value {
-        let mut map = serde_json::Map::new();
+        let mut map = value::Map::new();
         let mut put = |key: &str, text: &str| {
             map.insert(key.to_owned(), Value::from(text));
         };

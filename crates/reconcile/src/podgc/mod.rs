@@ -5,8 +5,8 @@
 use crate::action::{Action, PODS, PatchType};
 use crate::pod::Pod;
 use meta::time;
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// A node may vanish and come back (re-registration): pods are kept this long.
 pub const NODE_QUARANTINE_MICROS: i64 = 40_000_000;

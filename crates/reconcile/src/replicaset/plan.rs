@@ -9,8 +9,8 @@ use crate::pod::Pod;
 use crate::status::{self, Condition};
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::sync::Arc;
+use value::{Map, json};
 
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
@@ -168,8 +168,8 @@ pub(crate) fn pod_from_template(owner: &Value, generate_name: &str) -> Value {
             metadata.insert(field.to_owned(), value.clone());
         }
     }
-    metadata.insert("generateName".to_owned(), json!(generate_name));
-    metadata.insert("namespace".to_owned(), json!(object::namespace(owner)));
+    metadata.insert("generateName", json!(generate_name));
+    metadata.insert("namespace", json!(object::namespace(owner)));
     metadata.insert(
         "ownerReferences".to_owned(),
         json!([controller_reference(owner)]),

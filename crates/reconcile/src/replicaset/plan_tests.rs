@@ -5,8 +5,8 @@ use crate::action::{Action, text};
 use crate::pod::Pod;
 use crate::toy::brief;
 use meta::Value;
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 const NOW: i64 = 1_000_000_000;
 

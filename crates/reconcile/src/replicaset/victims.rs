@@ -55,7 +55,7 @@ fn by_age(a: Option<i64>, b: Option<i64>, now_micros: i64) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     const NOW: i64 = 1_000_000_000;
 

@@ -11,8 +11,8 @@
 use crate::action::{Action, Involved, PODS, PatchType, RESOURCE_CLAIMS};
 use crate::pod::{Pod, PodClaim};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// Ties a claim to the entry of the pod's spec that it was made for.
 pub const POD_CLAIM_ANNOTATION: &str = "resource.kubernetes.io/pod-claim-name";
@@ -141,7 +141,7 @@ fn from_template(pod: &Pod, one: &PodClaim, template: &Value) -> Value {
         .as_object()
         .cloned()
         .unwrap_or_default();
-    annotations.insert(POD_CLAIM_ANNOTATION.into(), one.name.to_string().into());
+    annotations.insert(POD_CLAIM_ANNOTATION, one.name.to_string().into());
     let mut claim = json!({
         "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
         "metadata": {

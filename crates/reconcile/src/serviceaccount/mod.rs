@@ -4,8 +4,8 @@
 
 use crate::action::{Action, CONFIG_MAPS, SERVICE_ACCOUNTS};
 use meta::{Value, object};
-use serde_json::json;
 use std::sync::Arc;
+use value::json;
 
 /// The ConfigMap that carries the cluster's CA certificate.
 pub const ROOT_CA_CONFIG_MAP: &str = "kube-root-ca.crt";

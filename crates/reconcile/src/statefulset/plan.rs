@@ -9,9 +9,9 @@ use crate::revision::{Revisions, revise, template_of};
 use crate::status;
 use meta::labels::LabelSelector;
 use meta::{Value, object};
-use serde_json::{Map, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use value::{Map, json};
 
 /// The label of a revision with its hash. Pods carry the revision's whole name instead.
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
@@ -327,11 +327,11 @@ impl<'a> Round<'a> {
             .unwrap_or_default();
         let selected = object::map_at(self.set, &["spec", "selector", "matchLabels"]);
         labels.extend(selected.cloned().unwrap_or_default());
-        metadata.insert("name".to_owned(), json!(name));
-        metadata.insert("namespace".to_owned(), json!(object::namespace(self.set)));
-        metadata.insert("labels".to_owned(), Value::Object(labels));
+        metadata.insert("name", json!(name));
+        metadata.insert("namespace", json!(object::namespace(self.set)));
+        metadata.insert("labels", Value::Object(labels));
         if let Some(annotations) = object::map_at(template, &["metadata", "annotations"]) {
-            metadata.insert("annotations".to_owned(), json!(annotations));
+            metadata.insert("annotations", json!(annotations));
         }
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata,
             "spec": object::at(template, &["spec"])})

@@ -4,7 +4,7 @@ use super::*;
 use crate::action::{Action, text};
 use crate::deployment::template_hash;
 use meta::object;
-use serde_json::json;
+use value::json;
 
 fn set(replicas: i64, image: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "StatefulSet",

@@ -4,7 +4,7 @@ use super::{PLAIN, Room};
 use crate::findings::Findings;
 use crate::tree;
 use meta::{FieldPath, Value};
-use serde_json::json;
+use value::json;
 
 /// Average processor use aimed at when nothing else is said, percent.
 const CPU_UTILIZATION_PERCENT: i64 = 80;

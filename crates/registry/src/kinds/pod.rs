@@ -17,7 +17,7 @@ pub(super) const ROOM: Room = Room {
             tree::put(
                 pod,
                 "status.conditions",
-                vec![serde_json::json!({
+                vec![value::json!({
                     "type": "PodScheduled",
                     "status": "False",
                     "reason": "SchedulingGated",
@@ -217,7 +217,7 @@ fn changed_fields(new: &Value, old: &Value) -> String {
         tree::map(new, "spec").unwrap_or(&empty),
         tree::map(old, "spec").unwrap_or(&empty),
     );
-    let mut fields: Vec<&String> = new_spec.keys().chain(old_spec.keys()).collect();
+    let mut fields: Vec<&value::Key> = new_spec.keys().chain(old_spec.keys()).collect();
     fields.sort();
     fields.dedup();
     let null = Value::Null;

@@ -5,7 +5,7 @@ use crate::findings::Findings;
 use crate::pod::defaults::template;
 use crate::tree;
 use meta::{FieldPath, Value};
-use serde_json::json;
+use value::json;
 
 pub(super) const ROOM: Room = Room {
     defaults,

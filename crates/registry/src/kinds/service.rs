@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::findings::Findings;
 use crate::tree;
 use meta::{FieldPath, Value};
-use serde_json::json;
+use value::json;
 
 /// How long ClientIP affinity lasts, seconds.
 const AFFINITY_SECONDS: i64 = 10_800;

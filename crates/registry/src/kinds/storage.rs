@@ -180,7 +180,7 @@ fn check_volume(volume: &Value, findings: &mut Findings) {
         &["Delete", "Recycle", "Retain"],
         false,
     );
-    let sources: Vec<&String> = tree::map(volume, "spec")
+    let sources: Vec<&value::Key> = tree::map(volume, "spec")
         .unwrap_or(&empty)
         .iter()
         .filter(|(key, value)| !NOT_SOURCES.contains(&key.as_str()) && value.is_object())

@@ -140,7 +140,7 @@ fn volume(volume: &mut Value) {
         .iter()
         .any(|(key, value)| key != "name" && !value.is_null())
     {
-        map.insert("emptyDir".to_owned(), Value::Object(Map::new()));
+        map.insert("emptyDir", Value::Object(Map::new()));
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
         if tree::map(volume, source).is_some() {

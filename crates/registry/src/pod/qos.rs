@@ -59,7 +59,7 @@ fn add(holder: &Value, path: &str, sums: &mut BTreeMap<&'static str, i128>) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     fn pod(resources: Value) -> Value {
         json!({"spec": {"containers": [{"resources": resources}]}})

@@ -2,7 +2,7 @@
 
 use crate::help::*;
 use registry::{field_value, selectable_fields};
-use serde_json::json;
+use value::json;
 
 #[test]
 fn a_namespace_is_born_active() {

@@ -1,7 +1,7 @@
 //! ConfigMaps and Secrets.
 
 use crate::help::*;
-use serde_json::json;
+use value::json;
 
 #[test]
 fn config_map_keys_and_sizes() {

@@ -3,7 +3,7 @@
 use crate::help::*;
 use meta::Value;
 use registry::{Deletion, Update};
-use serde_json::json;
+use value::json;
 
 fn running_pod() -> Value {
     let res = resource("v1", "pods");

@@ -1,7 +1,7 @@
 //! Resource claims, templates, device classes and slices.
 
 use crate::help::*;
-use serde_json::{Value, json};
+use value::{Value, json};
 
 fn res(name: &str) -> &'static schema::Resource {
     resource("resource.k8s.io/v1", name)

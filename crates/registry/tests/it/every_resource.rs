@@ -4,7 +4,7 @@ use crate::help::*;
 use meta::Value;
 use registry::{Deletion, Update};
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 /// The least that passes as an object of this resource.
 pub fn minimal(res: &Resource) -> Value {

@@ -3,7 +3,7 @@
 use crate::every_resource::minimal;
 use crate::help::*;
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 /// A small generator with a fixed seed (SplitMix64), so that a failure repeats.
 struct Chance(u64);

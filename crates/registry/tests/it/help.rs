@@ -3,7 +3,7 @@
 use meta::{ApiError, Value};
 use registry::{Context, DeleteOptions, Deletion, Update};
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 /// 2026-01-02T03:04:05Z.
 pub const NOW_MICROS: i64 = 1_767_323_045_000_000;

@@ -2,7 +2,7 @@
 
 use crate::help::*;
 use registry::Update;
-use serde_json::json;
+use value::json;
 
 #[test]
 fn the_server_owns_part_of_the_metadata() {

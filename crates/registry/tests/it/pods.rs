@@ -3,7 +3,7 @@
 use crate::help::*;
 use meta::Value;
 use registry::Update;
-use serde_json::json;
+use value::json;
 
 fn pod() -> Value {
     json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "c", "image": "nginx"}]}})

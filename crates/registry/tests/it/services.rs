@@ -2,7 +2,7 @@
 
 use crate::help::*;
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 fn service() -> Value {
     json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})

@@ -3,7 +3,7 @@
 use crate::help::*;
 use meta::Value;
 use registry::{Update, scale_of, with_scale};
-use serde_json::json;
+use value::json;
 
 fn workload() -> Value {
     json!({

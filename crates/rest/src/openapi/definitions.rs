@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schema::TypeId;
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use super::types::{self, Element, Property, Shape, Special};
 
@@ -75,11 +75,7 @@ pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) type Kinds = BTreeMap<TypeId, BTreeSet<(String, String, String)>>;
 
 /// The definitions of `roots` and of everything they reach, by name, and that of a patch.
-pub(super) fn collect(
-    dialect: Dialect,
-    roots: &BTreeSet<TypeId>,
-    kinds: &Kinds,
-) -> Map<String, Value> {
+pub(super) fn collect(dialect: Dialect, roots: &BTreeSet<TypeId>, kinds: &Kinds) -> Map {
     let mut definitions = Map::new();
     definitions.insert(PATCH.to_owned(), json!({ "type": "object" }));
     let mut seen: BTreeSet<TypeId> = roots.clone();
@@ -127,17 +123,17 @@ fn definition(
         return special_definition(dialect, special);
     }
     let mut schema = Map::new();
-    schema.insert("type".to_owned(), "object".into());
+    schema.insert("type", "object".into());
     let mut fields = Map::new();
     if types::is_kind(ty) {
-        fields.insert("apiVersion".to_owned(), json!({ "type": "string" }));
-        fields.insert("kind".to_owned(), json!({ "type": "string" }));
+        fields.insert("apiVersion", json!({ "type": "string" }));
+        fields.insert("kind", json!({ "type": "string" }));
     }
     for property in properties {
         fields.insert(property.name.to_owned(), property_schema(dialect, property));
     }
     if !fields.is_empty() {
-        schema.insert("properties".to_owned(), fields.into());
+        schema.insert("properties", fields.into());
     }
     let required: Vec<&str> = properties
         .iter()
@@ -145,7 +141,7 @@ fn definition(
         .map(|property| property.name)
         .collect();
     if !required.is_empty() {
-        schema.insert("required".to_owned(), json!(required));
+        schema.insert("required", json!(required));
     }
     if ATOMIC_TYPES.contains(&name) {
         schema.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
@@ -211,7 +207,7 @@ fn property_schema(dialect: Dialect, property: &Property) -> Value {
     if dialect == Dialect::V3
         && let Some(default) = property_default(property)
     {
-        extras.insert("default".to_owned(), default);
+        extras.insert("default", default);
     }
     decorate(dialect, &mut schema, extras);
     schema
@@ -253,7 +249,7 @@ fn element_schema(dialect: Dialect, element: Element) -> Value {
 }
 
 /// Adds keys. In version 3 a reference stands alone, so that it moves into an `allOf` beside them.
-fn decorate(dialect: Dialect, schema: &mut Value, extras: Map<String, Value>) {
+fn decorate(dialect: Dialect, schema: &mut Value, extras: Map) {
     if dialect == Dialect::V3 && !extras.is_empty() {
         detach_reference(schema);
     }

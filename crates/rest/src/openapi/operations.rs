@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use schema::{Resource, TypeId};
-use serde_json::{Map, Value, json};
+use value::{Map, Value, json};
 
 use super::definitions::{Dialect, PATCH};
 use super::types;
@@ -76,7 +76,7 @@ const LOG_PARAMETERS: &[(&str, &str)] = &[
 
 /// The paths of one group-version, and the types that they speak of.
 pub(super) struct Paths {
-    pub(super) paths: Map<String, Value>,
+    pub(super) paths: Map,
     pub(super) types: BTreeSet<TypeId>,
 }
 
@@ -204,7 +204,7 @@ struct Builder {
     /// Group and version as part of an operation's name: `AppsV1`.
     label: String,
     tag: String,
-    paths: Map<String, Value>,
+    paths: Map,
     types: BTreeSet<TypeId>,
 }
 
@@ -524,7 +524,7 @@ impl Builder {
             .map(|name| self.parameter("path", name, "string", true))
             .collect();
         parameters.push(self.parameter("query", "pretty", "string", false));
-        item.insert("parameters".to_owned(), parameters.into());
+        item.insert("parameters", parameters.into());
         self.paths.insert(path, Value::Object(item));
     }
 
@@ -571,7 +571,7 @@ impl Builder {
                     parameters.insert(0, body);
                 }
                 Dialect::V3 => {
-                    let content: Map<String, Value> = consumes
+                    let content: Map = consumes
                         .iter()
                         .map(|ty| ((*ty).to_owned(), json!({ "schema": schema })))
                         .collect();
@@ -603,7 +603,7 @@ impl Builder {
             let response = match self.dialect {
                 Dialect::V2 => json!({ "description": description, "schema": schema }),
                 Dialect::V3 => {
-                    let content: Map<String, Value> = produces
+                    let content: Map = produces
                         .iter()
                         .map(|ty| ((*ty).to_owned(), json!({ "schema": schema })))
                         .collect();

@@ -73,7 +73,7 @@ fn count(object: &Value, path: &[&str]) -> Value {
 }
 
 fn entries(object: &Value, path: &[&str]) -> usize {
-    map_at(object, path).map_or(0, serde_json::Map::len)
+    map_at(object, path).map_or(0, value::Map::len)
 }
 
 fn joined(values: &[Value], separator: &str) -> String {
@@ -1254,7 +1254,7 @@ pub(super) fn api_service(object: &Value, now: i64) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use value::json;
 
     use super::*;
 

@@ -4,7 +4,7 @@
 use meta::Value;
 use meta::object::{array_at, at, bool_at, i64_at, is_deleting, name, str_at};
 use meta::time;
-use serde_json::json;
+use value::json;
 
 use super::cells::{age, condition_is_true, or_none};
 

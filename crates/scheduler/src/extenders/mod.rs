@@ -172,7 +172,7 @@ impl Extender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use value::json;
 
     #[test]
     fn who_manages_nothing_is_asked_about_everybody() {

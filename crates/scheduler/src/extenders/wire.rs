@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 /// A node in a question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use placement::{
     MakerKind, NodeChange, NodeId, NodeInfo, Pairs, PickError, PodInfo, PodKey, PodSpec,
     Preemption, Thing, ThingKind, Unschedulable, Volumes,
 };
-use serde_json::Value;
+use value::Value;
 
 /// See the module's head.
 pub(crate) enum Placer {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use client::{DeleteOptions, PatchType};
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::plane::{NAMESPACE, Plane, core, run};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meta::Value;
 use scheduler::ExtenderConfig;
-use serde_json::json;
+use value::json;
 
 use crate::outsider::{Outsider, Said};
 use crate::plane::{NAMESPACE, Plane, condition, node_of, run};

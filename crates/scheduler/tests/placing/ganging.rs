@@ -2,7 +2,7 @@
 
 use meta::Value;
 use schema::Resource;
-use serde_json::json;
+use value::json;
 
 use crate::plane::{NAMESPACE, Plane, condition, node_of, run};
 

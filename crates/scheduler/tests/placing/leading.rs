@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use meta::Value;
 use scheduler::{Elector, LeaderElection};
-use serde_json::json;
+use value::json;
 
 use crate::plane::{PATIENCE, Plane, run};
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use client::PatchType;
 use meta::Value;
 use plane::{NAMESPACE, PATIENCE, Plane, condition, core, node_of, run};
-use serde_json::json;
+use value::json;
 
 #[test]
 fn pods_go_where_they_may() {

@@ -10,9 +10,9 @@ use meta::Value;
 use rest::http::Service;
 use scheduler::{SchedulerConfig, SchedulerProgress, Shards};
 use schema::Resource;
-use serde_json::json;
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
+use value::json;
 
 /// A test that waits longer than this hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@ use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions};
 use meta::Value;
 use rest::http::{Method, Reply, ReplyFuture, Request, Service};
-use serde_json::json;
+use value::json;
 
 use crate::plane::{NAMESPACE, PATIENCE, Plane, core, node_of, run};
 

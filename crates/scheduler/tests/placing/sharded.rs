@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use meta::Value;
 use scheduler::Shards;
-use serde_json::json;
+use value::json;
 
 use crate::plane::{Plane, node_of, run};
 

@@ -4,7 +4,7 @@
 
 use client::PatchType;
 use meta::Value;
-use serde_json::json;
+use value::json;
 
 use crate::plane::{NAMESPACE, Plane, core, node_of, run};
 

@@ -1,7 +1,7 @@
 //! Fills objects from the table: every field of a type, or a random part of them. Knows no kind by name.
 
 use schema::{FieldType, TypeId, Value, field, fields};
-use serde_json::{Map, json};
+use value::{Map, json};
 
 /// A small deterministic source of randomness.
 pub struct Random(pub u64);
