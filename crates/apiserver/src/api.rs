@@ -17,7 +17,7 @@ use crate::select::Selection;
 use crate::state::{SYSTEM_USER, Served, State};
 use crate::write::{Address, Mode};
 use crate::{
-    body, components, encode, metrics, patch, read, renew, reviews, subresource, watching, write,
+    body, components, encode, metrics, patch, renew, reviews, subresource, watching, write,
 };
 
 /// An API server over a store. Cheap to clone.
@@ -378,11 +378,15 @@ impl Call<'_> {
         let output = self.output(query)?;
         let include = query.include_object()?;
         let selection = Selection::new(self.served, query)?;
-        let page = self
-            .state
-            .page(self.served, self.namespace, &selection, query)
-            .await?;
-        read::list_reply(self.served.clone(), page, &output, include)
+        self.state
+            .list(
+                self.served,
+                self.namespace,
+                selection,
+                query,
+                (&output, include),
+            )
+            .await
     }
 
     async fn watch(&self, query: &Query) -> Result<Reply, ApiError> {

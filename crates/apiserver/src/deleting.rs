@@ -12,7 +12,7 @@ use crate::api::Call;
 use crate::select::Selection;
 use crate::state::visible;
 use crate::write::{Address, Mode};
-use crate::{body, encode, read};
+use crate::{body, encode, listing};
 
 /// Deletes of one request that wait for the disk together.
 const DELETES_AT_ONCE: usize = 256;
@@ -80,9 +80,14 @@ impl Call<'_> {
             dry_run,
             ..self.mode(query)
         };
+        let stretch = self
+            .state
+            .stretch(self.served, self.namespace, selection, query)
+            .await?;
+        let limit = query.limit.unwrap_or(usize::MAX);
         let page = self
             .state
-            .page(self.served, self.namespace, &selection, query)
+            .page(self.served, self.namespace, stretch, limit)
             .await?;
         let collection = &self.served.collection;
         let mut waited_for = 0;
@@ -113,7 +118,7 @@ impl Call<'_> {
             }
         }
         visible(collection, newest).await;
-        read::list_reply(self.served.clone(), page, &output, query.include_object()?)
+        listing::list_reply(self.served.clone(), page, &output, query.include_object()?)
     }
 
     /// Options of the body, or of the query where there is no body.

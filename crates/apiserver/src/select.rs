@@ -9,6 +9,7 @@ use meta::{ApiError, FieldSelector, LabelSelector, Value};
 use rest::paths::Query;
 use store::Interest;
 
+use crate::facets;
 use crate::state::{Served, node_tag};
 
 /// The selectors of one request.
@@ -106,6 +107,10 @@ impl Selection {
         if let Some(node) = node {
             return Interest::Tag(node_tag(&node.value));
         }
+        let labels = self.labels.as_deref();
+        if let Some(interest) = labels.and_then(|labels| facets::interest(labels, namespace)) {
+            return interest;
+        }
         if namespace.is_empty() {
             Interest::All
         } else {
@@ -121,16 +126,16 @@ impl Selection {
             return Ok(false);
         }
         if let Some(selector) = &self.labels {
-            let mut labels = value::Map::new();
-            schema::read_map(
-                served.storage.type_id,
-                "metadata.labels",
-                message,
-                |key, value| {
-                    labels.insert(key.to_owned(), value.into());
-                },
-            );
-            if !selector.matches(&Value::Object(labels)) {
+            let is_meant = selector.matches_by(|wanted| {
+                let mut found = None;
+                schema::read_labels(message, |label, value| {
+                    if label == wanted {
+                        found = Some(value);
+                    }
+                });
+                found
+            });
+            if !is_meant {
                 return Ok(false);
             }
         }

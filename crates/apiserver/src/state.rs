@@ -18,7 +18,9 @@ use store::{Collection, CollectionConfig, Store};
 
 use crate::allocate::Allocator;
 use crate::event_lease::EventLeases;
+use crate::facets;
 use crate::frames::FrameCache;
+use crate::listing;
 use crate::metrics::Metrics;
 use crate::stopping::Stopping;
 
@@ -191,6 +193,13 @@ impl State {
             }
             let storage = resource.stored_as();
             let collection = store.collection(&prefix(storage), config(storage));
+            if resource.type_id == storage.type_id {
+                // Once for each kind: by the version that is stored.
+                collection.read_with(store::Reading {
+                    weigh: listing::weigh,
+                    facets: facets::read,
+                });
+            }
             let field_readers = registry::selectable_fields(resource)
                 .iter()
                 .filter(|_| resource.type_id == storage.type_id)

@@ -18,11 +18,13 @@ use rest::negotiate::{MediaType, Output, Transform};
 use rest::paths::Query;
 use rest::table::IncludeObject;
 use rest::watch_frame::{self, EventType, FrameWriter};
-use store::{OpenError, WatchItem, Watcher};
+use store::{OpenError, Seen, WatchItem, Watcher};
 use tokio::time::Instant;
 
 use crate::encode::Item;
 use crate::frames::FrameMedia;
+use crate::listing::FIRST_LOOKS;
+use crate::read::LOOKS_AT_ONCE;
 use crate::select::{Selection, namespace_prefix};
 use crate::state::{Served, State, now_micros, random};
 use crate::stopping::Seat;
@@ -77,6 +79,7 @@ pub async fn watch_reply(
             next,
             end,
             revision: Revision(from),
+            looks: FIRST_LOOKS,
         }
     });
     let seconds = match query.timeout_seconds {
@@ -121,6 +124,8 @@ struct Initial {
     next: Bytes,
     end: Option<Bytes>,
     revision: Revision,
+    /// Objects that a piece holds, going by the last one.
+    looks: usize,
 }
 
 /// One open watch. There may be a million of them, so what is rarely there is boxed.
@@ -235,37 +240,26 @@ impl WatchSource {
             return Ok(false);
         };
         let served = self.served.clone();
-        let mut rows = Vec::new();
         while *looks < LOOKS_A_TURN {
-            rows.clear();
+            let (before, mut shown, mut failed) = (out.len(), 0, Ok(()));
+            let (end, at) = (initial.end.as_deref(), initial.revision);
             let more = served
                 .collection
-                .list(
-                    &initial.next,
-                    initial.end.as_deref(),
-                    initial.revision,
-                    EVENTS_AT_ONCE,
-                    &mut rows,
-                )
+                .visit(&initial.next, end, at, initial.looks, |seen| {
+                    if out.len() >= PIECE_BYTES {
+                        return false;
+                    }
+                    shown += 1;
+                    failed = self.initial_object(&served, seen, out);
+                    failed.is_ok()
+                })
                 .map_err(|_| ApiError::expired(INITIAL_EXPIRED))?;
-            *looks += rows.len();
-            let mut next = more.next;
-            for (index, (key, record)) in rows.iter().enumerate() {
-                if self.selection.matches(&served, key, &record.value)? {
-                    self.frame(
-                        EventType::Added,
-                        key,
-                        &record.value,
-                        record.mod_revision.0,
-                        out,
-                    )?;
-                }
-                if out.len() >= PIECE_BYTES {
-                    next = rows.get(index + 1).map(|(key, _)| key.clone()).or(next);
-                    break;
-                }
-            }
-            match next {
+            failed?;
+            *looks += initial.looks;
+            // As many as one piece holds: what is read and not sent is read again.
+            let each = (out.len() - before) / shown.max(1);
+            initial.looks = (PIECE_BYTES / each.max(1) + 1).min(LOOKS_AT_ONCE);
+            match more.next {
                 None => {
                     if self.initial_end {
                         self.write_bookmark(true, out);
@@ -280,6 +274,27 @@ impl WatchSource {
         }
         self.initial = Some(initial);
         Ok(true)
+    }
+
+    /// Writes an object of the state at the beginning, if it is meant.
+    fn initial_object(
+        &mut self,
+        served: &Served,
+        seen: &Seen<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        if !self.selection.matches(served, seen.key(), seen.value())? {
+            return Ok(());
+        }
+        let revision = seen.mod_revision().0;
+        if self.output.transform != Transform::None || !served.is_direct() {
+            let (key, record) = seen.keep();
+            return self.frame(EventType::Added, &key, &record.value, revision, out);
+        }
+        // Past the frames that are kept for everybody: those are of what happens now.
+        self.state.metrics.watch_events.fetch_add(1, Relaxed);
+        self.writer()
+            .object(EventType::Added, seen.value(), &revision.to_string(), out)
     }
 
     /// Writes the events there are, as far as they fit; true if there may be more at once.

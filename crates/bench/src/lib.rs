@@ -16,6 +16,7 @@ mod connections;
 mod descriptors;
 mod etcd;
 mod event_cutter;
+mod label_watches;
 mod latencies;
 mod lease_renewal;
 mod lease_wire;
@@ -23,6 +24,7 @@ mod lists;
 mod measure;
 mod million;
 mod outage;
+mod perf;
 mod plane;
 mod plane_process;
 mod plot;
@@ -61,6 +63,10 @@ pub struct Options {
     pub nodes: usize,
     /// Pods.
     pub pods: usize,
+    /// Nodes, if a number was asked for: cases of `schedule` have sizes of their own.
+    pub asked_nodes: Option<usize>,
+    /// Pods, likewise.
+    pub asked_pods: Option<usize>,
     /// Operations; also the keys of `store-put`.
     pub operations: usize,
     /// Which variant, for benchmarks that have several.
@@ -97,7 +103,7 @@ struct Benchmark {
     run: fn(&Options) -> Result<Report, String>,
 }
 
-const BENCHMARKS: [Benchmark; 18] = [
+const BENCHMARKS: [Benchmark; 19] = [
     Benchmark {
         name: "store-put",
         about: "the store alone: puts of existing keys, 650 B, with and without 5 watchers; memory of a key",
@@ -161,7 +167,7 @@ const BENCHMARKS: [Benchmark; 18] = [
     Benchmark {
         name: "schedule",
         about: "pods created through the API until a watch has seen all of them bound; --core-only: the decision alone",
-        flags: "--nodes --pods --core-only",
+        flags: "--nodes --pods --core-only --case NAME|all|promises|list --rate",
         run: schedule,
     },
     Benchmark {
@@ -181,6 +187,12 @@ const BENCHMARKS: [Benchmark; 18] = [
         about: "--nodes idle watches of `megaplane up` as a process, bytes each; then events at --rate, and their latency",
         flags: "--nodes --connections --operations --rate",
         run: watches::run,
+    },
+    Benchmark {
+        name: "label-watches",
+        about: "changes of pods beside --nodes watches with a label selector each, found by the label or not; a list by label",
+        flags: "--nodes --operations",
+        run: label_watches::run,
     },
     Benchmark {
         name: "storm",
@@ -218,6 +230,10 @@ const DURATION_MIN: Duration = Duration::from_secs(1);
 
 /// Runs one benchmark and prints its report, or prints the list of them.
 pub fn run(options: &Options) -> Result<(), String> {
+    if perf::is_of_many(options) {
+        checked(options)?;
+        return perf::print_many(options);
+    }
     let text = match options.name.as_str() {
         "list" | "help" => catalogue(options.json),
         _ => {
@@ -234,12 +250,24 @@ pub fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs one benchmark and gives its report as the object that `--json` prints.
+/// Runs one benchmark and gives its report as the object that `--json` prints; of many cases an array of them.
 pub fn measure(options: &Options) -> Result<Value, String> {
+    if perf::is_of_many(options) {
+        checked(options)?;
+        return perf::measure_many(options);
+    }
     measured(options).map(|report| report.to_json())
 }
 
 fn measured(options: &Options) -> Result<Report, String> {
+    let benchmark = checked(options)?;
+    let before = measure::load_average();
+    let report = (benchmark.run)(options)?;
+    Ok(report.of_benchmark(benchmark.name, &before))
+}
+
+/// The benchmark that is meant, if what it is told makes sense.
+fn checked(options: &Options) -> Result<&'static Benchmark, String> {
     let former = FORMER_NAMES
         .iter()
         .find(|(former, _)| *former == options.name);
@@ -276,13 +304,13 @@ fn measured(options: &Options) -> Result<Report, String> {
             benchmark.name
         ));
     }
-    let before = measure::load_average();
-    let report = (benchmark.run)(options)?;
-    Ok(report.of_benchmark(benchmark.name, &before))
+    Ok(benchmark)
 }
 
 fn schedule(options: &Options) -> Result<Report, String> {
-    if options.core_only {
+    if options.case.is_some() {
+        perf::run(options)
+    } else if options.core_only {
         schedule_core::run(options)
     } else {
         schedule_plane::run(options)

@@ -137,7 +137,7 @@ pub fn classes_of(cluster: &mut Cluster) -> Result<Vec<ClassId>, String> {
 }
 
 /// What admission gives every pod that says nothing else.
-fn default_tolerations() -> meta::Value {
+pub fn default_tolerations() -> meta::Value {
     let of = |key: &str| value::json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
     vec![
         of("node.kubernetes.io/not-ready"),
@@ -147,7 +147,7 @@ fn default_tolerations() -> meta::Value {
 }
 
 /// Xorshift: cheap numbers, the same in every run.
-fn random() -> impl FnMut() -> u64 {
+pub fn random() -> impl FnMut() -> u64 {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     move || {
         state ^= state << 13;

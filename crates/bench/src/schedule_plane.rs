@@ -149,7 +149,9 @@ fn once(nodes: usize, pods: usize) -> Result<Outcome, String> {
     })
 }
 
-fn start_scheduler(plane: &mut Plane) -> Result<(Arc<SchedulerProgress>, Arc<AtomicU64>), String> {
+pub fn start_scheduler(
+    plane: &mut Plane,
+) -> Result<(Arc<SchedulerProgress>, Arc<AtomicU64>), String> {
     let progress = Arc::new(SchedulerProgress::default());
     let (client, shared, stop) = (plane.client(), progress.clone(), plane.stop_signal());
     let cpu = plane.spawn("scheduler", move || {

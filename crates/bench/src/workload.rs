@@ -124,10 +124,10 @@ impl Digits {
     }
 }
 
-/// A body that was encoded once, and is copied with another name.
+/// A body that was encoded once, and is copied with another name, wherever it stands.
 pub struct Template {
     body: Vec<u8>,
-    name_at: usize,
+    name_at: Vec<usize>,
 }
 
 impl Template {
@@ -140,18 +140,24 @@ impl Template {
     pub fn of(pod: &Value) -> Result<Template, String> {
         let name = Digits::name(0);
         let body = encoded(resource("", "pods")?, pod)?.to_vec();
-        let name_at = body
-            .windows(name.len())
-            .position(|window| window == name.as_bytes());
-        let name_at = name_at.ok_or("an encoded pod does not hold its name")?;
+        let windows = body.windows(name.len()).enumerate();
+        let name_at: Vec<usize> = windows
+            .filter(|(_, window)| *window == name.as_bytes())
+            .map(|(place, _)| place)
+            .collect();
+        if name_at.is_empty() {
+            return Err("an encoded pod does not hold its name".into());
+        }
         Ok(Template { body, name_at })
     }
 
     /// The body under another name of the same length.
     pub fn named(&self, name: &str) -> Bytes {
         let mut body = self.body.clone();
-        if let Some(place) = body.get_mut(self.name_at..self.name_at + name.len()) {
-            place.copy_from_slice(name.as_bytes());
+        for name_at in &self.name_at {
+            if let Some(place) = body.get_mut(*name_at..name_at + name.len()) {
+                place.copy_from_slice(name.as_bytes());
+            }
         }
         body.into()
     }

@@ -9,6 +9,8 @@ fn options(name: &str) -> Options {
         name: name.into(),
         nodes: 40,
         pods: 60,
+        asked_nodes: None,
+        asked_pods: None,
         operations: 300,
         case: None,
         connections: 2,
@@ -42,7 +44,7 @@ fn an_unknown_name_is_answered_with_the_known_ones() {
     let error = bench::run(&options("fly")).unwrap_err();
     let expected = "there is no benchmark \"fly\"; there are: store-put, store-txn, store-memory, store-list, \
                     store-watch, store-pause, store-recovery, lease-renewal, lease-wire, connections, schedule, \
-                    register, million, watches, storm, lists, outage, soak, and list";
+                    register, million, watches, label-watches, storm, lists, outage, soak, and list";
     assert_eq!(error, expected);
     assert!(
         bench::measure(&Options {
@@ -203,6 +205,18 @@ fn lists_under_their_own_name_and_their_former_one() {
     assert!(report["watchlist_bytes"].as_u64() > report["protobuf_bytes"].as_u64());
     let former = bench::measure(&options("list-nodes")).unwrap();
     assert_eq!(former["benchmark"], "lists");
+}
+
+#[test]
+fn watches_by_label() {
+    let keys = [
+        "alone_cpu_us_per_change",
+        "found_cpu_us_per_change",
+        "unfound_cpu_us_per_change",
+        "list_by_label_ms",
+        "list_all_ms",
+    ];
+    measured(&options("label-watches"), &keys);
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub const NODES_MAX: i64 = 4_000_000;
 
 /// Bounds of a benchmark: its pods have names of seven digits, and a day has an end.
 const PODS_MAX: i64 = 9_000_000;
+const NODES_BY_DEFAULT: usize = 10_000;
+const PODS_BY_DEFAULT: usize = 10_000;
 const OPERATIONS_MAX: i64 = 1_000_000_000;
 const LEASES_MAX: i64 = 9_000_000;
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -106,6 +108,8 @@ Examples:
   megaplane bench list
   megaplane bench store-put --json
   megaplane bench schedule --nodes 100000 --pods 100000 --core-only
+  megaplane bench schedule --case all                  scheduler_perf's cases, end to end
+  megaplane bench schedule --case TopologySpreading --nodes 500 --pods 1000
   megaplane bench million --nodes 100000 --pods 100000 --duration 1m --plot million.svg
   megaplane bench outage --case zone --grace 20s
 
@@ -191,16 +195,16 @@ pub struct BenchOptions {
     /// Which benchmark; `list` names them
     #[arg(value_name = "NAME", default_value = "list")]
     pub name: String,
-    /// Nodes in the cluster; Leases of lease-renewal
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(NODES_MAX))]
-    pub nodes: u32,
-    /// Pods to schedule; million and outage do without any (0)
-    #[arg(long, value_name = "M", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=PODS_MAX))]
-    pub pods: u32,
+    /// Nodes in the cluster; Leases of lease-renewal [default: 10000; of schedule --case the case's own]
+    #[arg(long, value_name = "N", value_parser = amount(NODES_MAX))]
+    pub nodes: Option<u32>,
+    /// Pods to schedule; million and outage do without any (0) [default: 10000; of schedule --case the case's own]
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(0..=PODS_MAX))]
+    pub pods: Option<u32>,
     /// Operations to make, for benchmarks that count operations
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = amount(OPERATIONS_MAX))]
     pub operations: u32,
-    /// Which variant, for benchmarks that have several
+    /// Which variant, for benchmarks that have several; schedule has those of scheduler_perf: a name, all, promises, or list
     #[arg(long, value_name = "NAME")]
     pub case: Option<String>,
     /// Connections to the server (store-txn, store-watch, lease-wire, connections, watches, storm) [default: 10; 5000 of
@@ -216,7 +220,7 @@ pub struct BenchOptions {
     /// How long to go on (soak), or to let nodes live before pods come (million): 30s, 10m
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub duration: Duration,
-    /// Events a second to make (watches)
+    /// Events a second to make (watches); pods a second (schedule --case P5-steady)
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = amount(RATE_MAX))]
     pub rate: u32,
     /// Part of the nodes that falls silent (outage) [default: 10; with --case zone all of it]
@@ -255,10 +259,14 @@ impl From<BenchOptions> for bench::Options {
             || bench::connections_by_default(&options.name),
             |connections| connections as usize,
         );
+        let asked_nodes = options.nodes.map(|nodes| nodes as usize);
+        let asked_pods = options.pods.map(|pods| pods as usize);
         bench::Options {
             name: options.name,
-            nodes: options.nodes as usize,
-            pods: options.pods as usize,
+            nodes: asked_nodes.unwrap_or(NODES_BY_DEFAULT),
+            pods: asked_pods.unwrap_or(PODS_BY_DEFAULT),
+            asked_nodes,
+            asked_pods,
             operations: options.operations as usize,
             case: options.case,
             connections,

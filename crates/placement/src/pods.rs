@@ -39,7 +39,8 @@ impl Cluster {
                     let record = &mut self.records[slot as usize];
                     record.started_micros = pod.started_micros;
                     record.name_hash = name_hash;
-                    record.preempted = pod.preempted && pod.deleting;
+                    // Who is being evicted stays so until it is gone, whatever an older view shows.
+                    record.preempted |= pod.preempted && pod.deleting;
                 }
                 moved
             }

@@ -226,6 +226,27 @@ impl Cluster {
 
     // ---- preemption
 
+    /// These pods are being evicted, though no watch has shown it yet: who waits for their node does not have others
+    /// evicted meanwhile.
+    pub fn note_evictions(&mut self, victims: &[PodKey]) {
+        for victim in victims {
+            if let Some(&slot) = self.pods.get(victim) {
+                self.records[slot as usize].preempted = true;
+            }
+        }
+    }
+
+    /// Not all evictions for a pod went well: nobody waits for those who are still on the node it has in view.
+    pub fn evictions_failed(&mut self, preemptor: PodKey) {
+        let Some(node) = self.nominations.get(&preemptor).map(|n| n.node) else {
+            return;
+        };
+        let there: Vec<u32> = self.pods_of(node).collect();
+        for slot in there {
+            self.records[slot as usize].preempted = false;
+        }
+    }
+
     /// What evicting pods can do for a pod of the class that found no node. `now_micros` stands for the start
     /// of pods that have not started.
     pub fn preempt(

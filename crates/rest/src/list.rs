@@ -9,6 +9,9 @@ use schema::{JsonOptions, TypeId};
 use crate::negotiate::MediaType;
 use crate::wire;
 
+/// The field of a list that its items are in.
+const ITEMS: u8 = 2;
+
 /// The metadata of a list.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListMeta<'a> {
@@ -80,9 +83,16 @@ impl<'a> ListWriter<'a> {
     /// Adds the length of an item that [`ListWriter::item`] will be given later.
     pub fn measure(&mut self, message: &[u8], resource_version: &str) {
         if self.needs_measuring() {
-            self.scratch.clear();
-            schema::splice_resource_version(message, resource_version, &mut self.scratch);
-            self.measured_bytes += wire::field_len(self.scratch.len());
+            self.measured_bytes += item_len(message, resource_version);
+        }
+    }
+
+    /// The same for all items together: the sum of their [`item_len`].
+    #[must_use]
+    pub fn with_measured(self, measured_bytes: usize) -> ListWriter<'a> {
+        ListWriter {
+            measured_bytes,
+            ..self
         }
     }
 
@@ -170,9 +180,9 @@ impl<'a> ListWriter<'a> {
                 Ok(())
             }
             MediaType::Protobuf => {
-                self.scratch.clear();
-                schema::splice_resource_version(message, resource_version, &mut self.scratch);
-                wire::put_field(2, &self.scratch, out);
+                let spliced = schema::Spliced::new(message, resource_version);
+                wire::open_field(ITEMS, spliced.len(), out);
+                spliced.write(out);
                 Ok(())
             }
         }
@@ -216,6 +226,12 @@ impl<'a> ListWriter<'a> {
         self.tail(&mut out);
         Ok(out)
     }
+}
+
+/// Bytes that an item takes in a protobuf list.
+#[must_use]
+pub fn item_len(message: &[u8], resource_version: &str) -> usize {
+    wire::field_len(schema::Spliced::new(message, resource_version).len())
 }
 
 /// The part of a stored object that is a PartialObjectMetadata message, whatever the object's kind.

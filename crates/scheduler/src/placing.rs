@@ -387,6 +387,7 @@ impl Scheduler {
                 let name = self.cluster.node_name(node)?.to_owned();
                 let address = self.pending.get(pod)?.address();
                 self.cluster.nominate(pod, turn.class, node);
+                self.cluster.note_evictions(&victims);
                 self.pending.note_nomination(pod, Some(&name));
                 for other in displaced {
                     self.give_up_nomination(other);
@@ -409,6 +410,7 @@ impl Scheduler {
                     victims,
                 };
                 if !worker.evict(eviction) {
+                    self.cluster.evictions_failed(pod);
                     self.queue.let_go(pod, now_micros(), true);
                 }
                 None
@@ -506,7 +508,12 @@ impl Scheduler {
                     self.queue.error(pod, now);
                 }
             }
-            Done::Evicted { preemptor, failed } => self.queue.let_go(preemptor, now, failed),
+            Done::Evicted { preemptor, failed } => {
+                if failed {
+                    self.cluster.evictions_failed(preemptor);
+                }
+                self.queue.let_go(preemptor, now, failed);
+            }
             Done::Extended(heard) => self.extending.hear(heard),
         }
     }

@@ -37,7 +37,7 @@ pub use fieldset::FieldSet;
 pub use json::indent as indent_json;
 pub use merge::{merge_patch, strategic_merge};
 pub use print::print_without;
-pub use reader::{FieldReader, Spliced, read_map, splice_resource_version};
+pub use reader::{FieldReader, Spliced, read_labels, read_map, splice_resource_version};
 pub use resources::{Resource, StorageRef, Subresource, resource, resource_for_kind, resources};
 pub use table::TypeId;
 pub use typemeta::{peek_type_meta_json, peek_type_meta_yaml};

@@ -138,6 +138,55 @@ pub fn read_map(ty: TypeId, path: &str, message: &[u8], mut visit: impl FnMut(&s
     }
 }
 
+/// Calls `visit` with every label of a stored object, in stored order. Answers how many of its first bytes decide what the
+/// labels are: objects that agree in these have the same. For kinds with ordinary object metadata.
+pub fn read_labels<'a>(message: &'a [u8], mut visit: impl FnMut(&'a str, &'a str)) -> usize {
+    const METADATA: u32 = 1;
+    const LABELS: u32 = 11;
+    /// The next field's tag tells that no label comes any more; those of metadata take two bytes at most.
+    const TAG_BYTES: usize = 2;
+    let mut reader = Reader::new(message);
+    let metadata = loop {
+        match reader.field() {
+            Ok(Some((METADATA, Wire::Bytes(bytes)))) => break bytes,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return message.len(),
+        }
+    };
+    let start = reader.position() - metadata.len();
+    let mut inner = Reader::new(metadata);
+    loop {
+        let at = inner.position();
+        match inner.field() {
+            Ok(Some((LABELS, Wire::Bytes(entry)))) => {
+                if let Some((key, value)) = label(entry) {
+                    visit(key, value);
+                }
+            }
+            // What is stored has its fields in order.
+            Ok(Some((number, _))) if number > LABELS => return start + at + TAG_BYTES,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return start + metadata.len(),
+        }
+    }
+}
+
+fn label(entry: &[u8]) -> Option<(&str, &str)> {
+    let (mut key, mut value) = ("", "");
+    let mut reader = Reader::new(entry);
+    while let Some((number, wire)) = reader.field().ok()? {
+        if let Wire::Bytes(bytes) = wire {
+            let text = std::str::from_utf8(bytes).ok()?;
+            match number {
+                1 => key = text,
+                2 => value = text,
+                _ => {}
+            }
+        }
+    }
+    Some((key, value))
+}
+
 /// Pushes the numbers that lead to a JSON name, embedded structs included.
 pub(crate) fn resolve(ty: TypeId, name: &str, numbers: &mut Vec<u32>) -> Option<(Kind, Shape)> {
     let message = table().get(ty);

@@ -49,6 +49,7 @@ fn feed_protobuf(ty: TypeId, bytes: &[u8]) {
         }
     }
     schema::read_map(ty, "metadata.labels", bytes, |_, _| {});
+    schema::read_labels(bytes, |_, _| {});
     if let Ok(value) = schema::decode_protobuf(ty, bytes) {
         let mut encoded = Vec::new();
         schema::encode_protobuf(ty, &value, &mut encoded).expect("what was decoded can be encoded");

@@ -69,6 +69,13 @@ impl Collection {
         if state.told_bytes() != state.live_bytes + state.history.bytes() {
             return Err("what it holds is not what it has told".to_owned());
         }
+        if state.weighed() != state.weight {
+            return Err(format!(
+                "values weigh {}, counted {}",
+                state.weighed(),
+                state.weight
+            ));
+        }
         if (live, bytes) != (state.live, state.live_bytes) {
             let counted = (state.live, state.live_bytes);
             return Err(format!(

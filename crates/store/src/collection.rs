@@ -7,9 +7,10 @@ use crate::blob::{Version, key_bytes, new_blob};
 use crate::config::CollectionConfig;
 use crate::errors::{Compacted, ReadError, StoreError};
 use crate::limits::{
-    ENTRY_OVERHEAD_BYTES, KEY_BYTES_MAX, KEY_OVERHEAD_BYTES, TAGS_MAX, TRIM_ENTRIES_MAX,
-    VALUE_BYTES_MAX,
+    ENTRY_OVERHEAD_BYTES, FACETS_MAX, KEY_BYTES_MAX, KEY_OVERHEAD_BYTES, PAGE_RECORDS_MAX,
+    TAGS_MAX, TRIM_ENTRIES_MAX, VALUE_BYTES_MAX,
 };
+use crate::reading::{Reading, Standing};
 use crate::records::Slot;
 use crate::shared::{Pending, PendingChange, Shared, Wakes, lock};
 use crate::state::{Advance, Identity, Put, State};
@@ -44,6 +45,39 @@ impl Record {
             version: version.version(),
             lease: LeaseId(version.lease),
         }
+    }
+}
+
+/// One version of a key, lent by the store while it is looked at.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    key: &'a Arc<[u8]>,
+    version: &'a Version,
+}
+
+impl Seen<'_> {
+    /// The key, without the collection's prefix.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.key
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.version.value_slice()
+    }
+
+    /// The revision that made this version.
+    #[must_use]
+    pub fn mod_revision(&self) -> Revision {
+        Revision(self.version.modified)
+    }
+
+    /// Key and version to keep: the bytes are shared with the store.
+    #[must_use]
+    pub fn keep(&self) -> (Bytes, Record) {
+        (key_bytes(self.key), Record::of(self.version))
     }
 }
 
@@ -216,6 +250,22 @@ impl Collection {
     pub fn revision(&self) -> Revision {
         let _state = self.lock();
         Revision(self.shared.revision())
+    }
+
+    /// Says how values are read. Looks at all there are: to be called before others write.
+    pub fn read_with(&self, reading: Reading) {
+        self.lock().read_with(reading);
+    }
+
+    /// The same as [`Self::revision`], with how much there is at that revision.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let state = self.lock();
+        Standing {
+            revision: Revision(self.shared.revision()),
+            keys: state.live,
+            weight: state.weight,
+        }
     }
 
     /// Changes one key, if the precondition holds.
@@ -444,6 +494,55 @@ impl Collection {
         }
     }
 
+    /// Shows some keys of `[start, end)` with their versions as of `at`, in key order, until `look` says no: what it said no
+    /// to comes first the next time. The lock is held once, for at most `records_max` records and never more than
+    /// [`PAGE_RECORDS_MAX`], and not while `look` looks. Nothing shown and more to come happens, where keys were deleted.
+    pub fn visit(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        at: Revision,
+        records_max: usize,
+        mut look: impl FnMut(&Seen<'_>) -> bool,
+    ) -> Result<More, ReadError> {
+        let records_max = records_max.clamp(1, PAGE_RECORDS_MAX);
+        let mut page: Vec<(Arc<[u8]>, Version)> = Vec::with_capacity(records_max);
+        let next = {
+            let state = self.lock();
+            self.check_readable(&state, at)?;
+            state.page(start, end, at.0, |key, version| {
+                let has_room = page.len() < records_max;
+                if has_room {
+                    page.push((key.clone(), version.clone()));
+                }
+                has_room
+            })
+        };
+        for (key, version) in &page {
+            if !look(&Seen { key, version }) {
+                let next = Some(key_bytes(key));
+                return Ok(More { next });
+            }
+        }
+        Ok(More {
+            next: next.as_ref().map(key_bytes),
+        })
+    }
+
+    /// The same as [`Self::count`], unless more than `changes_max` changes since would have to be looked at.
+    pub fn count_if_near(
+        &self,
+        start: &[u8],
+        end: Option<&[u8]>,
+        at: Revision,
+        changes_max: u64,
+    ) -> Result<Option<usize>, ReadError> {
+        let state = self.lock();
+        self.check_readable(&state, at)?;
+        let is_near = state.entries_after(at.0) <= changes_max;
+        Ok(is_near.then(|| state.count_at(start, end, at.0)))
+    }
+
     /// How many keys of `[start, end)` existed at `at`.
     pub fn count(
         &self,
@@ -475,7 +574,8 @@ impl Collection {
         Ok(())
     }
 
-    /// Opens a watch on the events with a revision greater than `from`.
+    /// Opens a watch on the events with a revision greater than `from`. Facets are an index and no more: where values are
+    /// not read, or more than [`FACETS_MAX`] are asked for, events without them come, too.
     pub fn watch(
         self: &Arc<Self>,
         from: Revision,
@@ -490,6 +590,14 @@ impl Collection {
             }
             .into());
         }
+        let interest = match interest {
+            Interest::Facet(_) | Interest::AnyFacet(_) if !state.knows_facets() => Interest::All,
+            // Nobody is found by nothing, and by so much everybody may be.
+            Interest::AnyFacet(facets) if facets.len() > FACETS_MAX || facets.is_empty() => {
+                Interest::All
+            }
+            interest => interest,
+        };
         let cursor = state.history.first_after(from.0).min(state.announced);
         let seat = state.watchers.open(interest, cursor, from.0)?;
         drop(state);

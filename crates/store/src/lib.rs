@@ -32,6 +32,7 @@ pub mod limits;
 mod names;
 mod past;
 mod range_watch;
+mod reading;
 mod records;
 mod restore;
 mod settings;
@@ -44,12 +45,14 @@ mod versions;
 mod watch;
 
 pub use collection::{
-    Change, Collection, CollectionStats, More, OpenError, Precondition, Record, WriteError, Written,
+    Change, Collection, CollectionStats, More, OpenError, Precondition, Record, Seen, WriteError,
+    Written,
 };
 pub use config::{CollectionConfig, StoreConfig};
 pub use errors::{Compacted, ReadError, StoreError};
 pub use lease::{Granted, TimeToLive};
 pub use range_watch::RangeWatcher;
+pub use reading::{Reading, Standing};
 pub use restore::Restoring;
 pub use snapshot::{SnapshotCursor, SnapshotScope};
 pub use store::{Stepped, Store, collection_prefix};

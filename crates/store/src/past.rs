@@ -58,6 +58,13 @@ impl Past {
         (!self.0.is_thin()).then_some(&self.0)
     }
 
+    /// Whether it is kept as a part, and has the same first `bytes` as the version that came after.
+    pub(crate) fn agrees_in_front(&self, bytes: usize) -> bool {
+        let thin = self.0.blob().filter(|_| self.0.is_thin());
+        let front = thin.and_then(|thin| thin.first_chunk::<4>());
+        front.is_some_and(|front| u32::from_le_bytes(*front) as usize >= bytes)
+    }
+
     /// Its value, from that of the version that came after.
     pub(crate) fn value(&self, after: &[u8]) -> Vec<u8> {
         let Some(thin) = self.0.blob().filter(|_| self.0.is_thin()) else {

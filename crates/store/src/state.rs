@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::names::Names;
 use crate::past::{Past, WHOLE_EVERY};
+use crate::reading::Reading;
 use crate::records::{NO_ENTRY, Records, Slot};
 use crate::shared::{PendingChange, Shared, Ticket, Usage, Wakes};
 use crate::watch::{Interest, WatchItem, Watchers};
@@ -61,6 +62,11 @@ pub(crate) struct State {
     /// What all collections hold together, and what of it this one has told.
     usage: Arc<Usage>,
     told_bytes: u64,
+    /// How values are read, if somebody said so, and the sum of what those that exist weigh.
+    reading: Option<Reading>,
+    pub(crate) weight: u64,
+    /// Facets of the event that is being told; kept for its room.
+    facets: Vec<u64>,
 }
 
 /// A put, with what the caller has found out already.
@@ -83,6 +89,18 @@ pub(crate) enum Advance {
     Again,
     /// The window passed it.
     Compacted(Compacted),
+}
+
+/// Entries without facets that one whose facets are read counts as, when a watcher looks through the log.
+const FACETS_COST: usize = 4;
+
+fn weight_of(reading: Option<&Reading>, version: &Version) -> u64 {
+    match reading {
+        Some(reading) if version.exists() => {
+            (reading.weigh)(version.value_slice(), Revision(version.modified))
+        }
+        _ => 0,
+    }
 }
 
 impl State {
@@ -110,7 +128,34 @@ impl State {
             pins: Vec::new(),
             usage,
             told_bytes: 0,
+            reading: None,
+            weight: 0,
+            facets: Vec::new(),
         }
+    }
+
+    /// Says how values are read. Looks at all there are.
+    pub(crate) fn read_with(&mut self, reading: Reading) {
+        self.reading = Some(reading);
+        self.weight = self.weighed();
+    }
+
+    /// Whether watchers can be found by facets.
+    pub(crate) fn knows_facets(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// What all values that exist weigh, one by one.
+    pub(crate) fn weighed(&self) -> u64 {
+        let mut weight = 0;
+        let mut place = self.names.seek(&self.records, &[]);
+        while let Some((number, next)) = self.names.next(place) {
+            if let Some(slot) = self.records.get(number) {
+                weight += weight_of(self.reading.as_ref(), &slot.latest);
+            }
+            place = next;
+        }
+        weight
     }
 
     /// Tells the common count what this collection holds now.
@@ -282,6 +327,10 @@ impl State {
         is_fresh: bool,
     ) -> Option<(Version, u64)> {
         let slot = self.records.get_mut(number)?;
+        if let Some(reading) = &self.reading {
+            let heavier = self.weight + weight_of(Some(reading), &new);
+            self.weight = heavier.saturating_sub(weight_of(Some(reading), &slot.latest));
+        }
         let key_len = slot.key.len() as u64;
         let (was, is, new_len) = (slot.latest.exists(), new.exists(), new.blob_len());
         let old = std::mem::replace(&mut slot.latest, new);
@@ -415,6 +464,11 @@ impl State {
         None
     }
 
+    /// How many entries came after `revision`: what [`Self::count_at`] has to look at.
+    pub(crate) fn entries_after(&self, revision: i64) -> u64 {
+        self.history.end() - self.history.first_after(revision)
+    }
+
     /// How many keys of `[start, end)` existed at `revision`: the present count, with what came and
     /// went since taken back.
     pub(crate) fn count_at(&self, start: &[u8], end: Option<&[u8]>, revision: i64) -> usize {
@@ -482,8 +536,41 @@ impl State {
         let latest = latest.flatten().into_iter();
         let latest = latest.flat_map(|slot| slot.latest.tags());
         let tags = entry.undo.tags().chain(after).chain(latest);
-        self.watchers
-            .hit(self.records.key(entry.slot), tags, number, wakes);
+        let key = self.records.key(entry.slot);
+        self.watchers.hit(key, tags, number, wakes);
+        if self.watchers.anyone_by_facet() {
+            let mut facets = std::mem::take(&mut self.facets);
+            self.facets_of(number, &mut |facet| {
+                facets.push(facet);
+                false
+            });
+            self.watchers.hit_facets(&facets, number, wakes);
+            facets.clear();
+            self.facets = facets;
+        }
+    }
+
+    /// Visits the facets that the key of an entry has after it, then those it had before, until `found` says that it has
+    /// seen enough.
+    fn facets_of(&self, number: u64, found: &mut dyn FnMut(u64) -> bool) {
+        let (Some(reading), Some(entry)) = (&self.reading, self.history.get(number)) else {
+            return;
+        };
+        let key = self.records.key(entry.slot);
+        let mut is_enough = false;
+        let mut visit = |facet| is_enough = is_enough || found(facet);
+        let after = self.version_after(number, entry);
+        let decided = after.filter(|after| after.exists()).map_or(0, |after| {
+            (reading.facets)(key, after.value_slice(), &mut visit)
+        });
+        // What the change did not touch need not be restored to be read.
+        if is_enough || !entry.undo.exists() || decided > 0 && entry.undo.agrees_in_front(decided) {
+            return;
+        }
+        let mut visit = |facet| is_enough = is_enough || found(facet);
+        if let Some(before) = self.past(number) {
+            (reading.facets)(key, before.value_slice(), &mut visit);
+        }
     }
 
     /// Leaves a waker for when `revision` is visible. False when it already is.
@@ -577,6 +664,11 @@ impl State {
         let before = out.len();
         let mut looked = 0;
         let mut last = None;
+        let cost = if matches!(interest, Interest::Facet(_) | Interest::AnyFacet(_)) {
+            FACETS_COST
+        } else {
+            1
+        };
         while at < self.announced {
             let Some(entry) = self.history.get(at) else {
                 return at;
@@ -586,7 +678,7 @@ impl State {
                 return at;
             }
             last = Some(entry.revision);
-            looked += 1;
+            looked += cost;
             if entry.revision > after && self.concerns(interest, at, entry) {
                 out.extend(self.item(at, entry));
             }
@@ -613,7 +705,18 @@ impl State {
                 };
                 is_after || entry.undo.tags().any(|found| found == *tag)
             }
+            Interest::Facet(facet) => self.has_facet(number, |found| found == *facet),
+            Interest::AnyFacet(facets) => self.has_facet(number, |found| facets.contains(&found)),
         }
+    }
+
+    fn has_facet(&self, number: u64, wanted: impl Fn(u64) -> bool) -> bool {
+        let mut is_found = false;
+        self.facets_of(number, &mut |facet| {
+            is_found = is_found || wanted(facet);
+            is_found
+        });
+        is_found
     }
 
     /// Follows one key's own chain instead of looking through everybody's entries.
@@ -745,7 +848,9 @@ impl State {
     pub(crate) fn forget_all(&mut self, revision: i64) {
         let floor = self.list_floor.max(revision);
         self.usage.change(self.told_bytes, 0);
+        let reading = self.reading;
         *self = State::new(self.config, floor, floor, self.usage.clone());
+        self.reading = reading;
     }
 
     /// Trims up to `max` entries. Answers how many.

@@ -27,6 +27,10 @@ pub enum Interest {
     Key(Bytes),
     /// Keys that carry this tag, or carried it until this event.
     Tag(u64),
+    /// Keys whose value has this facet, or had it until this event ([`crate::Reading::facets`]).
+    Facet(u64),
+    /// The same for any of these.
+    AnyFacet(Arc<[u64]>),
 }
 
 /// One event, as a watcher gets it.
@@ -105,19 +109,32 @@ pub(crate) struct Seat {
     pub(crate) waker: Option<Waker>,
     next: u32,
     prev: u32,
+    /// Who is found by any of several facets has a seat in the list of each, and these and its own are joined to a ring.
+    sibling: u32,
     taken: bool,
+}
+
+impl Seat {
+    /// Whether it sits in no list itself, but has others that do.
+    fn is_found_by_others(&self) -> bool {
+        matches!(self.interest, Interest::AnyFacet(_))
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Watchers {
     seats: Vec<Seat>,
     free: Vec<u32>,
+    /// Seats in lists.
     idle: usize,
+    /// Seats that stand for others.
+    doubles: usize,
     /// Heads of the lists of idle watchers.
     all: u32,
     keys: HashMap<Bytes, u32, DefaultHashBuilder>,
     prefixes: HashMap<Bytes, u32, DefaultHashBuilder>,
     tags: HashMap<u64, u32, DefaultHashBuilder>,
+    facets: HashMap<u64, u32, DefaultHashBuilder>,
     /// Lengths of the prefixes that do not end in `/`, and how many lists have each.
     odd_lengths: BTreeMap<usize, usize>,
 }
@@ -128,10 +145,12 @@ impl Default for Watchers {
             seats: Vec::new(),
             free: Vec::new(),
             idle: 0,
+            doubles: 0,
             all: NOBODY,
             keys: HashMap::default(),
             prefixes: HashMap::default(),
             tags: HashMap::default(),
+            facets: HashMap::default(),
             odd_lengths: BTreeMap::new(),
         }
     }
@@ -139,6 +158,32 @@ impl Default for Watchers {
 
 impl Watchers {
     pub(crate) fn open(
+        &mut self,
+        interest: Interest,
+        cursor: u64,
+        after: i64,
+    ) -> Result<u32, StoreError> {
+        let Interest::AnyFacet(facets) = &interest else {
+            return self.take_seat(interest, cursor, after);
+        };
+        let facets = facets.clone();
+        let number = self.take_seat(interest, cursor, after)?;
+        for (index, facet) in facets.iter().enumerate() {
+            if facets[..index].contains(facet) {
+                continue;
+            }
+            match self.take_seat(Interest::Facet(*facet), cursor, after) {
+                Ok(double) => self.join_ring(number, double),
+                Err(full) => {
+                    self.close(number);
+                    return Err(full);
+                }
+            }
+        }
+        Ok(number)
+    }
+
+    fn take_seat(
         &mut self,
         interest: Interest,
         cursor: u64,
@@ -152,6 +197,7 @@ impl Watchers {
             waker: None,
             next: NOBODY,
             prev: NOBODY,
+            sibling: NOBODY,
             taken: true,
         };
         if let Some(number) = self.free.pop() {
@@ -167,14 +213,42 @@ impl Watchers {
         Ok((self.seats.len() - 1) as u32)
     }
 
+    fn join_ring(&mut self, number: u32, double: u32) {
+        let Some(seat) = self.get_mut(number) else {
+            return;
+        };
+        let next = std::mem::replace(&mut seat.sibling, double);
+        let next = if next == NOBODY { number } else { next };
+        if let Some(seat) = self.get_mut(double) {
+            seat.sibling = next;
+        }
+        self.doubles += 1;
+    }
+
+    /// The seat after `at` in the ring that began at `start`.
+    fn next_in_ring(&self, at: u32, start: u32) -> Option<u32> {
+        let sibling = self.get(at)?.sibling;
+        (sibling != NOBODY && sibling != start).then_some(sibling)
+    }
+
     pub(crate) fn close(&mut self, number: u32) {
         self.take_out(number);
+        let mut at = Some(number);
+        while let Some(double) = at {
+            at = self.next_in_ring(double, number);
+            self.doubles -= usize::from(double != number);
+            self.leave_seat(double);
+        }
+    }
+
+    fn leave_seat(&mut self, number: u32) {
         if let Some(seat) = self.seats.get_mut(number as usize)
             && seat.taken
         {
             seat.taken = false;
             seat.waker = None;
             seat.interest = Interest::All;
+            seat.sibling = NOBODY;
             self.free.push(number);
         }
     }
@@ -188,7 +262,11 @@ impl Watchers {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.seats.len() - self.free.len()
+        self.seats.len() - self.free.len() - self.doubles
+    }
+
+    pub(crate) fn anyone_by_facet(&self) -> bool {
+        !self.facets.is_empty()
     }
 
     pub(crate) fn anyone_idle(&self) -> bool {
@@ -197,8 +275,10 @@ impl Watchers {
 
     fn head_mut(&mut self, interest: &Interest) -> &mut u32 {
         match interest {
-            Interest::All => &mut self.all,
+            // Who is found by several facets sits in no list itself.
+            Interest::All | Interest::AnyFacet(_) => &mut self.all,
             Interest::Tag(tag) => self.tags.entry(*tag).or_insert(NOBODY),
+            Interest::Facet(facet) => self.facets.entry(*facet).or_insert(NOBODY),
             Interest::Key(key) => self.keys.entry(key.clone()).or_insert(NOBODY),
             Interest::Prefix(prefix) => {
                 let is_new = !self.prefixes.contains_key(prefix);
@@ -212,8 +292,9 @@ impl Watchers {
 
     fn drop_head(&mut self, interest: &Interest) {
         match interest {
-            Interest::All => self.all = NOBODY,
+            Interest::All | Interest::AnyFacet(_) => self.all = NOBODY,
             Interest::Tag(tag) => drop(self.tags.remove(tag)),
+            Interest::Facet(facet) => drop(self.facets.remove(facet)),
             Interest::Key(key) => drop(self.keys.remove(key)),
             Interest::Prefix(prefix) => {
                 self.prefixes.remove(prefix);
@@ -243,6 +324,14 @@ impl Watchers {
             return;
         }
         seat.idle = true;
+        if seat.is_found_by_others() {
+            let mut at = self.next_in_ring(number, number);
+            while let Some(double) = at {
+                self.put_in(double);
+                at = self.next_in_ring(double, number);
+            }
+            return;
+        }
         let interest = seat.interest.clone();
         let head = self.head_mut(&interest);
         let next = std::mem::replace(head, number);
@@ -265,6 +354,14 @@ impl Watchers {
             return;
         }
         seat.idle = false;
+        if seat.is_found_by_others() {
+            let mut at = self.next_in_ring(number, number);
+            while let Some(double) = at {
+                self.take_out(double);
+                at = self.next_in_ring(double, number);
+            }
+            return;
+        }
         let (next, prev) = (seat.next, seat.prev);
         let interest = seat.interest.clone();
         self.idle -= 1;
@@ -306,6 +403,15 @@ impl Watchers {
         }
     }
 
+    /// Tells every idle watcher of one of these facets that entry `number` is for it.
+    pub(crate) fn hit_facets(&mut self, facets: &[u64], number: u64, wakes: &mut Wakes) {
+        for facet in facets {
+            if let Some(head) = self.facets.remove(facet) {
+                self.release(head, number, wakes);
+            }
+        }
+    }
+
     fn hit_prefixes(&mut self, key: &[u8], number: u64, wakes: &mut Wakes) {
         for (index, byte) in key.iter().enumerate() {
             if *byte == b'/'
@@ -334,11 +440,36 @@ impl Watchers {
         while let Some(seat) = self.get_mut(next) {
             seat.idle = false;
             seat.cursor = number;
+            let (at, sibling) = (next, seat.sibling);
             next = seat.next;
             if let Some(waker) = seat.waker.take() {
                 wakes.add(waker);
             }
             self.idle -= 1;
+            if sibling != NOBODY {
+                self.release_ring(at, number, wakes);
+            }
+        }
+    }
+
+    /// One facet of several has come: the watcher itself is behind now, and waits for none of the others. Those are in
+    /// other lists than the one that is being released.
+    fn release_ring(&mut self, found: u32, number: u64, wakes: &mut Wakes) {
+        let mut at = self.next_in_ring(found, found);
+        while let Some(other) = at {
+            at = self.next_in_ring(other, found);
+            let Some(seat) = self.get_mut(other) else {
+                return;
+            };
+            if !seat.is_found_by_others() {
+                self.take_out(other);
+                continue;
+            }
+            seat.idle = false;
+            seat.cursor = number;
+            if let Some(waker) = seat.waker.take() {
+                wakes.add(waker);
+            }
         }
     }
 
@@ -349,7 +480,8 @@ impl Watchers {
             .into_iter()
             .chain(self.keys.values().copied())
             .chain(self.prefixes.values().copied())
-            .chain(self.tags.values().copied());
+            .chain(self.tags.values().copied())
+            .chain(self.facets.values().copied());
         for head in heads {
             let (mut at, mut before) = (head, NOBODY);
             while let Some(seat) = self.get(at) {
@@ -364,13 +496,20 @@ impl Watchers {
         let idle = self
             .seats
             .iter()
-            .filter(|seat| seat.taken && seat.idle)
+            .filter(|seat| seat.taken && seat.idle && !seat.is_found_by_others())
             .count();
         if linked != idle || idle != self.idle {
             return Err(format!(
                 "{linked} linked, {idle} idle, {} counted",
                 self.idle
             ));
+        }
+        let apart = self.seats.iter().find(|seat| {
+            let sibling = self.get(seat.sibling);
+            sibling.is_some_and(|other| !other.taken || other.idle != seat.idle)
+        });
+        if apart.is_some() {
+            return Err("a watcher waits for some of its facets only".to_owned());
         }
         let behind = self
             .seats

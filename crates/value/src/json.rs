@@ -14,7 +14,8 @@ pub trait ToValue {
 
 /// Builds a [`Value`]: `json!({"name": name, "ports": [80, 443], "more": null})`.
 ///
-/// An expression is borrowed and copied ([`ToValue`]). A key is a literal, one word, or an expression in parentheses.
+/// An expression is borrowed and copied ([`ToValue`]). A key is any expression, too;
+/// what a literal names is not copied.
 #[macro_export]
 macro_rules! json {
     (null) => {
@@ -75,6 +76,21 @@ macro_rules! json_fields {
     ($map:ident $key:tt : $value:expr $(, $($rest:tt)*)?) => {
         $crate::json_field!($map $key, $crate::ToValue::to_value(&$value));
         $crate::json_fields!($map $($($rest)*)?);
+    };
+    ($map:ident $key:tt $($rest:tt)+) => {
+        $crate::json_key!($map [$key] $($rest)+);
+    };
+}
+
+/// A name of several words: all up to the colon.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! json_key {
+    ($map:ident [$($key:tt)+] : $($rest:tt)+) => {
+        $crate::json_fields!($map ($($key)+) : $($rest)+);
+    };
+    ($map:ident [$($key:tt)+] $next:tt $($rest:tt)+) => {
+        $crate::json_key!($map [$($key)+ $next] $($rest)+);
     };
 }
 

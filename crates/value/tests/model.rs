@@ -159,12 +159,12 @@ fn json_is_written_as_it_reads() {
     const NAME: &str = "const";
     let (text, list, none) = (String::from("t"), vec![1, 2], None::<i64>);
     let value = json!({
-        "null": null, "yes": true, "list": [1, null, {"a": []}, [2.5], text], NAME: {}, (format!("n{}", 1)): list,
+        "null": null, "yes": true, "list": [1, null, {"a": []}, [2.5], text], NAME: {}, format!("n{}", 1): list, value::SMALL_MAX.to_string(): 0,
         "none": none, "sum": 1 + 2, "call": ["t", "x"].concat(), "last": list.len(),
     });
     assert_eq!(
         value.to_string(),
-        r#"{"call":"tx","const":{},"last":2,"list":[1,null,{"a":[]},[2.5],"t"],"n1":[1,2],"none":null,"null":null,"sum":3,"yes":true}"#
+        r#"{"32":0,"call":"tx","const":{},"last":2,"list":[1,null,{"a":[]},[2.5],"t"],"n1":[1,2],"none":null,"null":null,"sum":3,"yes":true}"#
     );
     assert_eq!(json!(null), Value::Null);
     assert_eq!(json!([]), Value::Array(Vec::new()));

@@ -1,5 +1,6 @@
 //! Lists: pages at a fixed version, what `resourceVersion` and its match mean, selectors.
 
+use rest::http::{Body, FrameSource, Method, Request};
 use value::json;
 
 use crate::plane::{Plane, block_on};
@@ -318,4 +319,142 @@ fn expired_tokens_come_with_a_fresh_one() {
         .await
         .refused(410, "Expired");
     });
+}
+
+/// A list larger than what goes out at once is written while it is read, and shows one moment all the same: writers
+/// change, delete and create while it is half written.
+#[test]
+fn a_large_list_shows_one_moment_while_others_write() {
+    block_on(async {
+        let plane = Plane::new().ready().await;
+        let api = plane.speaker();
+        let path = api.own("configmaps");
+        for number in 0..60 {
+            let object = config_map(&format!("c{number:02}"), &"x".repeat(50_000));
+            api.post(&path, &object).await.expect(201);
+        }
+        let forms = [
+            ("application/json", "/api/v1/configmaps", ""),
+            (PROTOBUF, "/api/v1/configmaps", ""),
+            (PROTOBUF, path.as_str(), ""),
+            (PROTOBUF, "/api/v1/configmaps", "?limit=1000"),
+            (PROTOBUF, "/api/v1/configmaps", "?resourceVersion=0"),
+            (PROTOBUF, path.as_str(), "?labelSelector=!nothing"),
+            ("application/json", path.as_str(), "?labelSelector=!nothing"),
+        ];
+        for (round, (accept, at, query)) in forms.into_iter().enumerate() {
+            // By pages of few, which are whole, so that another way tells what there was.
+            let before = by_pages(&api, at).await;
+            let mut source = streamed(&api, accept, &format!("{at}{query}")).await;
+            let mut body = next_piece(&mut source).await.unwrap().to_vec();
+            let name = |number: usize| format!("c{number:02}");
+            for number in [1 + round, 50 - round] {
+                let object = config_map(&name(number), &"y".repeat(40_000 + round));
+                api.put(&format!("{path}/{}", name(number)), &object)
+                    .await
+                    .expect(200);
+            }
+            api.delete(&format!("{path}/{}", name(59 - round)))
+                .await
+                .expect(200);
+            let new = config_map(&format!("c30-{round}"), &"z".repeat(60_000));
+            api.post(&path, &new).await.expect(201);
+            while let Some(piece) = next_piece(&mut source).await {
+                body.extend_from_slice(&piece);
+            }
+            let list = if accept == PROTOBUF {
+                of_protobuf(&body)
+            } else {
+                serde_json::from_slice(&body).unwrap()
+            };
+            assert_eq!(
+                list["metadata"]["continue"].as_str().unwrap_or_default(),
+                ""
+            );
+            assert_eq!(told(&list), before, "{accept} {at}{query}");
+        }
+    });
+}
+
+/// Who reads so slowly that history has passed the list gets no end of it.
+#[test]
+fn a_list_that_is_read_too_slowly_breaks_off() {
+    block_on(async {
+        let plane = Plane::new().ready().await;
+        let api = plane.speaker();
+        let path = api.own("configmaps");
+        for number in 0..60 {
+            let object = config_map(&format!("c{number:02}"), &"x".repeat(50_000));
+            api.post(&path, &object).await.expect(201);
+        }
+        let mut source = streamed(&api, "application/json", &path).await;
+        let mut body = next_piece(&mut source).await.unwrap().to_vec();
+        api.delete(&format!("{path}/c59")).await.expect(200);
+        plane.store.compact(plane.store.applied()).unwrap();
+        while let Some(piece) = next_piece(&mut source).await {
+            body.extend_from_slice(&piece);
+        }
+        assert!(serde_json::from_slice::<value::Value>(&body).is_err());
+        let again = api.get(&path).await.expect(200);
+        assert_eq!(again["items"].as_array().unwrap().len(), 59);
+    });
+}
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Of each item: name, version, data.
+fn told(list: &value::Value) -> Vec<[value::Value; 3]> {
+    let items = list["items"].as_array().unwrap().iter();
+    let told = items.map(|item| {
+        let metadata = &item["metadata"];
+        [
+            &metadata["name"],
+            &metadata["resourceVersion"],
+            &item["data"],
+        ]
+        .map(Clone::clone)
+    });
+    told.collect()
+}
+
+async fn by_pages(api: &Speaker, path: &str) -> Vec<[value::Value; 3]> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    for _ in 0..100 {
+        let page = api
+            .get(&format!("{path}?limit=7&continue={token}"))
+            .await
+            .expect(200);
+        all.extend(told(&page));
+        token = page["metadata"]["continue"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    all
+}
+
+async fn streamed(api: &Speaker, accept: &str, path: &str) -> Box<dyn FrameSource> {
+    let request = Request {
+        accept: accept.into(),
+        ..api.ask(Method::Get, path)
+    };
+    let reply = api.reply(request).await;
+    assert_eq!(reply.status, 200, "{path}");
+    match reply.body {
+        Body::Stream(source) => source,
+        Body::Full(_) => panic!("{path} came whole"),
+    }
+}
+
+async fn next_piece(source: &mut Box<dyn FrameSource>) -> Option<bytes::Bytes> {
+    std::future::poll_fn(|cx| source.poll_frame(cx)).await
+}
+
+fn of_protobuf(body: &[u8]) -> value::Value {
+    let envelope = schema::envelope::unwrap(body).unwrap();
+    let ty = schema::kind_type(envelope.api_version, envelope.kind).unwrap();
+    schema::decode_protobuf(ty, envelope.raw).unwrap()
 }

@@ -101,6 +101,11 @@ impl Speaker {
         }
     }
 
+    /// The answer as it comes, a stream unread.
+    pub async fn reply(&self, request: Request) -> Reply {
+        self.service.call(request).await
+    }
+
     /// Status of the answer; a stream is let go unread.
     pub async fn head(&self, request: Request) -> u16 {
         let reply = tokio::time::timeout(PATIENCE, self.service.call(request)).await;
@@ -254,10 +259,7 @@ impl Watch {
                 .await
                 .expect("an event that never comes")?;
             self.buffer.extend_from_slice(&piece);
-            while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end + 1);
-                self.ready.push_back(serde_json::from_slice(&line).unwrap());
-            }
+            self.cut();
         }
     }
 
@@ -271,13 +273,36 @@ impl Watch {
         }
     }
 
-    /// Whether an event is there without waiting for one.
+    /// Whether an event is there without waiting for one. It is lost.
     pub async fn is_quiet(&mut self) -> bool {
         if !self.ready.is_empty() {
             return false;
         }
         let polled = poll_fn(|cx| std::task::Poll::Ready(self.source.poll_frame(cx))).await;
         polled.is_pending()
+    }
+
+    /// The events that are there without waiting, as [`Self::next_words`] gives them.
+    pub async fn words_there(&mut self) -> Vec<String> {
+        let mut words = Vec::new();
+        loop {
+            while !self.ready.is_empty() {
+                words.push(self.next_words().await);
+            }
+            let polled = poll_fn(|cx| std::task::Poll::Ready(self.source.poll_frame(cx))).await;
+            let std::task::Poll::Ready(Some(piece)) = polled else {
+                return words;
+            };
+            self.buffer.extend_from_slice(&piece);
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            let line = self.buffer.split_to(end + 1);
+            self.ready.push_back(serde_json::from_slice(&line).unwrap());
+        }
     }
 }
 

@@ -455,3 +455,141 @@ fn a_large_state_comes_in_pieces() {
         assert_eq!(watch.next_words().await, "DELETED c299");
     });
 }
+
+/// What a watch of labels tells is what a look at every change tells, whatever the selector and whatever happens to
+/// labels: the index leaves nobody out.
+#[test]
+fn labels_find_exactly_the_events_that_concern_them() {
+    type Labels<'a> = [Option<&'a str>; 2];
+    type Wants = fn(Labels<'_>) -> bool;
+    const SELECTORS: [(&str, Wants); 12] = [
+        ("app=a", |[app, _]| app == Some("a")),
+        ("app==b,tier=x", |[app, tier]| {
+            app == Some("b") && tier == Some("x")
+        }),
+        ("app in (a,c)", |[app, _]| {
+            app == Some("a") || app == Some("c")
+        }),
+        ("app in (b),tier in (x,y)", |[app, tier]| {
+            app == Some("b") && (tier == Some("x") || tier == Some("y"))
+        }),
+        (
+            "app in (a,a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r)",
+            |[app, _]| app.is_some(),
+        ),
+        ("tier", |[_, tier]| tier.is_some()),
+        ("!tier", |[_, tier]| tier.is_none()),
+        ("app!=a", |[app, _]| app != Some("a")),
+        ("app notin (a,b),tier", |[app, tier]| {
+            app != Some("a") && app != Some("b") && tier.is_some()
+        }),
+        ("tier=x,app!=c", |[app, tier]| {
+            tier == Some("x") && app != Some("c")
+        }),
+        ("tier in (y,x,none)", |[_, tier]| tier.is_some()),
+        ("app=nobody", |_| false),
+    ];
+    for seed in 1..=12u64 {
+        block_on(async {
+            let plane = Plane::new().ready().await;
+            let api = plane.speaker();
+            let mut random = seed;
+            let mut roll = |below: u64| {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                (random >> 33) % below
+            };
+            let mut watches = Vec::new();
+            for (selector, wants) in SELECTORS {
+                for at in [
+                    "/api/v1/configmaps",
+                    "/api/v1/namespaces/default/configmaps",
+                ] {
+                    let query = selector
+                        .replace('=', "%3D")
+                        .replace('!', "%21")
+                        .replace(' ', "%20");
+                    let path = format!(
+                        "{at}?watch=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&labelSelector={query}"
+                    );
+                    let (watch, expected, told) = (api.watch(&path).await, Vec::new(), Vec::new());
+                    watches.push((
+                        watch,
+                        at.contains("default"),
+                        wants,
+                        expected,
+                        told,
+                        selector,
+                    ));
+                }
+            }
+            let mut now: std::collections::BTreeMap<String, [Option<&str>; 2]> = Default::default();
+            for step in 0..120 {
+                let namespace = ["default", "kube-system"][roll(2) as usize];
+                let name = format!("c{}", roll(4));
+                let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+                let key = format!("{namespace}/{name}");
+                let before = now.get(&key).copied();
+                let mut labels = [
+                    [None, Some("a"), Some("b"), Some("c")][roll(4) as usize],
+                    [None, None, Some("x"), Some("y")][roll(4) as usize],
+                ];
+                if roll(3) == 0 {
+                    // A change that leaves the labels alone.
+                    labels = before.unwrap_or(labels);
+                }
+                let is_delete = before.is_some() && roll(5) == 0;
+                let mut object =
+                    config_map(&name, &format!("{step} {}", "long enough ".repeat(20)));
+                for (label, value) in ["app", "tier"].into_iter().zip(labels) {
+                    if let Some(value) = value {
+                        object["metadata"]["labels"][label] = json!(value);
+                    }
+                }
+                match (before.is_some(), is_delete) {
+                    (_, true) => drop(api.delete(&format!("{path}/{name}")).await.expect(200)),
+                    (true, _) => drop(
+                        api.put(&format!("{path}/{name}"), &object)
+                            .await
+                            .expect(200),
+                    ),
+                    (false, _) => drop(api.post(&path, &object).await.expect(201)),
+                }
+                let after = (!is_delete).then_some(labels);
+                for (_, is_one, wants, expected, _, _) in &mut watches {
+                    if *is_one && namespace != "default" {
+                        continue;
+                    }
+                    let kind = match (before.is_some_and(*wants), after.is_some_and(*wants)) {
+                        (false, true) => "ADDED",
+                        (true, true) => "MODIFIED",
+                        (true, false) => "DELETED",
+                        (false, false) => continue,
+                    };
+                    expected.push(format!("{kind} {name}"));
+                }
+                match after {
+                    Some(labels) => drop(now.insert(key, labels)),
+                    None => drop(now.remove(&key)),
+                }
+                // Some read at once, some fall behind.
+                for (watch, _, _, _, told, _) in &mut watches {
+                    if roll(4) == 0 {
+                        told.extend(watch.words_there().await);
+                    }
+                }
+            }
+            for (watch, is_one, _, expected, told, selector) in &mut watches {
+                while told.len() < expected.len() {
+                    told.push(watch.next_words().await);
+                }
+                assert_eq!(
+                    told, expected,
+                    "seed {seed}, {selector}, one namespace: {is_one}"
+                );
+                assert!(watch.is_quiet().await);
+            }
+        });
+    }
+}
