@@ -241,6 +241,11 @@ impl Cluster {
         let Some(node) = self.nominations.get(&preemptor).map(|n| n.node) else {
             return;
         };
+        self.spare(node);
+    }
+
+    /// Nobody on the node is being evicted.
+    pub(crate) fn spare(&mut self, node: u32) {
         let there: Vec<u32> = self.pods_of(node).collect();
         for slot in there {
             self.records[slot as usize].preempted = false;

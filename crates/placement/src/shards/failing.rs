@@ -100,6 +100,30 @@ impl<L: Links> Coordinator<L> {
         sum
     }
 
+    /// As [`crate::Cluster::note_evictions`].
+    pub fn note_evictions(&mut self, victims: &[PodKey]) {
+        for shard in self.alive() {
+            let there = victims.iter().filter(|victim| {
+                let placed = self.pods.get(*victim);
+                placed.is_some_and(|placed| usize::from(placed.shard) == shard)
+            });
+            let there: Vec<PodKey> = there.copied().collect();
+            if !there.is_empty() {
+                self.tell(shard, Order::Evicting(there));
+            }
+        }
+    }
+
+    /// As [`crate::Cluster::evictions_failed`].
+    pub fn evictions_failed(&mut self, preemptor: PodKey) {
+        let Some(nomination) = self.in_view.get(&preemptor).cloned() else {
+            return;
+        };
+        if let Some(home) = self.home(&nomination.node) {
+            self.tell(home, Order::Spare(nomination.node));
+        }
+    }
+
     /// As [`crate::Cluster::preempt`]: each shard tries its part of the candidates out.
     pub fn preempt(
         &mut self,

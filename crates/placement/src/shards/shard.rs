@@ -106,6 +106,12 @@ impl Shard {
                 self.cluster.retain_class(id);
                 self.classes.insert(number, Last::new(id));
             }
+            Order::Evicting(pods) => cluster.note_evictions(&pods),
+            Order::Spare(node) => {
+                if let Some(node) = cluster.fleet.node(&node) {
+                    cluster.spare(node);
+                }
+            }
             Order::Survey(class) => return self.tell(class).map(Answer::Told),
             Order::Take(take) => return self.take_one(&take),
             Order::Run(run) => return self.run(&run),
@@ -228,7 +234,8 @@ impl Shard {
             let record = &mut cluster.records[slot as usize];
             record.started_micros = pod.started_micros;
             record.name_hash = pod.name_hash;
-            record.preempted = pod.preempted;
+            // As in one cluster: whatever an older view shows.
+            record.preempted |= pod.preempted;
         }
     }
 

@@ -399,6 +399,7 @@ variants! {
         15 Survey(class), 16 Take(take), 17 Run(run), 18 Count(class, cells), 19 Where(class, node, look, bits),
         20 Reasons(class, look, bars), 21 Scan(class), 22 Potential(class, pin, look, bars), 23 TryOut(order),
         24 Waits(class, node, look, bits), 25 Sift(class, barred), 26 Draw(class, barred, cell, room, nth),
+        27 Evicting(pods), 28 Spare(node),
     }
     Answer {
         0 Told(told), 1 Taken(node, told), 2 Ran(nodes, told), 3 Number(number), 4 Stands(stands),

@@ -54,6 +54,10 @@ pub(crate) enum Order {
     Host(Box<str>, bool),
     /// A class takes the place of the one with that number.
     Class(u32, Arc<PodSpec>),
+    /// These pods are being evicted.
+    Evicting(Vec<PodKey>),
+    /// Nobody on that node is, after all.
+    Spare(Box<str>),
     // ---- asked
     /// What the class thinks of this shard's nodes: [`Answer::Told`].
     Survey(u32),

@@ -97,6 +97,8 @@ writing! {
         now_micros: i64,
         random: &mut dyn FnMut() -> u64
     ) -> Result<Preemption, PickError>;
+    fn note_evictions(victims: &[PodKey]) -> ();
+    fn evictions_failed(preemptor: PodKey) -> ();
     fn nominate(pod: PodKey, class: ClassId, node: NodeId) -> bool;
     fn nominate_by_name(pod: PodKey, class: ClassId, node: &str) -> bool;
     fn withdraw_nomination(pod: PodKey) -> bool;
