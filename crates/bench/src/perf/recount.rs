@@ -407,7 +407,6 @@ fn likes(spec: &Value, node: &Node) -> bool {
 mod tests {
     use super::super::shapes::{self, Among};
     use super::*;
-    use value::json;
 
     fn nodes(count: usize) -> Recount {
         let mut recount = Recount::default();
