@@ -60,6 +60,15 @@ Examples:
 As a second scheduler, name a profile of its own in the configuration (profiles[].schedulerName), a Lease of its own
 (leaderElection.resourceName), and let pods ask for it (spec.schedulerName).")]
     Scheduler(crate::scheduler_command::SchedulerOptions),
+    /// Hold some of a scheduler's nodes, in a process of its own
+    #[command(after_help = "\
+Examples:
+  megaplane scheduler-shard --listen 127.0.0.1:7001
+  megaplane scheduler-shard --listen 127.0.0.1:7002
+  megaplane scheduler --kubeconfig ~/.kube/config --shard-addresses 127.0.0.1:7001,127.0.0.1:7002
+
+Which nodes it holds the scheduler says. It keeps nothing: when it ends, others take its nodes over.")]
+    SchedulerShard(crate::scheduler_command::ShardOptions),
     /// Run simulated nodes alone, against any Kubernetes API server
     #[command(after_help = "\
 Examples:
@@ -151,6 +160,9 @@ pub struct UpOptions {
     /// A KubeSchedulerConfiguration; what it says of leader election and connections is for `megaplane scheduler`
     #[arg(long, value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
+    /// Into how many parts the scheduler divides the nodes, each on a thread of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = crate::scheduler_command::shards)]
+    pub scheduler_shards: usize,
     /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
     #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
     pub feature_gates: FeatureGates,

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Up(options) => up::run(&options),
         cli::Command::Scheduler(options) => scheduler_command::run(&options),
+        cli::Command::SchedulerShard(options) => scheduler_command::run_shard(&options),
         cli::Command::Fleet(options) => fleet_command::run(&options),
         cli::Command::Top(options) => top::run(&options),
         cli::Command::Store(options) => store_command::run(&options, &notes),

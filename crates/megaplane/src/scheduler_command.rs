@@ -22,7 +22,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use scheduler::{Elector, SchedulerProgress, Settings};
+use scheduler::{Elector, SHARDS_MAX, SchedulerProgress, Settings, Shards};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -54,6 +54,17 @@ pub struct SchedulerOptions {
     /// Whether a Lease decides which of several schedulers works [default: as the configuration says, else true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_elect: Option<bool>,
+    /// Into how many parts the nodes are divided, each on a thread of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = shards)]
+    pub shards: usize,
+    /// Where `megaplane scheduler-shard` serves, instead: loopback addresses, separated by commas
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT,…",
+        value_delimiter = ',',
+        conflicts_with = "shards"
+    )]
+    pub shard_addresses: Vec<SocketAddr>,
     #[command(flatten)]
     pub secure: SecurePortOptions,
     /// Where the same is served without TLS and for everybody, too: a loopback address; port 0 takes a free one
@@ -67,6 +78,54 @@ pub struct SchedulerOptions {
         env = "MEGAPLANE_LOG"
     )]
     pub log: String,
+}
+
+/// How many shards a scheduler may have.
+pub fn shards(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(shards @ 1..=SHARDS_MAX) => Ok(shards),
+        _ => Err(format!("a number from 1 to {SHARDS_MAX}")),
+    }
+}
+
+/// Messages of shards are neither encrypted nor asked where they come from.
+fn only_loopback(flag: &str, address: &SocketAddr) -> Result<(), String> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{flag} {address}: whoever reaches a shard can speak to it, so only a loopback address is used"
+    ))
+}
+
+/// Flags of `megaplane scheduler-shard`.
+#[derive(Debug, Args)]
+pub struct ShardOptions {
+    /// Where the scheduler finds it: a loopback address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// Log filter: error, warn, info, debug, or per module (for example `warn,scheduler=debug`)
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "MEGAPLANE_LOG"
+    )]
+    pub log: String,
+}
+
+/// Holds some of a scheduler's nodes until a signal comes.
+pub fn run_shard(options: &ShardOptions) -> Result<(), Box<dyn std::error::Error>> {
+    start_logging(&options.log, false)?;
+    only_loopback("--listen", &options.listen)?;
+    let listener = std::net::TcpListener::bind(options.listen)
+        .map_err(|error| format!("--listen {}: {error}", options.listen))?;
+    say(&format!(
+        "Megaplane {} serves as a shard of a scheduler on {}",
+        env!("CARGO_PKG_VERSION"),
+        listener.local_addr()?
+    ));
+    Err(scheduler::serve_shards(&listener).into())
 }
 
 /// Reads a configuration file; what is wrong with it is named with the file.
@@ -90,7 +149,16 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
         Some(path) => read_settings(path)?,
         None => Settings::default(),
     };
+    settings.scheduler.shards = if options.shard_addresses.is_empty() {
+        Shards::threads(options.shards)
+    } else {
+        for address in &options.shard_addresses {
+            only_loopback("--shard-addresses", address)?;
+        }
+        Shards::Processes(options.shard_addresses.clone())
+    };
     settings.scheduler.gangs = options.feature_gates.gangs;
+    settings.scheduler.check()?;
     if let Some(elect) = options.leader_elect {
         settings.leader_election.elect = elect;
     }

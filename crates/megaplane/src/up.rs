@@ -18,7 +18,7 @@ use apiserver::{Api, BootstrapError};
 use client::{Client, Kubeconfig};
 use controllers::{ControllersConfig, ControllersProgress};
 use fleet::{FleetConfig, FleetProgress};
-use scheduler::{SchedulerProgress, Settings};
+use scheduler::{SchedulerProgress, Settings, Shards};
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
 
@@ -142,10 +142,12 @@ impl Plane {
         places: &Places,
         fleet: (FleetConfig, Option<FaultFile>),
     ) -> Result<Plane, UpError> {
-        let settings = match &options.scheduler_config {
+        let mut settings = match &options.scheduler_config {
             Some(path) => crate::scheduler_command::read_settings(path).map_err(UpError::Usage)?,
             None => Settings::default(),
         };
+        settings.scheduler.shards = Shards::threads(options.scheduler_shards);
+        settings.scheduler.check().map_err(UpError::Usage)?;
         // The port first: two planes on one port would otherwise fight over the data directory's error.
         let runtimes = std::thread::available_parallelism().map_or(1, usize::from);
         let sockets = listen::bind(

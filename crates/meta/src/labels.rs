@@ -64,6 +64,14 @@ impl LabelSelector {
         }
     }
 
+    /// The selector of these requirements, which are taken as they are: from another selector.
+    pub fn of(requirements: Vec<LabelRequirement>) -> Self {
+        LabelSelector {
+            requirements,
+            nothing: false,
+        }
+    }
+
     /// Parses the url-decoded text of a `labelSelector` parameter.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parser = Parser {

@@ -7,7 +7,7 @@
 //! Does not know the queue, who owns pods, what speaks against single nodes for volumes (see `volumes.rs`), or how the best node is found (see `index.rs`).
 
 use crate::asks::{Ask, Names, Terms, compile, named_nodes};
-use crate::company::{Candidate, Company, Look, Refusal, Rules};
+use crate::company::{Candidate, Company, Look, RawCompany, Refusal, Rules};
 use crate::fleet::{Capacity, Counts, Due, Fleet, Load, Port, Shape, scalar};
 use crate::hashing::Hashing;
 use crate::index::Index;
@@ -41,9 +41,9 @@ pub(crate) struct Standing {
     pub(crate) preferred: i64,
     /// Which of the class's images the node has, by place.
     pub(crate) images: Box<[u32]>,
-    domains: Box<[Word]>,
+    pub(crate) domains: Box<[Word]>,
     /// Which spread constraints count the node.
-    counted: u64,
+    pub(crate) counted: u64,
     /// Which reasons of volumes speak against the node: a bit each.
     pub(crate) volumes: VolumeBits,
     /// The node does not declare a feature that the pod needs.
@@ -54,8 +54,8 @@ pub(crate) struct Standing {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cell {
     pub(crate) standing: u32,
-    own: Box<[i64]>,
-    claims: Counts<(i32, u32)>,
+    pub(crate) own: Box<[i64]>,
+    pub(crate) claims: Counts<(i32, u32)>,
 }
 
 /// Scores of a state for a class.
@@ -146,7 +146,9 @@ pub(crate) struct Class {
     image_matters: bool,
     /// The rules about other pods that it brings itself; kept by [`crate::Cluster`].
     pub(crate) rules: Rules,
-    company: Company,
+    pub(crate) company: Company,
+    /// How often the company changed: cells are numbered anew with each.
+    pub(crate) companies: u64,
     /// What the company was made from: versions of held terms and of makers.
     pub(crate) seen: (u64, u64),
     /// Version of the makers of its namespace.
@@ -262,6 +264,7 @@ impl Class {
             image_matters: false,
             rules: Rules::default(),
             company: Company::default(),
+            companies: 0,
             seen: (0, 0),
             makers_seen: 0,
             verdicts: Vec::new(),
@@ -332,6 +335,7 @@ impl Class {
         }
         let entries = self.drop_index(fleet);
         self.company = company;
+        self.companies += 1;
         self.verdicts.clear();
         self.counted.clear();
         self.standings.clear();
@@ -489,7 +493,7 @@ impl Class {
     }
 
     /// Which spread constraints count nodes of a shape, remembered.
-    fn counted(&mut self, fleet: &Fleet, shape: u32) -> u64 {
+    pub(crate) fn counted(&mut self, fleet: &Fleet, shape: u32) -> u64 {
         let generation = fleet.shape_generation(shape);
         let at = shape as usize;
         if self.counted.len() <= at {
@@ -814,6 +818,16 @@ impl Class {
                 .iter()
                 .map(|&(cell, _)| &self.standings[self.cells[cell as usize].standing as usize])
         };
+        self.weigh(fleet, standings, &raw)
+    }
+
+    /// Scores of candidates against one another, from what they have in common and their raw scores.
+    pub(crate) fn weigh<'a, I: Iterator<Item = &'a Standing>>(
+        &self,
+        fleet: &Fleet,
+        standings: impl Fn() -> I,
+        raw: &[RawCompany],
+    ) -> Vec<Shares> {
         let taint_max = standings().map(|s| s.soft).max().unwrap_or(0);
         let affinity_max = standings().map(|s| s.preferred).max().unwrap_or(0);
         let spreads = || raw.iter().filter_map(|r| r.spread);
@@ -834,7 +848,7 @@ impl Class {
             affinities().max().unwrap_or(0),
         );
         standings()
-            .zip(&raw)
+            .zip(raw)
             .map(|(standing, raw)| {
                 let mut shares = Shares {
                     taint_raw: standing.soft,

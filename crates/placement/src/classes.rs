@@ -96,7 +96,10 @@ impl Cluster {
             return;
         }
         let identity = self.identity_of(&class.spec, false);
-        let concerning = self.fleet.tallies.concerning(&identity);
+        let mut concerning = self.fleet.tallies.concerning(&identity);
+        if let Some(outside) = &self.outside {
+            outside.order(&mut concerning);
+        }
         let company = class
             .rules
             .company(&concerning, self.fleet.host_key(), &class.profile);
@@ -233,25 +236,29 @@ impl Cluster {
         idle.sort_unstable();
         idle.truncate((self.config.classes_max / 8).max(1));
         for (_, at) in idle {
-            let slot = &mut self.classes[at as usize];
-            let Some(mut class) = slot.class.take() else {
-                continue;
-            };
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.failure = None;
-            slot.hopeless = None;
-            if let Ok(entry) = self
-                .by_spec
-                .find_entry(hash_one(&self.hashing, &class.spec), |&s| s == at)
-            {
-                entry.remove();
-            }
-            let (kind, rules) = (class.kind, std::mem::take(&mut class.rules));
-            self.index_entries -= class.dissolve(&mut self.fleet);
-            self.release_rules(&rules);
-            self.release_kind(kind);
-            self.free_classes.push(at);
+            self.drop_class(at);
         }
+    }
+
+    pub(crate) fn drop_class(&mut self, at: u32) {
+        let slot = &mut self.classes[at as usize];
+        let Some(mut class) = slot.class.take() else {
+            return;
+        };
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.failure = None;
+        slot.hopeless = None;
+        if let Ok(entry) = self
+            .by_spec
+            .find_entry(hash_one(&self.hashing, &class.spec), |&s| s == at)
+        {
+            entry.remove();
+        }
+        let (kind, rules) = (class.kind, std::mem::take(&mut class.rules));
+        self.index_entries -= class.dissolve(&mut self.fleet);
+        self.release_rules(&rules);
+        self.release_kind(kind);
+        self.free_classes.push(at);
     }
 
     /// Keeps the memory of indices within its limit, sparing the class just used.

@@ -132,6 +132,8 @@ pub struct Cluster {
     pub(crate) by_spec: HashTable<u32>,
     pub(crate) uses: u64,
     pub(crate) index_entries: usize,
+    /// What is known of nodes elsewhere, where this is one shard of several.
+    pub(crate) outside: Option<crate::shards::Outside>,
 }
 
 impl Cluster {
@@ -158,6 +160,7 @@ impl Cluster {
             by_spec: HashTable::new(),
             uses: 0,
             index_entries: 0,
+            outside: None,
             profiles: config.profiles.iter().cloned().map(Arc::new).collect(),
             config,
         }

@@ -22,17 +22,17 @@ pub(crate) const NOWHERE: Word = Word::MAX - 1;
 
 /// A tally seen by domains of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Link {
-    tally: u32,
+pub(crate) struct Link {
+    pub(crate) tally: u32,
     /// Number of the topology key.
-    key: usize,
+    pub(crate) key: usize,
     /// Number among the tallies counted node by node; none if the key is not the host name.
-    own: Option<usize>,
+    pub(crate) own: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Spread {
-    link: Link,
+pub(crate) struct Spread {
+    pub(crate) link: Link,
     max_skew: i64,
     min_domains: i64,
     /// 1 when the pod counts itself.
@@ -42,8 +42,8 @@ struct Spread {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Wants {
-    links: Vec<Link>,
+pub(crate) struct Wants {
+    pub(crate) links: Vec<Link>,
     /// The pod would do for itself.
     itself: bool,
 }
@@ -110,16 +110,16 @@ pub(crate) struct RawCompany {
 /// See the module's head.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Company {
-    keys: Vec<Word>,
+    pub(crate) keys: Vec<Word>,
     own: Vec<u32>,
-    hard: Vec<Spread>,
-    soft: Vec<Spread>,
+    pub(crate) hard: Vec<Spread>,
+    pub(crate) soft: Vec<Spread>,
     /// Nodes that lack a key of a soft constraint take no part in the score.
     all_keys: bool,
-    wants: Option<Wants>,
-    shuns: Vec<Link>,
-    shunned: Vec<Link>,
-    likes: Vec<(Link, i64)>,
+    pub(crate) wants: Option<Wants>,
+    pub(crate) shuns: Vec<Link>,
+    pub(crate) shunned: Vec<Link>,
+    pub(crate) likes: Vec<(Link, i64)>,
     semantics: Semantics,
 }
 
@@ -303,13 +303,7 @@ impl Company {
         hashing: &Hashing,
     ) -> Stock {
         let key = self.keys[spread.link.key];
-        let mut stock = Stock {
-            counts: HashMap::with_hasher(hashing.clone()),
-            domains: 0,
-            fewest: i64::MAX,
-            fewest_domains: 0,
-            second: i64::MAX,
-        };
+        let mut stock = Stock::new(hashing);
         let all_nodes = self.semantics == Semantics::V1_20;
         for shape in shapes {
             let Some(domain) = fleet.shape(shape).label(key) else {
@@ -493,21 +487,21 @@ fn count_now(candidate: &Candidate<'_>, link: &Link, sums: &Sums) -> i64 {
 
 /// Pods of one tally by domain.
 #[derive(Debug)]
-struct Sums {
-    by_domain: HashMap<Word, i64, Hashing>,
+pub(crate) struct Sums {
+    pub(crate) by_domain: HashMap<Word, i64, Hashing>,
     /// In all domains, those of single nodes included.
-    pods: i64,
+    pub(crate) pods: i64,
 }
 
 impl Sums {
-    fn new(hashing: &Hashing) -> Sums {
+    pub(crate) fn new(hashing: &Hashing) -> Sums {
         Sums {
             by_domain: HashMap::with_hasher(hashing.clone()),
             pods: 0,
         }
     }
 
-    fn add(&mut self, domain: Word, spot: &Spot) {
+    pub(crate) fn add(&mut self, domain: Word, spot: &Spot) {
         self.pods += spot.pods;
         if domain != OTHER {
             *self.by_domain.entry(domain).or_insert(0) += spot.pods;
@@ -521,8 +515,8 @@ impl Sums {
 
 /// All domains of a hard constraint.
 #[derive(Debug)]
-struct Stock {
-    counts: HashMap<Word, i64, Hashing>,
+pub(crate) struct Stock {
+    pub(crate) counts: HashMap<Word, i64, Hashing>,
     domains: u64,
     fewest: i64,
     /// Domains that have the fewest.
@@ -532,7 +526,17 @@ struct Stock {
 }
 
 impl Stock {
-    fn meet(&mut self, count: i64, domains: u64) {
+    pub(crate) fn new(hashing: &Hashing) -> Stock {
+        Stock {
+            counts: HashMap::with_hasher(hashing.clone()),
+            domains: 0,
+            fewest: i64::MAX,
+            fewest_domains: 0,
+            second: i64::MAX,
+        }
+    }
+
+    pub(crate) fn meet(&mut self, count: i64, domains: u64) {
         if domains == 0 {
             return;
         }
@@ -565,12 +569,12 @@ impl Stock {
 /// The sums behind one pick.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
-    hard: Vec<Stock>,
-    soft: Vec<Sums>,
-    wants: Vec<Sums>,
-    shuns: Vec<Sums>,
-    shunned: Vec<Sums>,
-    likes: Vec<Sums>,
+    pub(crate) hard: Vec<Stock>,
+    pub(crate) soft: Vec<Sums>,
+    pub(crate) wants: Vec<Sums>,
+    pub(crate) shuns: Vec<Sums>,
+    pub(crate) shunned: Vec<Sums>,
+    pub(crate) likes: Vec<Sums>,
 }
 
 /// The rules a class brings itself: tallies and keys it holds for as long as it lives.

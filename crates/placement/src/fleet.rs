@@ -335,6 +335,11 @@ impl Fleet {
         self.version
     }
 
+    /// Changes with what classes ask about, by which nodes are told apart.
+    pub(crate) fn interests_version(&self) -> u32 {
+        self.interests_version
+    }
+
     pub(crate) fn name_key(&self) -> Word {
         self.name_key
     }
@@ -780,6 +785,40 @@ impl Fleet {
         {
             self.place(node);
         }
+    }
+
+    /// As if a body of a node elsewhere spelt out that host name.
+    pub(crate) fn spell_elsewhere(&mut self, host: &str) {
+        let host = self.words.acquire(host);
+        self.spell_host(host);
+    }
+
+    /// Takes [`Fleet::spell_elsewhere`] back.
+    pub(crate) fn unspell_elsewhere(&mut self, host: &str) {
+        let Some(host) = self.words.lookup(host) else {
+            return;
+        };
+        if let Some(bodies) = self.spelt_hosts.get_mut(&host) {
+            *bodies -= 1;
+            if *bodies == 0 {
+                self.spelt_hosts.remove(&host);
+            }
+            self.words.release(host);
+        }
+    }
+
+    /// The number of an existing node's body, and the host name it spells out.
+    pub(crate) fn spelt_body_of(&self, name: &str) -> Option<(u32, Option<&str>)> {
+        let body = self.nodes[self.node(name)? as usize].body;
+        let labels = &self.bodies.get(body).labels;
+        let host = labels.iter().find(|(key, _)| *key == self.host_key);
+        Some((body, host.map(|(_, host)| self.words.text(*host))))
+    }
+
+    /// Names of all existing nodes.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let exist = self.nodes.iter().filter(|node| node.body != NOBODY);
+        exist.map(|node| &*node.name)
     }
 
     fn note_images(&mut self, body: u32, info: &NodeInfo) {

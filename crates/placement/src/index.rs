@@ -247,6 +247,70 @@ impl Class {
         None
     }
 
+    /// The best of the cells that `total` gives a total without room for, and that total with room.
+    pub(crate) fn best_of(
+        &mut self,
+        fleet: &mut Fleet,
+        total: &dyn Fn(u32) -> Option<i64>,
+    ) -> Option<(Best, i64)> {
+        let candidates = self.candidates(fleet);
+        let index = self.index.as_mut()?;
+        let (mut best, mut most) = (Best::default(), i64::MIN);
+        for &(cell, _) in &candidates {
+            if let Some(total) = total(cell) {
+                best.offer(
+                    cell,
+                    total + index.groups[cell as usize].top as i64,
+                    &mut most,
+                );
+            }
+        }
+        for &cell in &best.cells {
+            best.weight += index.top_nodes(cell as usize, fleet);
+        }
+        (best.weight > 0).then_some((best, most))
+    }
+
+    /// For each cell with feasible nodes: its number, its best level of room, nodes on that, and its nodes where
+    /// nodes are counted.
+    pub(crate) fn tops(&mut self, fleet: &mut Fleet) -> Vec<(u32, i64, u64, u64)> {
+        let candidates = self.candidates(fleet);
+        let Some(index) = &mut self.index else {
+            return Vec::new();
+        };
+        let tops = candidates.into_iter().map(|(cell, nodes)| {
+            let top = index.groups[cell as usize].top as i64;
+            (cell, top, index.top_nodes(cell as usize, fleet), nodes)
+        });
+        tops.collect()
+    }
+
+    /// The `nth` node of a cell's best level.
+    pub(crate) fn nth_top(&mut self, fleet: &mut Fleet, cell: u32, nth: u64) -> Option<u32> {
+        let index = self.index.as_mut()?;
+        let weight = index.top_nodes(cell as usize, fleet);
+        let best = Best {
+            cells: vec![cell],
+            weight,
+        };
+        self.nth_best(fleet, &best, nth)
+    }
+
+    /// How many nodes these cells have that have room.
+    pub(crate) fn nodes_in(&mut self, fleet: &mut Fleet, cells: &[u32]) -> u64 {
+        self.catch_up(fleet);
+        let Some(index) = &self.index else {
+            return 0;
+        };
+        let groups = cells
+            .iter()
+            .filter_map(|&cell| index.groups.get(cell as usize));
+        groups
+            .flat_map(|group| group.buckets.iter().flatten())
+            .map(|&state| u64::from(fleet.size(state)))
+            .sum()
+    }
+
     /// How many nodes pass the filters, by the index.
     pub(crate) fn feasible(&mut self, fleet: &mut Fleet) -> usize {
         let candidates = self.candidates(fleet);

@@ -14,6 +14,14 @@ impl PodKey {
         PodKey([(bits >> 64) as u64, bits as u64])
     }
 
+    pub(crate) const fn halves(self) -> [u64; 2] {
+        self.0
+    }
+
+    pub(crate) const fn of_halves(halves: [u64; 2]) -> PodKey {
+        PodKey(halves)
+    }
+
     /// The key of a uid.
     pub fn of(uid: &str) -> PodKey {
         uuid_bits(uid).map_or_else(

@@ -15,9 +15,9 @@ pub(crate) struct Kind {
     pub(crate) ports: Vec<HostPort>,
     pub(crate) namespace: Box<str>,
     pub(crate) labels: Pairs,
-    affinity: PodAffinity,
+    pub(crate) affinity: PodAffinity,
     pub(crate) priority: i32,
-    deleting: bool,
+    pub(crate) deleting: bool,
     /// What it adds to a node: a number of `Fleet`'s.
     pub(crate) delta: u32,
     /// Tallies of the terms it holds; kept by it.

@@ -5,6 +5,7 @@
 //! invalidated: placing a pod moves a node to another state, and each class learns of new states from a log.
 //!
 //! - [`Cluster`]: nodes, pods, classes, [`Cluster::pick`], and [`Cluster::preempt`] for who found no node.
+//! - [`shards`]: the same with the nodes shared out to several clusters, for more than one thread or machine.
 //! - [`queue`]: pending pods: who is next, who waits, and what wakes them.
 //! - [`gangs`]: pods that start together or not at all.
 //! - [`NodeInfo`], [`PodInfo`], [`Thing`]: what is read from API objects.
@@ -43,6 +44,7 @@ pub mod queue;
 mod rules;
 mod sacrifices;
 mod semantics;
+pub mod shards;
 mod storage;
 mod tally;
 mod terms;

@@ -60,6 +60,17 @@ impl Makers {
         changed
     }
 
+    /// All of them: kind, namespace, name, selector.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (MakerKind, &str, &str, &Value)> {
+        self.by_namespace.iter().flat_map(|(namespace, here)| {
+            let services = here.services.iter();
+            let services =
+                services.map(|(name, of)| (MakerKind::Service, &**namespace, &**name, of));
+            let makers = here.makers.iter();
+            services.chain(makers.map(|((kind, name), of)| (*kind, &**namespace, &**name, of)))
+        })
+    }
+
     /// What the pods that belong together with this one have in common: the selectors of all Services that
     /// select it, and of its maker. `None` when that is nothing.
     pub(crate) fn selector_of(&self, pod: &PodSpec) -> Option<LabelSelector> {

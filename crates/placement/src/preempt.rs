@@ -22,10 +22,10 @@ use crate::volumes::{Against, VolumeBits, may_pass, with_bits};
 use meta::labels::LabelSelector;
 use std::cmp::Reverse;
 
-const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+pub(crate) const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 /// What is said when others had a say, and left no node.
 const NO_CANDIDATE: &str = "no candidate node for preemption";
-const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+pub(crate) const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 
 /// A PodDisruptionBudget.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Cluster {
         }
     }
 
-    fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
+    pub(crate) fn put_in_view(&mut self, pod: PodKey, nomination: Nomination) {
         // In before out: a node known only by what is to come would vanish between the two.
         self.kinds.hold(nomination.kind);
         self.claim(nomination, true);
@@ -241,6 +241,11 @@ impl Cluster {
         let Some(node) = self.nominations.get(&preemptor).map(|n| n.node) else {
             return;
         };
+        self.spare(node);
+    }
+
+    /// Nobody on the node is being evicted.
+    pub(crate) fn spare(&mut self, node: u32) {
         let there: Vec<u32> = self.pods_of(node).collect();
         for slot in there {
             self.records[slot as usize].preempted = false;
@@ -393,7 +398,7 @@ impl Cluster {
     }
 
     /// Are pods still going, that were evicted for the pod from the node it waits for?
-    fn waits_for_victims(
+    pub(crate) fn waits_for_victims(
         &self,
         class: &mut Class,
         look: &Look,
@@ -433,7 +438,7 @@ impl Cluster {
     }
 
     /// Nodes that were rejected and where evicting may help, by state.
-    fn potential_nodes(
+    pub(crate) fn potential_nodes(
         &self,
         class: &mut Class,
         look: &Look,
@@ -493,7 +498,7 @@ impl Cluster {
     }
 
     /// Who would have to go from this node? `Err(None)`: there is nobody to send away.
-    fn try_out(
+    pub(crate) fn try_out(
         &self,
         class: &mut Class,
         look: &Look,
@@ -629,7 +634,7 @@ impl Cluster {
 
     // ---- why not
 
-    fn count_failure(
+    pub(crate) fn count_failure(
         &self,
         class: &mut Class,
         look: &Look,
@@ -662,7 +667,7 @@ impl Cluster {
 
 /// A node with pods thought away.
 #[derive(Debug)]
-struct Attempt {
+pub(crate) struct Attempt {
     node: u32,
     shape: u32,
     cell: u32,

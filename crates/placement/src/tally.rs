@@ -226,6 +226,16 @@ impl Tallies {
         self.held_version
     }
 
+    /// All held terms, with their numbers.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (u32, Role, &PodTerm)> {
+        self.held
+            .iter()
+            .filter_map(|&id| match &self.get(id)?.subject {
+                Subject::Holders(role, term) => Some((id, *role, &**term)),
+                _ => None,
+            })
+    }
+
     /// Terms may concern other pods than they did.
     pub(crate) fn namespaces_changed(&mut self) {
         self.held_version += 1;

@@ -58,7 +58,7 @@ pub const PLUGINS: [Plugin; 14] = [
 
 /// A set of plugins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PluginSet(u16);
+pub struct PluginSet(pub(crate) u16);
 
 impl PluginSet {
     /// No plugin.
@@ -95,6 +95,11 @@ impl PluginSet {
     /// Is it in?
     pub const fn contains(self, plugin: Plugin) -> bool {
         self.0 & (1 << plugin as u8) != 0
+    }
+
+    /// Both sets together.
+    pub(crate) const fn or(self, other: PluginSet) -> PluginSet {
+        PluginSet(self.0 | other.0)
     }
 
     /// Do the sets share a member?

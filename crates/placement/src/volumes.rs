@@ -25,6 +25,30 @@ pub(crate) struct Against {
 }
 
 impl Against {
+    pub(crate) fn of(
+        everywhere: VolumeBits,
+        some: impl Iterator<Item = (u32, VolumeBits)>,
+    ) -> Against {
+        Against {
+            everywhere,
+            some: some.collect(),
+        }
+    }
+
+    /// This speaks against a node, too.
+    pub(crate) fn add(&mut self, node: u32, bits: VolumeBits) {
+        *self.some.entry(node).or_insert(0) |= bits;
+    }
+
+    pub(crate) fn everywhere(&self) -> VolumeBits {
+        self.everywhere
+    }
+
+    /// Nodes that something speaks against which does not speak against all.
+    pub(crate) fn some(&self) -> impl Iterator<Item = (u32, VolumeBits)> + '_ {
+        self.some.iter().map(|(node, bits)| (*node, *bits))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.everywhere == 0 && self.some.is_empty()
     }
@@ -274,6 +298,10 @@ impl Cluster {
         node: u32,
         away: &[PodKey],
     ) -> VolumeBits {
+        if self.outside.is_some() {
+            // Who uses what is known to the coordinator alone.
+            return against.node(node);
+        }
         if !class.minds_volumes() {
             return 0;
         }

@@ -351,7 +351,7 @@ impl Scheduler {
                 match picked {
                     Ok(Some(node)) => {
                         let reservations = self.reservations_of(pod);
-                        self.settle(turn, node, reservations, this, worker);
+                        self.settle(turn, (node, false), reservations, this, worker);
                     }
                     // Others have taken the room meanwhile.
                     Ok(None) if retries > 0 => self.ask(turn, retries - 1, worker),
@@ -416,7 +416,9 @@ impl Scheduler {
         };
         let sacrifice = |candidate: &Candidate| {
             let pods = self.cluster.pods_on(candidate.node);
-            let named = pods.filter_map(|pod| Some((pod, self.pods.name_of(pod)?.into())));
+            let named = pods
+                .into_iter()
+                .filter_map(|pod| Some((pod, self.pods.name_of(pod)?.into())));
             Some(Sacrifice {
                 node: self.cluster.node_name(candidate.node)?.into(),
                 victims: candidate.victims.clone(),

@@ -22,6 +22,7 @@ mod rejections;
 mod reserving;
 mod roster;
 mod settings;
+mod shards;
 mod surroundings;
 mod volumes;
 mod work;
@@ -30,6 +31,7 @@ pub use extenders::{EXTENDERS_MAX, ExtenderConfig, ExtenderTls};
 pub use leading::Elector;
 pub use metrics::{Histogram, SchedulerProgress};
 pub use settings::{LeaderElection, Settings, SettingsError};
+pub use shards::{ANSWER_WAIT, SHARDS_MAX, Shards, serve_shard, serve_shards};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,7 +40,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use client::events::Recorder;
 use client::{Change, Client, Mirror, Reflector};
 use placement::queue::{Event, Queue, QueueConfig};
-use placement::{Cluster, Concerned, Config, NodeId, Plugin, PluginSet, PodInfo, PodKey};
+use placement::{Concerned, Config, NodeId, Plugin, PluginSet, PodInfo, PodKey};
 use tokio::sync::{mpsc, watch};
 
 use crate::extending::{Extending, SeenNode, SeenPod};
@@ -46,6 +48,7 @@ use crate::ganging::Ganging;
 use crate::pending::Pending;
 use crate::rejections::Rejectors;
 use crate::roster::Roster;
+use crate::shards::{Placer, REVIVE_INTERVAL};
 use crate::surroundings::{Heard, Surroundings, Told};
 use crate::work::Worker;
 
@@ -107,6 +110,8 @@ pub struct SchedulerConfig {
     pub gangs: bool,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
+    /// Whether the nodes are divided.
+    pub shards: Shards,
 }
 
 impl Default for SchedulerConfig {
@@ -118,7 +123,21 @@ impl Default for SchedulerConfig {
             extenders: Vec::new(),
             gangs: false,
             seed: 0x9e37_79b9_7f4a_7c15,
+            shards: Shards::One,
         }
+    }
+}
+
+impl SchedulerConfig {
+    /// What cannot be together is refused.
+    ///
+    /// # Errors
+    /// Why, in one line.
+    pub fn check(&self) -> Result<(), String> {
+        if self.shards != Shards::One && !self.extenders.is_empty() {
+            return Err("extenders cannot be asked about nodes in shards: configure no extenders, or no shards".into());
+        }
+        Ok(())
     }
 }
 
@@ -129,6 +148,10 @@ pub async fn run(
     progress: Arc<SchedulerProgress>,
     mut stop: watch::Receiver<bool>,
 ) {
+    if let Err(why) = config.check() {
+        tracing::error!(why, "the scheduler does not run");
+        return;
+    }
     let client = client.with_user_agent("kube-scheduler/v1.36.0 megaplane");
     tokio::select! {
         () = Scheduler::new(client, config, progress).run() => {}
@@ -140,7 +163,9 @@ struct Scheduler {
     client: Client,
     config: SchedulerConfig,
     progress: Arc<SchedulerProgress>,
-    cluster: Cluster,
+    cluster: Placer,
+    /// Shards went or came, and everything is being told again.
+    listing: Option<shards::Listing>,
     queue: Queue,
     /// Pods that wait for a node, with what is needed to bind them.
     pending: Pending,
@@ -175,11 +200,12 @@ impl Scheduler {
             changed_nodes: Vec::new(),
             client,
             progress,
-            cluster: Cluster::new(Config {
+            cluster: config.shards.open(Config {
                 hash_seed: seed,
                 profiles: rules.collect(),
                 ..Config::default()
             }),
+            listing: None,
             queue: Queue::new(QueueConfig {
                 hash_seed: seed,
                 initial_backoff_micros: micros(config.initial_backoff),
@@ -200,18 +226,27 @@ impl Scheduler {
 
     async fn run(mut self) {
         let (nodes, pods) = (work::resource("", "nodes"), work::resource("", "pods"));
-        let (of_nodes, of_pods) = (self.extending.lens(), self.extending.lens());
-        // Kubelets send their status every five minutes, as a rule with nothing but new times.
-        let mut node_changes = Reflector::new(self.client.clone(), nodes)
-            .ignoring(&["status.conditions.lastHeartbeatTime"])
-            .spawn(move |object| of_nodes.node(object));
-        let mut pod_changes =
-            Reflector::new(self.client.clone(), pods).spawn(move |object| of_pods.pod(&object));
+        let lens = self.extending.lens();
+        let follow_nodes = |client: &Client| {
+            let of_nodes = lens.clone();
+            // Kubelets send their status every five minutes, as a rule with nothing but new times.
+            let reflector = Reflector::new(client.clone(), nodes)
+                .ignoring(&["status.conditions.lastHeartbeatTime"]);
+            reflector.spawn(move |object| of_nodes.node(object))
+        };
+        let follow_pods = |client: &Client| {
+            let of_pods = lens.clone();
+            let reflector = Reflector::new(client.clone(), pods);
+            reflector.spawn(move |object| of_pods.pod(&object))
+        };
+        let mut node_changes = follow_nodes(&self.client);
+        let mut pod_changes = follow_pods(&self.client);
         let mut told = surroundings::follow(&self.client);
         let mut groups = self.ganging.follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events, self.progress.clone());
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
+        let mut revive = tokio::time::interval(REVIVE_INTERVAL);
         let mut cut_short = false;
         loop {
             // Pods beyond the last turn's share wait for nothing but their turn.
@@ -250,6 +285,7 @@ impl Scheduler {
                 }
                 () = tokio::time::sleep(pause) => {}
                 () = worker.status_room(), if self.pending.has_untold() => {}
+                _ = revive.tick(), if self.cluster.is_many() => self.cluster.revive(),
                 _ = flush.tick() => {
                     self.queue.flush(now_micros());
                     if !self.is_synced() && self.started.elapsed() >= FLUSH_INTERVAL {
@@ -263,6 +299,11 @@ impl Scheduler {
                 }
             }
             cut_short = self.is_synced() && self.place(&worker);
+            self.cluster.flush();
+            if self.begin_listing() {
+                (node_changes, pod_changes) =
+                    (follow_nodes(&self.client), follow_pods(&self.client));
+            }
             self.pending
                 .tell(|address, telling| worker.write_status(address, telling));
             self.report();
@@ -275,6 +316,7 @@ impl Scheduler {
             && self.pods.is_synced()
             && self.surroundings.is_synced()
             && self.ganging.is_synced()
+            && self.cluster.must_list().is_none()
     }
 
     fn happened(&mut self, event: Event) {
@@ -314,6 +356,7 @@ impl Scheduler {
     }
 
     fn node(&mut self, change: Change<Result<SeenNode, String>>) {
+        let listed = matches!(change, Change::Synced);
         let change = match change {
             Change::Apply(key, Ok(SeenNode { info, object })) => {
                 self.extending.note_node(&info.name, object);
@@ -348,6 +391,9 @@ impl Scheduler {
             }
             _ => {}
         }
+        if listed {
+            self.note_list(|listing| listing.nodes = true);
+        }
     }
 
     fn remove_node(&mut self, name: &str) {
@@ -359,6 +405,7 @@ impl Scheduler {
 
     fn pod(&mut self, change: Change<Result<SeenPod, String>>) {
         let now = now_micros();
+        let listed = matches!(change, Change::Synced);
         let change = match change {
             Change::Apply(key, Ok(SeenPod { mut info, concerns })) => {
                 let pod = PodKey::of(&info.uid);
@@ -381,6 +428,9 @@ impl Scheduler {
         // Another pod of the same name may have taken its place.
         for gone in self.pods.take(change) {
             self.gone(gone, now);
+        }
+        if listed {
+            self.note_list(|listing| listing.pods = true);
         }
     }
 

@@ -25,12 +25,12 @@ use crate::work::{Done, Eviction, First, Try, VolumesFirst, Worker};
 use crate::{Scheduler, next_random, now_micros};
 
 /// Pods placed before changes are looked at again.
-const PODS_AT_ONCE: usize = 500;
+pub(crate) const PODS_AT_ONCE: usize = 500;
 /// Nodes that came or changed since the last turn whose suitability is asked for each class; with more every
 /// class is woken.
 pub(crate) const CHANGED_NODES_MAX: usize = 32;
 /// One pick in so many is audited.
-const AUDIT_EVERY: u64 = 10_000;
+pub(crate) const AUDIT_EVERY: u64 = 10_000;
 /// A node may be the first of a domain, or the fewest of one: that is not told by the node alone.
 const COMPANY: PluginSet = PluginSet::of(&[Plugin::PodTopologySpread, Plugin::InterPodAffinity]);
 impl Scheduler {
@@ -41,18 +41,22 @@ impl Scheduler {
         self.look_after_gangs(worker);
         self.wake();
         let mut cut_short = true;
-        for _ in 0..PODS_AT_ONCE {
-            // A request that ends makes room, and wakes the loop.
-            let turn = if worker.has_room() && self.extending.has_room() {
-                self.queue.pop(now_micros())
-            } else {
-                None
-            };
-            let Some(turn) = turn else {
-                cut_short = false;
-                break;
-            };
-            self.try_one(turn, worker);
+        if self.cluster.is_many() {
+            cut_short = self.place_runs(worker);
+        } else {
+            for _ in 0..PODS_AT_ONCE {
+                // A request that ends makes room, and wakes the loop.
+                let turn = if worker.has_room() && self.extending.has_room() {
+                    self.queue.pop(now_micros())
+                } else {
+                    None
+                };
+                let Some(turn) = turn else {
+                    cut_short = false;
+                    break;
+                };
+                self.try_one(turn, worker);
+            }
         }
         self.go_on(worker);
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -89,7 +93,7 @@ impl Scheduler {
         }
     }
 
-    fn try_one(&mut self, turn: Turn, worker: &Worker) {
+    pub(crate) fn try_one(&mut self, turn: Turn, worker: &Worker) {
         let (now, begun) = (now_micros(), Instant::now());
         let Some(waiting) = self.pending.get(turn.pod) else {
             self.queue.remove(turn.pod, now);
@@ -117,7 +121,7 @@ impl Scheduler {
                 if pin.is_none() && reservations.iter().all(|r| r.allocation.is_none()) {
                     self.audit(turn, node);
                 }
-                self.settle(turn, node, reservations, this, worker);
+                self.settle(turn, (node, false), reservations, this, worker);
             }
             Tried::Failed(PickError::Unschedulable(why)) => {
                 self.count_unschedulable(this);
@@ -135,11 +139,11 @@ impl Scheduler {
         }
     }
 
-    /// The pod has its node: counts it as placed and has it bound.
+    /// The pod has its node: counts it as placed, if it is not assumed there already, and has it bound.
     pub(crate) fn settle(
         &mut self,
         turn: Turn,
-        node: NodeId,
+        (node, assumed): (NodeId, bool),
         reservations: Vec<Reservation>,
         this: Try,
         worker: &Worker,
@@ -147,6 +151,9 @@ impl Scheduler {
         let now = now_micros();
         let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
         let Some(waiting) = self.pending.get(turn.pod) else {
+            if assumed {
+                self.cluster.forget(turn.pod);
+            }
             return;
         };
         let address = waiting.address();
@@ -157,8 +164,9 @@ impl Scheduler {
         }
         let binders = self.extending.binders(turn.pod);
         let bindings = self.cluster.take_volumes(turn.pod, turn.class, node);
-        let assumed = bindings.filter(|_| self.cluster.assume(turn.pod, turn.class, node));
-        let Some(bindings) = assumed else {
+        let bindings =
+            bindings.filter(|_| assumed || self.cluster.assume(turn.pod, turn.class, node));
+        let Some(bindings) = bindings else {
             self.take_back(turn.pod);
             self.queue.error(turn.pod, now);
             return;
@@ -198,7 +206,7 @@ impl Scheduler {
     fn audit(&mut self, turn: Turn, node: NodeId) {
         self.picks += 1;
         if !self.picks.is_multiple_of(AUDIT_EVERY)
-            || self.cluster.nominated_node(turn.pod).is_some()
+            || self.cluster.nominated_name(turn.pod).is_some()
         {
             return;
         }
@@ -279,7 +287,7 @@ impl Scheduler {
         } else {
             why.rejected_by
         };
-        if alone || self.cluster.nominated_node(pod).is_some() {
+        if alone || self.cluster.nominated_name(pod).is_some() {
             self.queue.unschedulable_alone(pod, rejected_by, now);
         } else {
             self.queue.unschedulable(pod, rejected_by, now);

@@ -6,10 +6,11 @@
 
 use client::{Change, Client, Delta, Mirror, Reflector};
 use meta::Value;
-use placement::{Budget, Cluster, Concerned, MakerKind, Pairs, Thing, ThingKind};
+use placement::{Budget, Concerned, MakerKind, Pairs, Thing, ThingKind};
 use tokio::sync::mpsc;
 
 use crate::devices::{self, Devices};
+use crate::shards::Placer;
 
 /// Facts that may wait between the reflectors and the scheduler, beyond those that wait in each reflector.
 const FACTS_WAITING_MAX: usize = 1_024;
@@ -155,7 +156,7 @@ impl Surroundings {
     }
 
     /// Takes in a change; says what it means.
-    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Cluster) -> Vec<Heard> {
+    pub(crate) fn take(&mut self, (place, change): Told, cluster: &mut Placer) -> Vec<Heard> {
         let (Some((source, ..)), Some(mirror)) = (SOURCES.get(place), self.mirrors.get_mut(place))
         else {
             return Vec::new();
@@ -187,7 +188,7 @@ impl Surroundings {
     }
 }
 
-fn note(key: &str, fact: Fact, cluster: &mut Cluster, devices: &mut Devices) -> Vec<Heard> {
+fn note(key: &str, fact: Fact, cluster: &mut Placer, devices: &mut Devices) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match fact {
         Fact::Labels(labels) => {
@@ -209,7 +210,7 @@ fn heard(concerned: Vec<Concerned>) -> Vec<Heard> {
     concerned.into_iter().map(Heard::Storage).collect()
 }
 
-fn forget(source: Source, key: &str, cluster: &mut Cluster, devices: &mut Devices) -> Vec<Heard> {
+fn forget(source: Source, key: &str, cluster: &mut Placer, devices: &mut Devices) -> Vec<Heard> {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
     match source {
         Source::Namespaces => cluster.remove_namespace(name),

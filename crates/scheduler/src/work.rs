@@ -132,6 +132,14 @@ impl Worker {
         (worker, receiver)
     }
 
+    /// How many pods may be tried, whatever comes of each; the last may be one for which others must go.
+    pub(crate) fn room(&self) -> usize {
+        if self.preemptions.available_permits() == 0 {
+            return 0;
+        }
+        self.bindings.available_permits()
+    }
+
     /// Whether one more pod may be tried, whatever comes of it.
     pub(crate) fn has_room(&self) -> bool {
         self.bindings.available_permits() > 0 && self.preemptions.available_permits() > 0

@@ -11,6 +11,7 @@ mod measuring;
 mod outsider;
 mod plane;
 mod preempting;
+mod sharded;
 mod volumes;
 
 use std::collections::HashMap;

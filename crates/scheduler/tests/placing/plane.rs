@@ -8,7 +8,7 @@ use apiserver::Api;
 use client::{Client, DeleteOptions, ListOptions, PatchType};
 use meta::Value;
 use rest::http::Service;
-use scheduler::{SchedulerConfig, SchedulerProgress};
+use scheduler::{SchedulerConfig, SchedulerProgress, Shards};
 use schema::Resource;
 use store::{Store, StoreConfig};
 use tokio::sync::watch;
@@ -82,7 +82,16 @@ impl Plane {
         ));
     }
 
-    fn add(&self, service: Arc<dyn Service>, config: SchedulerConfig) {
+    fn add(&self, service: Arc<dyn Service>, mut config: SchedulerConfig) {
+        // All of this holds with shards, too: let a run say with how many. Where extenders are asked there are none
+        // (`SchedulerConfig::check`).
+        let shards = std::env::var("MEGAPLANE_TEST_SHARDS");
+        if let Some(shards) = shards.ok().and_then(|text| text.parse().ok())
+            && config.shards == Shards::One
+            && config.extenders.is_empty()
+        {
+            config.shards = Shards::threads(shards);
+        }
         tokio::spawn(scheduler::run(
             Client::new(service, Some(Api::system_user()), "test/2"),
             config,
