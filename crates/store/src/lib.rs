@@ -52,7 +52,7 @@ pub use config::{CollectionConfig, StoreConfig};
 pub use errors::{Compacted, ReadError, StoreError};
 pub use lease::{Granted, TimeToLive};
 pub use range_watch::RangeWatcher;
-pub use reading::{Reading, Standing};
+pub use reading::{Facets, Reading, Standing};
 pub use restore::Restoring;
 pub use snapshot::{SnapshotCursor, SnapshotScope};
 pub use store::{Stepped, Store, collection_prefix};

@@ -14,8 +14,11 @@ pub struct Reading {
     /// Calls `found` with each facet of a key with this value: a number that [`crate::Interest::Facet`] finds it by. Two
     /// meanings under one number cost a look, nothing else. Answers how many bytes in front decide: values of the
     /// same key that agree in so many have the same facets.
-    pub facets: fn(key: &[u8], value: &[u8], found: &mut dyn FnMut(u64)) -> usize,
+    pub facets: Facets,
 }
+
+/// Key, value, and who is told each facet.
+pub type Facets = fn(key: &[u8], value: &[u8], found: &mut dyn FnMut(u64)) -> usize;
 
 /// Where a collection stands: all of it belongs together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
