@@ -196,45 +196,6 @@ impl Scheduler {
         }
     }
 
-    /// Has a pod bound to the node it got; it is assumed there already, or is now.
-    pub(crate) fn bind(
-        &mut self,
-        turn: Turn,
-        node: NodeId,
-        begun: Instant,
-        assumed: bool,
-        worker: &Worker,
-    ) {
-        let now = now_micros();
-        let name = self.cluster.node_name(node).unwrap_or_default().to_owned();
-        let Some(waiting) = self.pending.get(turn.pod) else {
-            if assumed {
-                self.cluster.forget(turn.pod);
-            }
-            return;
-        };
-        let address = waiting.address();
-        let profile = &self.config.profiles[usize::from(waiting.profile)];
-        let this = Try {
-            begun,
-            profile: waiting.profile,
-            attempt: turn.attempt,
-        };
-        let volumes = ToMake {
-            claims: waiting.to_make.clone(),
-            wait: profile.volumes_wait,
-        };
-        if !waiting.not_considered.is_empty() {
-            worker.tell_not_considered(&address, &waiting.not_considered);
-        }
-        if !assumed && !self.cluster.assume(turn.pod, turn.class, node) {
-            self.queue.error(turn.pod, now);
-        } else if !worker.bind(turn.pod, address, name, volumes, this) {
-            self.cluster.forget(turn.pod);
-            self.queue.error(turn.pod, now);
-        }
-    }
-
     /// Checks one pick in so many by a look at every node.
     fn audit(&mut self, turn: Turn, node: NodeId) {
         self.picks += 1;
