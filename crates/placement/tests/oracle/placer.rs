@@ -44,6 +44,7 @@ reading! {
     fn nodes() -> usize;
     fn is_assumed(key: PodKey) -> bool;
     fn pods() -> usize;
+    fn assumed_pods() -> usize;
     fn classes() -> usize;
     fn volumes_of(pod: &PodInfo) -> Volumes;
 }

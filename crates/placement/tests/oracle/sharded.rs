@@ -191,6 +191,7 @@ proptest! {
                 prop_assert!(matches!(here, Err(PickError::Unschedulable(_))));
             }
             prop_assert_eq!(one.pods(), many.pods());
+            prop_assert_eq!(one.assumed_pods(), many.assumed_pods());
             if let Ok(node) = many.pick(class_many, None, &mut || dice.roll(u64::MAX)) {
                 let named = one.node(many.node_name(node).unwrap()).unwrap();
                 if many.audit(class_many, node) != one.audit(class_one, named) {
