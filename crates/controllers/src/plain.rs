@@ -7,7 +7,7 @@
 //! It gives no errors: whatever it does not read is left to the general way. Does not know what pods mean.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
@@ -27,11 +27,14 @@ const LAST_SECOND: i64 = 253_402_300_799;
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
+/// A label set: its bytes, and what they say.
+type LabelSet = (Box<[u8]>, Arc<Value>);
+
 /// Reads pods, and remembers their label sets.
 #[derive(Default)]
 pub(crate) struct PlainPods {
     /// By the hash of their bytes; of two that have the same, the later.
-    labels: HashMap<u64, (Box<[u8]>, Arc<Value>), RandomState>,
+    labels: HashMap<u64, LabelSet, RandomState>,
 }
 
 impl PlainPods {
@@ -162,9 +165,7 @@ impl PlainPods {
 
     /// The label set of these entries.
     fn labels(&mut self, entries: &[u8]) -> Option<Arc<Value>> {
-        let mut hasher = self.labels.hasher().build_hasher();
-        entries.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = self.labels.hasher().hash_one(entries);
         if let Some((_, labels)) = self
             .labels
             .get(&hash)

@@ -141,7 +141,7 @@ pub fn remove_at(object: &mut Value, path: &[&str]) -> Option<Value> {
     let parent = parents
         .iter()
         .try_fold(object, |place, key| place.get_mut(*key))?;
-    parent.as_object_mut()?.remove(*last)
+    parent.as_object_mut()?.remove(last)
 }
 
 fn map_mut(value: &mut Value) -> &mut Map {

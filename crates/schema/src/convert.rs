@@ -50,7 +50,7 @@ const EVENT_NAMES: &[(&str, &str)] = &[
 fn rename(object: &mut Map, names: &[(&str, &str)], back: bool) {
     for (core, events) in names {
         let (old, new) = if back { (events, core) } else { (core, events) };
-        if let Some(value) = object.remove(*old) {
+        if let Some(value) = object.remove(old) {
             object.insert((*new).to_owned(), value);
         }
     }
@@ -255,7 +255,7 @@ fn flatten(mut metric: Value, prefix: &str) -> Value {
     }
     if let Some(Value::Object(mut target)) = source.remove(prefix) {
         for (nested, flat) in NESTED_NAMES.iter().zip(&names) {
-            if let Some(value) = target.remove(*nested).filter(|_| !flat.is_empty()) {
+            if let Some(value) = target.remove(nested).filter(|_| !flat.is_empty()) {
                 source.insert(flat.clone(), value);
             }
         }

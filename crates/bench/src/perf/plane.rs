@@ -53,7 +53,11 @@ pub fn run(plan: &Plan, rate: Option<usize>) -> Result<Outcome, String> {
     let (seen, bindings, watch_cpu) = start_watch(&mut plane, waited_for)?;
     wait_until("the scheduler takes in the nodes", plan.nodes, || {
         let synced = progress.synced.load(Relaxed);
-        synced.then(|| progress.nodes.load(Relaxed)).unwrap_or(0)
+        if synced {
+            progress.nodes.load(Relaxed)
+        } else {
+            0
+        }
     })?;
 
     let mut bound = 0;

@@ -96,9 +96,9 @@ fn thousandths(text: &str) -> Option<i128> {
         "m" => number,
         "" => number * 1_000,
         "k" => number * 1_000_000,
-        "Ki" => number * 1_000 << 10,
-        "Mi" => number * 1_000 << 20,
-        "Gi" => number * 1_000 << 30,
+        "Ki" => (number * 1_000) << 10,
+        "Mi" => (number * 1_000) << 20,
+        "Gi" => (number * 1_000) << 30,
         _ => return None,
     })
 }

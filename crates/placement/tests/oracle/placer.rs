@@ -44,7 +44,6 @@ reading! {
     fn nodes() -> usize;
     fn is_assumed(key: PodKey) -> bool;
     fn pods() -> usize;
-    fn assumed_pods() -> usize;
     fn classes() -> usize;
     fn volumes_of(pod: &PodInfo) -> Volumes;
 }

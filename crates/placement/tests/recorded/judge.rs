@@ -276,7 +276,7 @@ impl Judge {
                 Some(_) => {}
             }
         }
-        for name in ours.keys().filter(|name| !theirs.contains_key(*name)) {
+        for name in ours.keys().filter(|name| !theirs.contains_key(name)) {
             wrong.push(format!("node {name} is feasible here and not there"));
         }
         self.compare_plugins(&ours, &outcome["plugins"], wrong);

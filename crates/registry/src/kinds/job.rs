@@ -141,7 +141,7 @@ fn check_generated(job: &Value, findings: &mut Findings) {
     let expected = tree::map(selector, "matchLabels").is_some_and(|labels| {
         [CONTROLLER_UID, CONTROLLER_UID_OLD]
             .iter()
-            .any(|label| labels.get(*label).and_then(Value::as_str) == Some(uid))
+            .any(|label| labels.get(label).and_then(Value::as_str) == Some(uid))
     });
     if !expected {
         findings.invalid(

@@ -225,8 +225,8 @@ fn changed_fields(new: &Value, old: &Value) -> String {
         .into_iter()
         .filter(|field| {
             !tree::alike(
-                new_spec.get(*field).unwrap_or(&null),
-                old_spec.get(*field).unwrap_or(&null),
+                new_spec.get(field).unwrap_or(&null),
+                old_spec.get(field).unwrap_or(&null),
             )
         })
         .map(|field| format!("spec.{field}"))
