@@ -1,4 +1,4 @@
-//! [`json!`]: a value as it is written in JSON, with Rust's expressions in it.
+//! [`crate::json!`]: a value as it is written in JSON, with Rust's expressions in it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::{Key, Map, Number, Value};
 
-/// What can stand in [`json!`]; it is copied.
+/// What can stand in [`crate::json!`]; it is copied.
 pub trait ToValue {
     /// A copy as a value.
     fn to_value(&self) -> Value;
