@@ -85,8 +85,7 @@ impl Plane {
     fn add(&self, service: Arc<dyn Service>, mut config: SchedulerConfig) {
         // All of this holds with shards, too: let a run say with how many. Where extenders are asked there are none
         // (`SchedulerConfig::check`).
-        let shards = std::env::var("MEGAPLANE_TEST_SHARDS");
-        if let Some(shards) = shards.ok().and_then(|text| text.parse().ok())
+        if let Some(shards) = wanted_shards()
             && config.shards == Shards::One
             && config.extenders.is_empty()
         {
@@ -190,6 +189,16 @@ impl Plane {
             .await
             .unwrap();
     }
+}
+
+/// Shards that a run asks for (`MEGAPLANE_TEST_SHARDS=3`).
+fn wanted_shards() -> Option<usize> {
+    std::env::var("MEGAPLANE_TEST_SHARDS").ok()?.parse().ok()
+}
+
+/// Whether this run tests with shards.
+pub fn in_shards() -> bool {
+    wanted_shards().is_some()
 }
 
 pub fn node_of(pod: &Value) -> &str {
