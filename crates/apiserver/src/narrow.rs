@@ -1,4 +1,4 @@
-//! The short way of narrow patches: conditions of nodes and pods, taints of nodes.
+//! The short way of narrow patches: conditions and status of nodes and pods, taints of nodes.
 //!
 //! ```text
 //!   resource, subresource, patch type ─► stored bytes ─► registry::narrow ─► compare-and-write ─► reply
@@ -55,7 +55,11 @@ fn decide_and_write(call: &Call<'_>, part: Part) -> Option<(Revision, Item)> {
     let key = served.key(call.namespace, call.name());
     let document = &call.request.body;
     let decide = |read: Revision, stored: &[u8]| {
-        let narrow = registry::narrow(part, stored, read.0, document)?;
+        let narrow = |part| registry::narrow(served.resource, part, stored, read.0, document);
+        let narrow = narrow(part).or_else(|| {
+            let of_status = matches!(part, Part::NodeConditions | Part::PodConditions);
+            of_status.then(|| narrow(Part::Status))?
+        })?;
         let tag = served.is_tagged_by_node().then(|| {
             let node = registry::node_of(stored).unwrap_or_default();
             node_tag(node)

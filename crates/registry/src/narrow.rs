@@ -1,4 +1,4 @@
-//! Narrow patches, decided on bytes: conditions of a node or pod, and the taints of a node.
+//! Narrow patches, decided on bytes: conditions of a node or pod, the taints of a node, and a status as a whole.
 //!
 //! They are what keeps a silent zone's nodes told apart from living ones, and what living nodes say every five minutes:
 //! very many patches that each replace one list in an object of some kilobytes. What [`crate::prepare_update`] makes of
@@ -10,15 +10,24 @@
 //!   stored              metadata{ … } spec{ … taints … } status{ … conditions … }
 //! ```
 //!
+//! What else a kubelet says of a status is merged into the tree of the status alone ([`by_status`]): the rest of the
+//! object stays the bytes it is.
+//!
 //! A document that says anything else is not narrow. It gives no reasons and no errors: whatever it cannot prove is the
 //! general way's business, which finds out whether it is a conflict, a mistake, or only written otherwise. It relies on
 //! stored bytes being what [`schema::encode_stored`] wrote (fields in order, plain ones always there).
 
 use std::borrow::Cow;
 
-use meta::{names, time};
+use meta::{Value, names, time};
+use schema::Resource;
 use schema::wire::{Reader, Wire, put_bytes, put_int};
 use serde::{Deserialize, Deserializer};
+
+use crate::context::Context;
+use crate::create::default_object;
+use crate::findings::Findings;
+use crate::kinds;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const METADATA: u32 = 1;
@@ -36,6 +45,8 @@ pub enum Part {
     PodConditions,
     /// `spec.taints` of a Node, by a merge patch of the node.
     NodeTaints,
+    /// Any of `status` of a Node or Pod, by a strategic merge patch of it.
+    Status,
 }
 
 /// What a narrow patch comes to.
@@ -50,9 +61,20 @@ pub enum Narrow {
 /// Decides on a patch from the message stored at `revision` and the document sent. `None` if the document is not
 /// narrow, is for another object or another state of it, or cannot be judged here.
 #[must_use]
-pub fn narrow(part: Part, stored: &[u8], revision: i64, document: &[u8]) -> Option<Narrow> {
+pub fn narrow(
+    resource: &Resource,
+    part: Part,
+    stored: &[u8],
+    revision: i64,
+    document: &[u8],
+) -> Option<Narrow> {
     let whole = Whole::of(stored)?;
     let next = match part {
+        Part::Status => {
+            let document = schema::parse_json(document).ok()?;
+            let status = by_status(resource, &whole, revision, document)?;
+            whole.joined(whole.spec, &status)
+        }
         Part::NodeTaints => {
             let document: TaintsDocument<'_> = serde_json::from_slice(document).ok()?;
             whole.is_meant(&document.metadata, revision)?;
@@ -84,6 +106,62 @@ pub fn narrow(part: Part, stored: &[u8], revision: i64, document: &[u8]) -> Opti
     } else {
         Narrow::Store(next)
     })
+}
+
+/// The status that a strategic merge makes of the stored one, its message. It is all that a status subresource of these
+/// kinds writes, and all that their rules for it look at.
+fn by_status(
+    resource: &Resource,
+    whole: &Whole<'_>,
+    revision: i64,
+    document: Value,
+) -> Option<Vec<u8>> {
+    let Value::Object(document) = document else {
+        return None;
+    };
+    let (mut patch, mut whose) = (None, Whose::default());
+    for (name, value) in document {
+        match (name.as_str(), value) {
+            ("status", Value::Object(status)) => patch = Some(Value::Object(status)),
+            ("metadata", Value::Object(metadata)) => {
+                for (name, value) in metadata {
+                    match (name.as_str(), value) {
+                        ("uid", Value::String(uid)) => whose.uid = uid.into(),
+                        ("resourceVersion", Value::String(version)) => {
+                            whose.resource_version = version.into();
+                        }
+                        _ => return None,
+                    }
+                }
+            }
+            _ => return None,
+        }
+    }
+    whole.is_meant(&whose, revision)?;
+    let status_type = schema::field(resource.type_id, "status")?.type_id?;
+    let before = schema::decode_protobuf(status_type, whole.status).ok()?;
+    let merged = schema::strategic_merge(status_type, before.clone(), patch?).ok()?;
+    let merged = schema::complete(status_type, merged).ok()?;
+    if !merged.complaints.is_empty() {
+        return None;
+    }
+    // The general way's steps, with an object that is nothing but its status.
+    let of = |status: Value| value::json!({"status": status});
+    let (old, mut new) = (of(before), of(merged.value));
+    let room = kinds::room(resource);
+    default_object(resource, &mut new);
+    let mut context = Context {
+        now_micros: 0,
+        user: "",
+        random: &mut || 0,
+    };
+    (room.prepare_update)(&mut new, &old, Some("status"), &mut context);
+    let mut findings = Findings::default();
+    (room.check_update)(&new, &old, Some("status"), &mut findings);
+    let status = schema::complete(status_type, new["status"].take()).ok()?;
+    let mut out = Vec::with_capacity(whole.status.len() + 512);
+    schema::encode_stored(status_type, &status.value, &mut out).ok()?;
+    findings.is_empty().then_some(out)
 }
 
 /// The node of a stored pod; empty while it has none.

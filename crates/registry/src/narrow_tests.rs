@@ -168,12 +168,63 @@ impl Dice {
         object
     }
 
+    /// What a kubelet may say of a pod.
+    fn status(&mut self) -> Value {
+        let mut status = json!({"conditions": self.conditions(true, true)});
+        if self.one_in(2) {
+            let kinds: Vec<Value> = TYPES[..self.below(TYPES.len())]
+                .iter()
+                .map(|kind| json!({"type": kind}))
+                .collect();
+            status["$setElementOrder/conditions"] = kinds.into();
+        }
+        for (field, value) in [
+            ("phase", json!("Running")),
+            ("phase", json!("")),
+            ("podIP", Value::Null),
+            ("podIP", json!("10.0.0.1")),
+            ("podIPs", json!([{"ip": "10.0.0.1"}])),
+            ("podIPs", json!([])),
+            ("hostIP", json!("10.1.0.1")),
+            ("qosClass", json!("Guaranteed")),
+            ("startTime", json!("2026-01-02T03:04:05Z")),
+            ("nominatedNodeName", json!("m")),
+            (
+                "containerStatuses",
+                json!([{"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 1,
+                        "started": true, "lastState": {}, "allocatedResources": {"cpu": "0.1", "memory": "1024Ki"},
+                        "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}}}]),
+            ),
+            (
+                "containerStatuses",
+                json!([{"name": "c", "state": {"running": null, "terminated": {"exitCode": 0}}}]),
+            ),
+        ] {
+            if self.one_in(3) {
+                status[field] = value;
+            }
+        }
+        if self.one_in(40) {
+            let (field, value) = [
+                ("nothing", json!(1)),
+                ("phase", json!(7)),
+                ("containerStatuses", json!([{"image": "no name"}])),
+                ("$patch", json!("replace")),
+                ("$retainKeys", json!(["phase"])),
+            ][self.below(5)]
+            .clone();
+            status[field] = value;
+        }
+        status
+    }
+
     fn document(&mut self, part: Part) -> Value {
         let mut document = match part {
             Part::NodeTaints => match self.below(4) {
                 0 => json!({"spec": {"taints": null}}),
                 _ => json!({"spec": {"taints": self.taints(true)}}),
             },
+            Part::Status => json!({"status": self.status()}),
             _ => {
                 json!({"status": {"conditions": self.conditions(part == Part::PodConditions, true)}})
             }
@@ -200,13 +251,18 @@ impl Dice {
     }
 }
 
+/// The short way for the kind that a part is of; [`Part::Status`] stands for a pod's.
+fn narrow(part: Part, stored: &[u8], revision: i64, document: &[u8]) -> Option<Narrow> {
+    super::narrow(resource_of(part), part, stored, revision, document)
+}
+
 fn resource_of(part: Part) -> &'static schema::Resource {
-    let name = if part == Part::PodConditions {
-        "pods"
-    } else {
-        "nodes"
-    };
+    let name = if of_pod(part) { "pods" } else { "nodes" };
     schema::resource("", "v1", name).unwrap()
+}
+
+fn of_pod(part: Part) -> bool {
+    matches!(part, Part::PodConditions | Part::Status)
 }
 
 fn stored(part: Part, object: &Value) -> Vec<u8> {
@@ -253,10 +309,15 @@ fn generally(part: Part, object: &Value, document: &Value) -> Option<Narrow> {
 #[test]
 fn it_stores_what_the_general_way_stores() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    for part in [Part::NodeConditions, Part::PodConditions, Part::NodeTaints] {
+    for part in [
+        Part::NodeConditions,
+        Part::PodConditions,
+        Part::NodeTaints,
+        Part::Status,
+    ] {
         let (mut answered, mut unchanged) = (0, 0);
         for round in 0..ROUNDS {
-            let object = settled(part, dice.object(part == Part::PodConditions));
+            let object = settled(part, dice.object(of_pod(part)));
             let document = dice.document(part);
             let short = narrow(
                 part,
@@ -272,8 +333,10 @@ fn it_stores_what_the_general_way_stores() {
                     "{part:?} {round}\n{object}\n{document}"
                 );
                 answered += 1;
-                // What was stored changes nothing when it is sent again.
-                if let Narrow::Store(bytes) = short {
+                // What was stored changes nothing when it is sent again, if it names nothing twice.
+                if part == Part::Status {
+                    unchanged += usize::from(short == Narrow::Unchanged);
+                } else if let Narrow::Store(bytes) = short {
                     let mut again = document.clone();
                     if let Some(metadata) = again.get_mut("metadata").and_then(Value::as_object_mut)
                     {
@@ -328,8 +391,19 @@ fn what_controllers_and_kubelets_send_is_narrow() {
             Part::NodeTaints,
             json!({"metadata": {"uid": "u"}, "spec": {"taints": null}}),
         ),
+        (
+            Part::Status,
+            json!({"metadata": {"uid": "u"}, "status": {
+                "$setElementOrder/conditions": [{"type": "Ready"}, {"type": "PodScheduled"}],
+                "conditions": [{"type": "Ready", "status": "True", "lastProbeTime": null,
+                                "lastTransitionTime": "2026-01-02T03:04:05Z"}],
+                "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+                                       "started": true, "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}}}],
+                "phase": "Running", "hostIP": "10.0.0.1", "podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}],
+                "startTime": "2026-01-02T03:04:05Z"}}),
+        ),
     ] {
-        let mut object = dice.object(part == Part::PodConditions);
+        let mut object = dice.object(of_pod(part));
         object["metadata"]
             .as_object_mut()
             .unwrap()
@@ -341,6 +415,33 @@ fn what_controllers_and_kubelets_send_is_narrow() {
             REVISION,
             document.to_string().as_bytes(),
         );
+        assert_eq!(short, generally(part, &object, &document), "{document}");
+        assert!(short.is_some(), "{document}");
+    }
+}
+
+#[test]
+fn what_a_kubelet_says_of_its_node_is_stored_as_the_general_way_stores_it() {
+    let mut dice = Dice(5);
+    let part = Part::NodeConditions;
+    let nodes = resource_of(part);
+    for document in [
+        json!({"metadata": {"uid": "u"}, "status": {"capacity": {"cpu": "0.0001", "pods": "110"}, "allocatable": null}}),
+        json!({"status": {"nodeInfo": {"kubeletVersion": "v1.37.0"}, "addresses": [{"type": "Hostname", "address": "y"}],
+                          "$setElementOrder/addresses": [{"type": "Hostname"}],
+                          "images": [{"names": ["i"], "sizeBytes": 3}], "volumesInUse": ["v"]}}),
+        json!({"status": {"conditions": [{"type": "Ready", "$patch": "delete"}]}}),
+        json!({"status": {}}),
+    ] {
+        let mut object = dice.object(false);
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("deletionTimestamp");
+        let object = settled(part, object);
+        let bytes = stored(part, &object);
+        let text = document.to_string();
+        let short = super::narrow(nodes, Part::Status, &bytes, REVISION, text.as_bytes());
         assert_eq!(short, generally(part, &object, &document), "{document}");
         assert!(short.is_some(), "{document}");
     }
