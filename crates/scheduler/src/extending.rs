@@ -49,7 +49,7 @@ pub(crate) struct SeenNode {
 }
 
 /// A pod, and which extenders that manage resources it concerns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SeenPod {
     pub(crate) info: PodInfo,
     pub(crate) concerns: u32,

@@ -24,6 +24,7 @@ mod roster;
 mod settings;
 mod shards;
 mod surroundings;
+mod templates;
 mod volumes;
 mod work;
 
@@ -50,6 +51,7 @@ use crate::rejections::Rejectors;
 use crate::roster::Roster;
 use crate::shards::{Placer, REVIVE_INTERVAL};
 use crate::surroundings::{Heard, Surroundings, Told};
+use crate::templates::Templates;
 use crate::work::Worker;
 
 /// Changes taken in before pods are placed again, so that neither starves the other.
@@ -235,9 +237,12 @@ impl Scheduler {
             reflector.spawn(move |object| of_nodes.node(object))
         };
         let follow_pods = |client: &Client| {
-            let of_pods = lens.clone();
+            let (of_pods, mut templates) = (lens.clone(), Templates::new(lens.clone()));
             let reflector = Reflector::new(client.clone(), pods);
-            reflector.spawn(move |object| of_pods.pod(&object))
+            reflector.spawn_reading(
+                move |message| templates.read(message),
+                move |object| of_pods.pod(&object),
+            )
         };
         let mut node_changes = follow_nodes(&self.client);
         let mut pod_changes = follow_pods(&self.client);
