@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http2_shell::Alarm;
 use kv::Revision;
 use meta::ApiError;
-use rest::http::{FrameSource, Reply};
+use rest::http::{FrameSource, Reply, Told};
 use rest::negotiate::{MediaType, Output, Transform};
 use rest::paths::Query;
 use rest::table::IncludeObject;
@@ -169,17 +169,66 @@ impl Drop for WatchSource {
 
 impl FrameSource for WatchSource {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.ended {
-            return Poll::Ready(None);
+        let mut out = Out::default();
+        let more = self.turn(cx, &mut out);
+        more.map(|more| more.then(|| out.frames.into()))
+    }
+
+    fn poll_told(&mut self, cx: &mut Context<'_>, told: &mut VecDeque<Told>) -> Poll<bool> {
+        let mut out = Out {
+            told: Some(std::mem::take(told)),
+            ..Out::default()
+        };
+        let more = self.turn(cx, &mut out);
+        out.join();
+        *told = out.told.unwrap_or_default();
+        more
+    }
+}
+
+/// What one turn has to say.
+#[derive(Default)]
+struct Out {
+    frames: Vec<u8>,
+    /// For a reader in this process: what came before `frames`.
+    told: Option<VecDeque<Told>>,
+    /// Bytes of the messages in `told`.
+    told_bytes: usize,
+}
+
+impl Out {
+    fn len(&self) -> usize {
+        self.frames.len() + self.told_bytes
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts the frames to what is told.
+    fn join(&mut self) {
+        if let Some(told) = &mut self.told
+            && !self.frames.is_empty()
+        {
+            self.told_bytes += self.frames.len();
+            told.push_back(Told::Piece(std::mem::take(&mut self.frames).into()));
         }
-        let mut out = Vec::new();
+    }
+}
+
+impl WatchSource {
+    /// Says what there is; false when the watch has ended and nothing is left to say.
+    fn turn(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<bool> {
+        if self.ended {
+            return Poll::Ready(false);
+        }
         if let Some(error) = self.error.take() {
             return self.fail(&error, out);
         }
         let mut looks = 0;
-        let more = match self.initial_piece(&mut looks, &mut out) {
+        let more = match self.initial_piece(&mut looks, out) {
             Ok(true) => Ok(true),
-            Ok(false) => self.events(cx, &mut looks, &mut out),
+            Ok(false) => self.events(cx, &mut looks, out),
             Err(error) => Err(error),
         };
         match more {
@@ -187,19 +236,17 @@ impl FrameSource for WatchSource {
             Ok(true) if out.is_empty() => cx.waker().wake_by_ref(),
             Ok(_) => {}
         }
-        self.timers(cx, &mut out);
+        self.timers(cx, &mut out.frames);
         if out.is_empty() {
             return if self.ended {
-                Poll::Ready(None)
+                Poll::Ready(false)
             } else {
                 Poll::Pending
             };
         }
-        Poll::Ready(Some(out.into()))
+        Poll::Ready(true)
     }
-}
 
-impl WatchSource {
     /// Bookmarks, the end of the watch's time, the end of the server.
     fn timers(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         let mut due = false;
@@ -227,15 +274,15 @@ impl WatchSource {
         }
     }
 
-    fn fail(&mut self, error: &ApiError, mut out: Vec<u8>) -> Poll<Option<Bytes>> {
-        self.writer().error(error, &mut out);
+    fn fail(&mut self, error: &ApiError, out: &mut Out) -> Poll<bool> {
+        self.writer().error(error, &mut out.frames);
         self.ended = true;
         self.watcher = None;
-        Poll::Ready(Some(out.into()))
+        Poll::Ready(true)
     }
 
     /// Writes what fits of the state at the beginning; true if there is more of it.
-    fn initial_piece(&mut self, looks: &mut usize, out: &mut Vec<u8>) -> Result<bool, ApiError> {
+    fn initial_piece(&mut self, looks: &mut usize, out: &mut Out) -> Result<bool, ApiError> {
         let Some(mut initial) = self.initial.take() else {
             return Ok(false);
         };
@@ -262,7 +309,7 @@ impl WatchSource {
             match more.next {
                 None => {
                     if self.initial_end {
-                        self.write_bookmark(true, out);
+                        self.write_bookmark(true, &mut out.frames);
                     }
                     return Ok(false);
                 }
@@ -281,7 +328,7 @@ impl WatchSource {
         &mut self,
         served: &Served,
         seen: &Seen<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Out,
     ) -> Result<(), ApiError> {
         if !self.selection.matches(served, seen.key(), seen.value())? {
             return Ok(());
@@ -293,8 +340,9 @@ impl WatchSource {
         }
         // Past the frames that are kept for everybody: those are of what happens now.
         self.state.metrics.watch_events.fetch_add(1, Relaxed);
+        let version = revision.to_string();
         self.writer()
-            .object(EventType::Added, seen.value(), &revision.to_string(), out)
+            .object(EventType::Added, seen.value(), &version, &mut out.frames)
     }
 
     /// Writes the events there are, as far as they fit; true if there may be more at once.
@@ -302,7 +350,7 @@ impl WatchSource {
         &mut self,
         cx: &mut Context<'_>,
         looks: &mut usize,
-        out: &mut Vec<u8>,
+        out: &mut Out,
     ) -> Result<bool, ApiError> {
         let mut batch = Vec::new();
         loop {
@@ -337,7 +385,7 @@ impl WatchSource {
     }
 
     /// Writes one change as the selection sees it.
-    fn event(&mut self, item: &WatchItem, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    fn event(&mut self, item: &WatchItem, out: &mut Out) -> Result<(), ApiError> {
         if !item.key.starts_with(self.namespace_prefix.as_bytes()) {
             return Ok(());
         }
@@ -368,12 +416,25 @@ impl WatchSource {
         key: &Bytes,
         message: &Bytes,
         revision: i64,
-        out: &mut Vec<u8>,
+        out: &mut Out,
     ) -> Result<(), ApiError> {
         self.state.metrics.watch_events.fetch_add(1, Relaxed);
         if self.output.transform != Transform::None || !self.served.is_direct() {
-            return self.transformed(event, message, revision, out);
+            return self.transformed(event, message, revision, &mut out.frames);
         }
+        out.join();
+        if let Some(told) = &mut out.told
+            && self.output.media == MediaType::Protobuf
+        {
+            out.told_bytes += message.len();
+            told.push_back(Told::Object {
+                event,
+                message: message.clone(),
+                revision,
+            });
+            return Ok(());
+        }
+        let out = &mut out.frames;
         if !self.served.frames.is_shared() {
             let version = revision.to_string();
             return self.writer().object(event, message, &version, out);

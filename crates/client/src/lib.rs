@@ -10,6 +10,7 @@
 //! Knows nothing of the store, of admission, or of what any kind means.
 
 pub mod events;
+mod heard;
 pub mod https;
 mod kubeconfig;
 mod only;

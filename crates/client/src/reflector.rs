@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use meta::Value;
-use schema::{FieldReader, Resource, envelope};
+use schema::Resource;
 use tokio::sync::mpsc;
 
+use crate::heard::{Event, Hearing};
 use crate::prints::Prints;
-use crate::watch::decode_event;
 use crate::{Client, ClientError, ListOptions, Only, WatchEvent, WatchOptions};
 
 /// Changes that may wait between a reflector and its consumer.
@@ -148,15 +148,16 @@ impl Reflector {
         self,
         project: impl Fn(Value) -> T + Send + Sync + 'static,
     ) -> mpsc::Receiver<Change<T>> {
-        self.start(None::<fn(&[u8]) -> Option<(String, T)>>, project)
+        self.start(None::<fn(&[u8], &str) -> Option<(String, T)>>, project)
     }
 
-    /// The same; what is new or changed is first shown to `read` as the bytes of its message, which gives its key and what
-    /// to keep of it, or nothing: then it is decoded for `project`. Both must keep the same.
+    /// The same; what is new or changed is first shown to `read` as the bytes of its message, which may lack its
+    /// version, and that version; it gives its key and what to keep of it, or nothing: then it is decoded for `project`.
+    /// Both must keep the same.
     #[must_use]
     pub fn spawn_reading<T: Send + 'static>(
         self,
-        read: impl FnMut(&[u8]) -> Option<(String, T)> + Send + 'static,
+        read: impl FnMut(&[u8], &str) -> Option<(String, T)> + Send + 'static,
         project: impl Fn(Value) -> T + Send + Sync + 'static,
     ) -> mpsc::Receiver<Change<T>> {
         self.start(Some(read), project)
@@ -164,7 +165,7 @@ impl Reflector {
 
     fn start<T: Send + 'static>(
         self,
-        read: Option<impl FnMut(&[u8]) -> Option<(String, T)> + Send + 'static>,
+        read: Option<impl FnMut(&[u8], &str) -> Option<(String, T)> + Send + 'static>,
         project: impl Fn(Value) -> T + Send + Sync + 'static,
     ) -> mpsc::Receiver<Change<T>> {
         let (sender, receiver) = mpsc::channel(CHANGES_WAITING_MAX);
@@ -177,7 +178,7 @@ impl Reflector {
 
     async fn run<T>(
         self,
-        mut read: Option<impl FnMut(&[u8]) -> Option<(String, T)>>,
+        mut read: Option<impl FnMut(&[u8], &str) -> Option<(String, T)>>,
         project: impl Fn(Value) -> T,
         sender: mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
@@ -250,12 +251,19 @@ impl Reflector {
     async fn follow<T>(
         &self,
         mut version: String,
-        read: &mut Option<impl FnMut(&[u8]) -> Option<(String, T)>>,
+        read: &mut Option<impl FnMut(&[u8], &str) -> Option<(String, T)>>,
         project: &impl Fn(Value) -> T,
         sender: &mpsc::Sender<Change<T>>,
     ) -> Result<(), mpsc::error::SendError<Change<T>>> {
         let mut backoff = BACKOFF_MIN;
-        let messages = read.as_ref().and_then(|_| Messages::of(self.resource));
+        let Some(hearing) = Hearing::of(self.resource) else {
+            // Every kind that is served has names and versions.
+            tracing::error!(
+                resource = self.resource.resource,
+                "objects without metadata cannot be followed"
+            );
+            return std::future::pending().await;
+        };
         loop {
             let options = WatchOptions {
                 label_selector: self.label_selector.clone(),
@@ -274,64 +282,58 @@ impl Reflector {
                 .await
             {
                 Err(error) => failure = Some(error),
-                Ok(mut stream) => loop {
-                    let frame = match stream.frame_at_hand() {
-                        Some(frame) => Ok(Some(frame)),
-                        None => tokio::select! {
-                            frame = stream.next_frame_paced(self.pace) => frame,
-                            () = sender.closed() => return Ok(()),
-                        },
-                    };
-                    let frame = match frame {
-                        Ok(Some(frame)) => frame,
-                        Ok(None) => break,
-                        Err(error) => {
-                            failure = Some(error);
-                            break;
-                        }
-                    };
-                    let same = prints
-                        .as_mut()
-                        .and_then(|prints| prints.unchanged(&frame, &mut version));
-                    if let Some(key) = same {
-                        backoff = BACKOFF_MIN;
-                        sender.send(Change::Same(key)).await?;
-                        continue;
-                    }
-                    let at_hand = messages
-                        .as_ref()
-                        .and_then(|messages| messages.present(&frame))
-                        .and_then(|(message, at)| Some((read.as_mut()?(message)?, at)));
-                    if let Some(((key, object), at)) = at_hand {
-                        backoff = BACKOFF_MIN;
-                        version = at;
-                        sender.send(Change::Apply(key, object)).await?;
-                        continue;
-                    }
-                    let (object, deleted) = match decode_event(&frame, self.only.as_deref()) {
-                        Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                            (object, false)
-                        }
-                        Ok(WatchEvent::Deleted(object)) => (object, true),
-                        Ok(WatchEvent::Bookmark(at)) => {
-                            version = at;
+                Ok(stream) => {
+                    let mut stream = stream.told();
+                    loop {
+                        let told = match stream.at_hand() {
+                            Some(told) => Ok(Some(told)),
+                            None => tokio::select! {
+                                told = stream.next_paced(self.pace) => told,
+                                () = sender.closed() => return Ok(()),
+                            },
+                        };
+                        let told = match told {
+                            Ok(Some(told)) => told,
+                            Ok(None) => break,
+                            Err(error) => {
+                                failure = Some(error);
+                                break;
+                            }
+                        };
+                        if let Some(event) = hearing.event(&told)
+                            && let Some(change) =
+                                at_a_glance(&hearing, &event, prints.as_mut(), read)
+                        {
+                            backoff = BACKOFF_MIN;
+                            event.version.as_ref().clone_into(&mut version);
+                            sender.send(change).await?;
                             continue;
                         }
-                        Err(error) => {
-                            failure = Some(error);
-                            break;
-                        }
-                    };
-                    backoff = BACKOFF_MIN;
-                    meta::object::resource_version(&object).clone_into(&mut version);
-                    let key = object_key(&object);
-                    let change = if deleted {
-                        Change::Delete(key)
-                    } else {
-                        Change::Apply(key, project(object))
-                    };
-                    sender.send(change).await?;
-                },
+                        let (object, deleted) = match hearing.decode(&told, self.only.as_deref()) {
+                            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                                (object, false)
+                            }
+                            Ok(WatchEvent::Deleted(object)) => (object, true),
+                            Ok(WatchEvent::Bookmark(at)) => {
+                                version = at;
+                                continue;
+                            }
+                            Err(error) => {
+                                failure = Some(error);
+                                break;
+                            }
+                        };
+                        backoff = BACKOFF_MIN;
+                        meta::object::resource_version(&object).clone_into(&mut version);
+                        let key = object_key(&object);
+                        let change = if deleted {
+                            Change::Delete(key)
+                        } else {
+                            Change::Apply(key, project(object))
+                        };
+                        sender.send(change).await?;
+                    }
+                }
             }
             if let Some(error) = failure {
                 if error.is_expired() {
@@ -348,31 +350,25 @@ impl Reflector {
     }
 }
 
-/// Finds the messages in a watch's events.
-struct Messages {
-    api_version: String,
-    kind: &'static str,
-    version: FieldReader,
-}
-
-impl Messages {
-    fn of(resource: &'static Resource) -> Option<Messages> {
-        Some(Messages {
-            api_version: meta::api_version(resource.group, resource.version),
-            kind: resource.kind,
-            version: FieldReader::compile(resource.type_id, "metadata.resourceVersion")?,
-        })
+/// What an event says as far as it can be told without decoding its object.
+fn at_a_glance<T>(
+    hearing: &Hearing,
+    event: &Event<'_>,
+    prints: Option<&mut Prints>,
+    read: &mut Option<impl FnMut(&[u8], &str) -> Option<(String, T)>>,
+) -> Option<Change<T>> {
+    if event.is_gone() || prints.is_some() {
+        let key = hearing.key(event)?;
+        let is_same = prints.is_some_and(|prints| prints.is_same(event, &key));
+        if event.is_gone() {
+            return Some(Change::Delete(key));
+        }
+        if is_same {
+            return Some(Change::Same(key));
+        }
     }
-
-    /// The message and the version of an object that is there, if the event tells of one.
-    fn present<'a>(&self, frame: &'a [u8]) -> Option<(&'a [u8], String)> {
-        let (event, object) = envelope::watch_event(frame).ok()?;
-        let unknown = envelope::unwrap(object).ok()?;
-        let is_there = matches!(event, "ADDED" | "MODIFIED");
-        let is_ours = (unknown.api_version, unknown.kind) == (&*self.api_version, self.kind);
-        let version = self.version.read_str(unknown.raw)?;
-        (is_there && is_ours).then(|| (unknown.raw, version.into_owned()))
-    }
+    let (key, object) = read.as_mut()?(event.message, &event.version)?;
+    Some(Change::Apply(key, object))
 }
 
 /// What a change did to the mirror.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use meta::{ApiError, Value};
-use rest::http::FrameSource;
+use rest::http::{FrameSource, Told};
 
 use crate::verbs::{decode_object, decode_only};
 use crate::{ClientError, Only};
@@ -67,29 +67,12 @@ impl WatchStream {
         })
     }
 
-    /// The next event as it came: its type and its object, not decoded.
-    pub(crate) async fn next_frame(&mut self) -> Result<Option<Bytes>, ClientError> {
-        poll_fn(|cx| self.poll_frame(cx)).await
-    }
-
-    /// The same; if there is none yet, nothing is looked at for `pace`, so that what comes meanwhile comes together.
-    pub(crate) async fn next_frame_paced(
-        &mut self,
-        pace: Duration,
-    ) -> Result<Option<Bytes>, ClientError> {
-        if !pace.is_zero() {
-            let now = poll_fn(|cx| Poll::Ready(self.poll_frame(cx))).await;
-            match now {
-                Poll::Ready(frame) => return frame,
-                Poll::Pending => tokio::time::sleep(pace).await,
-            }
+    /// The same watch for a reader that takes objects of the same process as they are stored.
+    pub(crate) fn told(self) -> ToldStream {
+        ToldStream {
+            stream: self,
+            ready: VecDeque::new(),
         }
-        self.next_frame().await
-    }
-
-    /// The next event, if it has been read already.
-    pub(crate) fn frame_at_hand(&mut self) -> Option<Bytes> {
-        self.ready.pop_front()
     }
 
     /// The next event as it came, for callers that look at it themselves ([`schema::envelope::watch_event`]): one of type
@@ -101,12 +84,7 @@ impl WatchStream {
             }
             match self.source.poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) if self.buffer.is_empty() => return Poll::Ready(Ok(None)),
-                Poll::Ready(None) => {
-                    return Poll::Ready(Err(ClientError::Transport(
-                        "the watch broke off inside an event".into(),
-                    )));
-                }
+                Poll::Ready(None) => return Poll::Ready(self.ended().map(|()| None)),
                 Poll::Ready(Some(bytes)) => {
                     if let Err(error) = self.take_in(bytes) {
                         return Poll::Ready(Err(error));
@@ -114,6 +92,16 @@ impl WatchStream {
                 }
             }
         }
+    }
+
+    /// The body ended: not inside an event, if it is to count.
+    fn ended(&self) -> Result<(), ClientError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        Err(ClientError::Transport(
+            "the watch broke off inside an event".into(),
+        ))
     }
 
     /// Cuts what came. Between processes an event may be split; in one, pieces hold whole events and are not copied.
@@ -135,6 +123,61 @@ impl WatchStream {
             self.ready.push_back(frame.split_off(HEAD_BYTES).freeze());
         }
         Ok(())
+    }
+}
+
+/// A watch whose events are not decoded, and in one process not even framed.
+pub(crate) struct ToldStream {
+    stream: WatchStream,
+    /// Pieces are whole frames here.
+    ready: VecDeque<Told>,
+}
+
+impl ToldStream {
+    /// The next event, if it has been read already.
+    pub(crate) fn at_hand(&mut self) -> Option<Told> {
+        self.ready.pop_front()
+    }
+
+    /// The next event; `None` when the server ended the watch. If there is none yet, nothing is looked at for `pace`, so
+    /// that what comes meanwhile comes together.
+    pub(crate) async fn next_paced(&mut self, pace: Duration) -> Result<Option<Told>, ClientError> {
+        if !pace.is_zero() {
+            let now = poll_fn(|cx| Poll::Ready(self.poll_next(cx))).await;
+            match now {
+                Poll::Ready(told) => return told,
+                Poll::Pending => tokio::time::sleep(pace).await,
+            }
+        }
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Told>, ClientError>> {
+        loop {
+            if let Some(told) = self.ready.pop_front() {
+                return Poll::Ready(Ok(Some(told)));
+            }
+            let mut told = VecDeque::new();
+            let more = match self.stream.source.poll_told(cx, &mut told) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(more) => more,
+            };
+            if !more && told.is_empty() {
+                return Poll::Ready(self.stream.ended().map(|()| None));
+            }
+            for told in told {
+                match told {
+                    Told::Piece(bytes) => {
+                        if let Err(error) = self.stream.take_in(bytes) {
+                            return Poll::Ready(Err(error));
+                        }
+                        let frames = self.stream.ready.drain(..);
+                        self.ready.extend(frames.map(Told::Piece));
+                    }
+                    object => self.ready.push_back(object),
+                }
+            }
+        }
     }
 }
 

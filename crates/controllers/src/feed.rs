@@ -263,7 +263,10 @@ pub(crate) fn start(client: &Client) -> mpsc::Receiver<Batch> {
         };
         let mut changes = if feed.shape == Shape::Pod {
             let mut plain = PlainPods::default();
-            reflector.spawn_reading(move |message| plain.read(message), project)
+            reflector.spawn_reading(
+                move |message, version| plain.read(message, version),
+                project,
+            )
         } else {
             reflector.spawn(project)
         };

@@ -38,8 +38,8 @@ pub(crate) struct PlainPods {
 }
 
 impl PlainPods {
-    /// The key of a pod and what is kept of it. `None`: it is not plain.
-    pub(crate) fn read(&mut self, message: &[u8]) -> Option<(String, Seen)> {
+    /// The key of a pod of this version and what is kept of it. `None`: it is not plain.
+    pub(crate) fn read(&mut self, message: &[u8], version: &str) -> Option<(String, Seen)> {
         let (mut metadata, mut spec, mut status): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
         each(message, |number, wire| {
             match (number, wire) {
@@ -100,7 +100,7 @@ impl PlainPods {
             } else {
                 Vec::new()
             },
-            version: metadata.version.parse().ok()?,
+            version: version.parse().ok()?,
             body: SeenBody::Pod(Box::new(pod)),
             observation,
         };
@@ -112,7 +112,6 @@ impl PlainPods {
             name: "",
             namespace: "",
             uid: "",
-            version: "",
             created_micros: None,
             deletion_micros: None,
             deletion_cost: 0,
@@ -130,7 +129,6 @@ impl PlainPods {
                 (1, Wire::Bytes(bytes)) => metadata.name = text(bytes)?,
                 (3, Wire::Bytes(bytes)) => metadata.namespace = text(bytes)?,
                 (5, Wire::Bytes(bytes)) => metadata.uid = text(bytes)?,
-                (6, Wire::Bytes(bytes)) => metadata.version = text(bytes)?,
                 (8, Wire::Bytes(time)) => metadata.created_micros = micros(time)?,
                 (9, Wire::Bytes(time)) => metadata.deletion_micros = micros(time)?,
                 // The entries of a map stand together in whatever was stored.
@@ -151,7 +149,7 @@ impl PlainPods {
                 }
                 (13, Wire::Bytes(owner)) => metadata.own(owner)?,
                 (14, Wire::Bytes(bytes)) => metadata.finalizers.push(text(bytes)?),
-                (1 | 3 | 5 | 6 | 8 | 9 | 11..=14, _) => return None,
+                (1 | 3 | 5 | 8 | 9 | 11..=14, _) => return None,
                 _ => {}
             }
             at = reader.position();
@@ -196,7 +194,6 @@ struct Metadata<'a> {
     name: &'a str,
     namespace: &'a str,
     uid: &'a str,
-    version: &'a str,
     created_micros: Option<i64>,
     deletion_micros: Option<i64>,
     deletion_cost: i32,

@@ -184,7 +184,10 @@ fn bytes_say_what_the_tree_says() {
     for _ in 0..PODS {
         let pod = dice.pod();
         let message = encoded(&pod);
-        let Some(short) = plain.read(&message) else {
+        let version = pod["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default();
+        let Some(short) = plain.read(&message, version) else {
             continue;
         };
         read += 1;
@@ -205,10 +208,11 @@ fn what_is_rare_or_broken_is_left_to_the_general_way() {
     }
     pod["status"]["phase"] = "Running".into();
     let whole = encoded(&pod);
-    assert!(plain.read(&whole).is_some());
+    assert!(plain.read(&whole, "7").is_some());
+    assert!(plain.read(&whole, "").is_none());
     for end in 0..whole.len() {
         // Whatever it makes of it, it comes back.
-        let _ = plain.read(&whole[..end]);
+        let _ = plain.read(&whole[..end], "7");
     }
     let rare = |change: &dyn Fn(&mut Value)| {
         let mut pod = pod.clone();
@@ -221,6 +225,6 @@ fn what_is_rare_or_broken_is_left_to_the_general_way() {
         rare(&|pod| pod["spec"]["resourceClaims"] = json!([{"name": "r"}])),
         rare(&|pod| pod["metadata"]["creationTimestamp"] = "1960-01-01T00:00:00Z".into()),
     ] {
-        assert!(plain.read(&message).is_none());
+        assert!(plain.read(&message, "7").is_none());
     }
 }

@@ -5,6 +5,7 @@
 //! polled by whoever writes them out.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use meta::ApiError;
+
+use crate::watch_frame::EventType;
 
 /// Largest request body that is read, in bytes (k8s `MaxRequestBodyBytes`, 3 MiB).
 pub const REQUEST_BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -96,6 +99,32 @@ pub struct Request {
 pub trait FrameSource: Send {
     /// The next piece. `None` ends the body cleanly.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// The same for a reader in this process, who needs no frame around what is stored: appends what there is, in its
+    /// order. False ends the body. A source that knows nothing but pieces gives those; a body is read one way or the other.
+    fn poll_told(&mut self, cx: &mut Context<'_>, told: &mut VecDeque<Told>) -> Poll<bool> {
+        self.poll_frame(cx).map(|piece| {
+            let more = piece.is_some();
+            told.extend(piece.map(Told::Piece));
+            more
+        })
+    }
+}
+
+/// Part of a watch as a reader in the same process may get it.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// Bytes of the body: whole frames or parts of them.
+    Piece(Bytes),
+    /// A change of an object of the kind and version that is watched.
+    Object {
+        /// What happened.
+        event: EventType,
+        /// The object as it is stored, without its resourceVersion.
+        message: Bytes,
+        /// Its resourceVersion.
+        revision: i64,
+    },
 }
 
 /// What follows the head of a reply.

@@ -240,7 +240,7 @@ impl Scheduler {
             let (of_pods, mut templates) = (lens.clone(), Templates::new(lens.clone()));
             let reflector = Reflector::new(client.clone(), pods);
             reflector.spawn_reading(
-                move |message| templates.read(message),
+                move |message, _| templates.read(message),
                 move |object| of_pods.pod(&object),
             )
         };
