@@ -3,6 +3,9 @@
 //! What can be decided from the object alone stands in `registry::admission`. Webhooks, quotas and policies are not
 //! here yet.
 
+use std::sync::{Mutex, PoisonError};
+
+use kv::Revision;
 use meta::{ApiError, FieldError, FieldPath, GroupResource, Value};
 use registry::Update;
 use registry::admission::LookedUp;
@@ -14,6 +17,9 @@ const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"
 
 /// Storage classes among which the default one is looked for.
 const STORAGE_CLASSES_MAX: usize = 1024;
+
+/// Priority classes among which the default one is looked for; they are a handful.
+const PRIORITY_CLASSES_MAX: usize = 64;
 
 /// Nothing is created in a namespace that is not there or on its way out (k8s NamespaceLifecycle).
 pub async fn namespace_accepts(
@@ -102,7 +108,8 @@ fn mutate_created(
     let mut found = LookedUp::default();
     if (served.resource.group, served.resource.resource) == ("", "pods") {
         check_service_account(state, namespace, object)?;
-        found.priority_class = priority_class(state, object)?.unwrap_or_default();
+        let class = priority_class(state, object)?;
+        found.priority_class = class.map(|(_, class)| class).unwrap_or_default();
     }
     if (served.resource.group, served.resource.resource) == ("", "persistentvolumeclaims")
         && registry::admission::wants_default_class(object)
@@ -137,17 +144,7 @@ fn check_service_account(state: &State, namespace: &str, pod: &Value) -> Result<
     let name = pod["spec"]["serviceAccountName"]
         .as_str()
         .unwrap_or_default();
-    if name.is_empty() || name == "default" {
-        return Ok(());
-    }
-    let Some(accounts) = state.core("serviceaccounts") else {
-        return Ok(());
-    };
-    if accounts
-        .collection
-        .get(&accounts.key(namespace, name))
-        .is_some()
-    {
+    if service_account_is_there(state, namespace, name) {
         return Ok(());
     }
     let detail = format!(
@@ -160,45 +157,90 @@ fn check_service_account(state: &State, namespace: &str, pod: &Value) -> Result<
     ))
 }
 
-/// The priority class that a pod names, or the one that is the default for all.
-fn priority_class(state: &State, pod: &Value) -> Result<Option<Value>, ApiError> {
+/// Whether a pod may name this account.
+pub fn service_account_is_there(state: &State, namespace: &str, name: &str) -> bool {
+    if name.is_empty() || name == "default" {
+        return true;
+    }
+    let accounts = state.core("serviceaccounts");
+    accounts.is_none_or(|accounts| {
+        let key = accounts.key(namespace, name);
+        accounts.collection.get(&key).is_some()
+    })
+}
+
+/// The priority class that a pod names, or the one that is the default for all, and since when it is as it is.
+fn priority_class(state: &State, pod: &Value) -> Result<Option<(Revision, Value)>, ApiError> {
     let Some(classes) = state.served("scheduling.k8s.io", "v1", "priorityclasses") else {
         return Ok(None);
     };
     let name = pod["spec"]["priorityClassName"]
         .as_str()
         .unwrap_or_default();
-    if !name.is_empty() {
-        let Some(record) = classes.collection.get(name.as_bytes()) else {
-            let detail = format!("no PriorityClass with name {name} was found");
-            return Err(ApiError::forbidden(
-                &GroupResource::new("", "pods"),
-                meta::object::name(pod),
-                &detail,
-            ));
-        };
-        return classes.decode(&record.value, record.mod_revision).map(Some);
+    if name.is_empty() {
+        return state.default_class.get(classes);
     }
-    // Classes are a handful; the lowest global default wins, as upstream decides.
-    let mut found: Option<Value> = None;
-    let mut page = Vec::new();
-    if classes
-        .collection
-        .list(b"", None, classes.collection.revision(), 64, &mut page)
-        .is_err()
-    {
-        return Ok(None);
+    let Some(record) = classes.collection.get(name.as_bytes()) else {
+        let detail = format!("no PriorityClass with name {name} was found");
+        return Err(ApiError::forbidden(
+            &GroupResource::new("", "pods"),
+            meta::object::name(pod),
+            &detail,
+        ));
+    };
+    let class = classes.decode(&record.value, record.mod_revision)?;
+    Ok(Some((record.mod_revision, class)))
+}
+
+/// The revision of the class that [`priority_class`] finds for this name; none where it finds nothing.
+pub fn priority_class_revision(state: &State, name: &str) -> Option<Revision> {
+    let classes = state.served("scheduling.k8s.io", "v1", "priorityclasses")?;
+    if name.is_empty() {
+        let class = state.default_class.get(classes).ok()?;
+        return class.map(|(revision, _)| revision);
     }
-    for (_, record) in page {
-        let class = classes.decode(&record.value, record.mod_revision)?;
-        let lower = found
-            .as_ref()
-            .is_none_or(|other| class["value"].as_i64() < other["value"].as_i64());
-        if class["globalDefault"] == true && lower {
-            found = Some(class);
+    let record = classes.collection.get(name.as_bytes())?;
+    Some(record.mod_revision)
+}
+
+/// The priority class of pods that name none, remembered until one of the classes changes.
+#[derive(Default)]
+pub struct DefaultClass(Mutex<Option<Remembered>>);
+
+/// The revisions of all classes, and what was found among them.
+type Remembered = (Vec<Revision>, Option<(Revision, Value)>);
+
+impl DefaultClass {
+    fn get(&self, classes: &Served) -> Result<Option<(Revision, Value)>, ApiError> {
+        let mut page = Vec::new();
+        let at = classes.collection.revision();
+        let listed = classes
+            .collection
+            .list(b"", None, at, PRIORITY_CLASSES_MAX, &mut page);
+        if listed.is_err() {
+            return Ok(None);
         }
+        let now = || page.iter().map(|(_, record)| record.mod_revision);
+        let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((then, found)) = &*remembered
+            && now().eq(then.iter().copied())
+        {
+            return Ok(found.clone());
+        }
+        // The lowest global default wins, as upstream decides.
+        let mut found: Option<(Revision, Value)> = None;
+        for (_, record) in &page {
+            let class = classes.decode(&record.value, record.mod_revision)?;
+            let lower = found
+                .as_ref()
+                .is_none_or(|(_, other)| class["value"].as_i64() < other["value"].as_i64());
+            if class["globalDefault"] == true && lower {
+                found = Some((record.mod_revision, class));
+            }
+        }
+        *remembered = Some((now().collect(), found.clone()));
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// The class of claims that name none (k8s DefaultStorageClass).

@@ -17,7 +17,8 @@ use crate::select::Selection;
 use crate::state::{SYSTEM_USER, Served, State};
 use crate::write::{Address, Mode};
 use crate::{
-    body, components, encode, metrics, narrow, patch, renew, reviews, subresource, watching, write,
+    alike, body, components, encode, metrics, narrow, patch, renew, reviews, subresource, watching,
+    write,
 };
 
 /// An API server over a store. Cheap to clone.
@@ -408,12 +409,21 @@ impl Call<'_> {
 
     async fn create(&self, query: &Query) -> Result<Reply, ApiError> {
         let output = self.output(query)?;
+        let pod = alike::SentPod::of(self, query);
+        if let Some(pod) = &pod
+            && let Some(outcome) = pod.create_as_before(self).await
+        {
+            return self.written(&outcome, &output, query, Vec::new());
+        }
         let sent = self.sent(query)?;
         let at = Address {
             name: "",
             ..self.address(None)
         };
         let outcome = self.state.create(at, sent.object, self.mode(query)).await?;
+        if let Some(pod) = &pod {
+            pod.remember(self, &outcome.item.message);
+        }
         self.written(&outcome, &output, query, sent.warnings)
     }
 

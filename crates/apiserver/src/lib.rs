@@ -11,6 +11,7 @@
 
 mod admin_access;
 mod admission;
+mod alike;
 mod allocate;
 mod api;
 mod body;

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub watch_events: AtomicU64,
     /// Objects written: creates, updates and deletes that took a revision.
     pub writes: AtomicU64,
+    /// Pods that were created with the spec that an earlier one came to.
+    pub created_alike: AtomicU64,
     sources: Mutex<Vec<Source>>,
 }
 
@@ -63,6 +65,7 @@ impl Default for Metrics {
             watches_open: AtomicI64::new(0),
             watch_events: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            created_alike: AtomicU64::new(0),
             sources: Mutex::new(Vec::new()),
         }
     }
@@ -121,6 +124,12 @@ impl Metrics {
             "megaplane_writes_total",
             "Writes that took a revision.",
             self.writes.load(Relaxed),
+        );
+        counter(
+            &mut text,
+            "megaplane_pods_created_alike_total",
+            "Pods whose spec was prepared for an earlier pod.",
+            self.created_alike.load(Relaxed),
         );
         gauge(
             &mut text,

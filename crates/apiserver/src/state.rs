@@ -16,6 +16,8 @@ use rest::openapi::OpenApi;
 use schema::{FieldReader, Resource};
 use store::{Collection, CollectionConfig, Store};
 
+use crate::admission::DefaultClass;
+use crate::alike::Alike;
 use crate::allocate::Allocator;
 use crate::event_lease::EventLeases;
 use crate::facets;
@@ -163,6 +165,10 @@ pub struct State {
     pub allocator: Allocator,
     /// Leases that end Events.
     pub event_leases: EventLeases,
+    /// The priority class of pods that name none.
+    pub default_class: DefaultClass,
+    /// Specs of pods that were prepared before.
+    pub alike: Alike,
     /// Discovery documents.
     pub catalog: Catalog,
     /// OpenAPI documents.
@@ -234,6 +240,8 @@ impl State {
             served,
             allocator: Allocator::default(),
             event_leases: EventLeases::default(),
+            default_class: DefaultClass::default(),
+            alike: Alike::default(),
             catalog: Catalog::of(schema::resources().iter().filter(|r| is_served(r)), ""),
             openapi: OpenApi::of(
                 schema::resources().iter().filter(|r| is_served(r)),

@@ -21,7 +21,7 @@ use crate::state::{Served, State, now_micros, random, visible};
 /// means that somebody else got through; losing this often takes more writers of one object than there are cores.
 const CONFLICT_TRIES_MAX: usize = 100;
 /// Tries for a free generated name (KEP-4420).
-const NAME_TRIES_MAX: usize = 8;
+pub const NAME_TRIES_MAX: usize = 8;
 /// Seconds an Event is kept (kube-apiserver `--event-ttl`).
 pub const EVENT_TTL_SECONDS: i64 = 3600;
 

@@ -4,7 +4,7 @@
 
 use crate::context::Context;
 use crate::findings::Findings;
-use crate::strategy::{self, Generation};
+use crate::strategy::{self, Generation, Strategy};
 use crate::{kinds, metadata, tree};
 use meta::{ApiError, Reason, Value};
 use schema::Resource;
@@ -26,16 +26,9 @@ pub fn prepare_create(
     let mut obj = obj;
     let strategy = strategy::of(res);
     let room = kinds::room(res);
-    tree::put(&mut obj, "apiVersion", res.api_version());
-    tree::put(&mut obj, "kind", res.kind);
-    metadata::settle_namespace(res, &mut obj, namespace)?;
-    let resource_version = tree::remove(&mut obj, "metadata.resourceVersion");
-    metadata::stamp_new(&mut obj, ctx);
+    let resource_version = stamp(res, strategy, &mut obj, namespace, ctx)?;
     if strategy::has_subresource(res, "status") && !strategy.keeps_status_on_create {
         tree::remove(&mut obj, "status");
-    }
-    if strategy.generation != Generation::None {
-        tree::put(&mut obj, "metadata.generation", 1);
     }
     default_object(res, &mut obj);
     (room.prepare_create)(&mut obj, ctx);
@@ -44,11 +37,54 @@ pub fn prepare_create(
     let mut findings = Findings::default();
     metadata::check(res, strategy, &obj, &mut findings);
     (room.check)(&obj, &mut findings);
+    finish(res, obj, findings, resource_version.as_ref())
+}
+
+/// The same for an object that is nothing but its metadata: of those whose other parts were prepared before.
+pub fn prepare_metadata(
+    res: &Resource,
+    metadata: Value,
+    namespace: Option<&str>,
+    ctx: &mut Context,
+) -> Result<Value, ApiError> {
+    let strategy = strategy::of(res);
+    let mut obj = value::json!({"metadata": metadata});
+    let resource_version = stamp(res, strategy, &mut obj, namespace, ctx)?;
+    let obj = settle(res, obj)?;
+    let mut findings = Findings::default();
+    metadata::check(res, strategy, &obj, &mut findings);
+    finish(res, obj, findings, resource_version.as_ref())
+}
+
+/// Writes what the server owns; gives the version that was sent, which none may be.
+fn stamp(
+    res: &Resource,
+    strategy: Strategy,
+    obj: &mut Value,
+    namespace: Option<&str>,
+    ctx: &mut Context,
+) -> Result<Option<Value>, ApiError> {
+    tree::put(obj, "apiVersion", res.api_version());
+    tree::put(obj, "kind", res.kind);
+    metadata::settle_namespace(res, obj, namespace)?;
+    let resource_version = tree::remove(obj, "metadata.resourceVersion");
+    metadata::stamp_new(obj, ctx);
+    if strategy.generation != Generation::None {
+        tree::put(obj, "metadata.generation", 1);
+    }
+    Ok(resource_version)
+}
+
+fn finish(
+    res: &Resource,
+    obj: Value,
+    findings: Findings,
+    sent_version: Option<&Value>,
+) -> Result<Value, ApiError> {
     if !findings.is_empty() {
         return Err(invalid(res, &obj, findings));
     }
-    if resource_version.is_some_and(|version| version.as_str().is_some_and(|text| !text.is_empty()))
-    {
+    if sent_version.is_some_and(|version| version.as_str().is_some_and(|text| !text.is_empty())) {
         return Err(ApiError::new(
             500,
             Reason::Unknown,

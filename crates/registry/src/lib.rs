@@ -25,7 +25,7 @@ mod update;
 pub use bind::{bind, plain_binding};
 pub use bind_bytes::{BindingTo, bound};
 pub use context::Context;
-pub use create::{default_object, prepare_create};
+pub use create::{default_object, prepare_create, prepare_metadata};
 pub use delete::{DeleteOptions, Deletion, Propagation, prepare_delete};
 pub use evict::{Eviction, prepare_eviction};
 pub use narrow::{Narrow, Part, narrow, node_of};

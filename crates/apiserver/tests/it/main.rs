@@ -4,6 +4,7 @@
 //! HTTP/2 ([`both`]), because a component must not be able to tell them apart. What only one of them has is tested beside it.
 
 mod admin_access;
+mod alike;
 mod deletes;
 mod durability;
 mod formats;

@@ -1,0 +1,146 @@
+//! Pods that are created alike: from the third on the spec is not looked at again, and nobody can tell but by a counter.
+
+use rest::http::Method;
+use value::{Value, json};
+
+use crate::speak::{Answer, Speaker};
+
+fn pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}, "annotations": {"a": name}},
+        "spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": "100m"}}}],
+                 "schedulingGates": [{"name": "example.com/g"}]}})
+}
+
+async fn create(api: &Speaker, pod: &Value) -> Answer {
+    create_at(api, &api.own("pods"), pod).await
+}
+
+async fn create_at(api: &Speaker, path: &str, pod: &Value) -> Answer {
+    let type_id = schema::kind_type("v1", "Pod").unwrap();
+    let [mut message, mut body] = [const { Vec::new() }; 2];
+    schema::encode_protobuf(type_id, pod, &mut message).unwrap();
+    schema::envelope::wrap("v1", "Pod", &message, &mut body);
+    let media = "application/vnd.kubernetes.protobuf";
+    api.send(api.ask_with(Method::Post, path, media, body))
+        .await
+}
+
+/// How many pods went the short way, of all tests that share the API server.
+async fn alike(api: &Speaker) -> u64 {
+    let metrics = api.get("/metrics").await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("megaplane_pods_created_alike_total "));
+    line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// What does not differ from pod to pod.
+fn common(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    let metadata = pod["metadata"].as_object_mut().unwrap();
+    for own in [
+        "name",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "labels",
+        "annotations",
+    ] {
+        metadata.remove(own);
+    }
+    pod
+}
+
+async fn each_is_as_the_first_was(api: Speaker) {
+    let first = create(&api, &pod("p0")).await.expect(201);
+    let before = alike(&api).await;
+    for name in ["p1", "p2", "p3"] {
+        let next = create(&api, &pod(name)).await.expect(201);
+        assert_eq!(common(&next), common(&first));
+        assert_eq!(next["metadata"]["labels"], json!({"app": name}));
+        assert_ne!(next["metadata"]["uid"], first["metadata"]["uid"]);
+        assert_eq!(
+            api.get(&api.own(&format!("pods/{name}"))).await.expect(200),
+            next
+        );
+    }
+    assert!(alike(&api).await >= before + 2);
+    // The tree is the one that JSON makes.
+    let by_json = api.post(&api.own("pods"), &pod("p4")).await.expect(201);
+    assert_eq!(common(&by_json), common(&first));
+    // Names that are taken, made up, or none at all.
+    create(&api, &pod("p1")).await.refused(409, "AlreadyExists");
+    let mut unnamed = pod("x");
+    unnamed["metadata"] = json!({"generateName": "made-"});
+    let made = create(&api, &unnamed).await.expect(201);
+    let name = made["metadata"]["name"].as_str().unwrap();
+    assert!(name.len() == 10 && name.starts_with("made-"), "{name}");
+    assert_eq!(made["metadata"]["generateName"], "made-");
+    unnamed["metadata"] = json!({});
+    create(&api, &unnamed).await.refused(422, "Invalid");
+    // Metadata is looked at each time.
+    let mut wrong = pod("p9");
+    wrong["metadata"]["labels"] = json!({"a b": "c"});
+    create(&api, &wrong).await.refused(422, "Invalid");
+    let mut versioned = pod("p9");
+    versioned["metadata"]["resourceVersion"] = "7".into();
+    assert_eq!(create(&api, &versioned).await.status, 500);
+    let mut elsewhere = pod("p9");
+    elsewhere["metadata"]["namespace"] = "elsewhere".into();
+    create(&api, &elsewhere).await.refused(400, "BadRequest");
+    let mut mirror = pod("p9");
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "m"});
+    create(&api, &mirror).await.refused(422, "Invalid");
+    // A dry run creates nothing.
+    let dry = format!("{}?dryRun=All", api.own("pods"));
+    create_at(&api, &dry, &pod("p9")).await.expect(201);
+    api.get(&api.own("pods/p9")).await.refused(404, "NotFound");
+    create_at(&api, "/api/v1/namespaces/not-there/pods", &pod("p9"))
+        .await
+        .refused(404, "NotFound");
+}
+
+async fn what_admission_looks_up_is_looked_up_each_time(api: Speaker) {
+    let class = format!("class-{}", api.namespace);
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let mut important = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+        "metadata": {"name": class}, "value": 7});
+    api.post(classes, &important).await.expect(201);
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
+    api.post(&api.own("serviceaccounts"), &account)
+        .await
+        .expect(201);
+    let pod = |name: &str| {
+        let mut pod = pod(name);
+        pod["spec"]["priorityClassName"] = class.as_str().into();
+        pod["spec"]["serviceAccountName"] = "robot".into();
+        pod
+    };
+    for name in ["a0", "a1", "a2"] {
+        let created = create(&api, &pod(name)).await.expect(201);
+        assert_eq!(created["spec"]["priority"], 7);
+    }
+    // The class is another one of the same name.
+    let one = format!("{classes}/{class}");
+    api.delete(&one).await.expect(200);
+    create(&api, &pod("a3")).await.refused(403, "Forbidden");
+    important["value"] = 9.into();
+    api.post(classes, &important).await.expect(201);
+    for name in ["a4", "a5", "a6"] {
+        let created = create(&api, &pod(name)).await.expect(201);
+        assert_eq!(created["spec"]["priority"], 9);
+    }
+    api.delete(&api.own("serviceaccounts/robot"))
+        .await
+        .expect(200);
+    create(&api, &pod("a7")).await.refused(403, "Forbidden");
+    api.delete(&one).await.expect(200);
+}
+
+crate::both! {
+    each_is_as_the_first_was,
+    what_admission_looks_up_is_looked_up_each_time,
+}
