@@ -43,7 +43,7 @@ fn part(call: &Call<'_>, subresource: Option<&str>, patch_type: PatchType) -> Op
     }
     match (resource.resource, subresource, patch_type) {
         ("nodes", Some("status"), PatchType::Strategic) => Some(Part::NodeConditions),
-        ("pods", Some("status"), PatchType::Strategic) => Some(Part::PodConditions),
+        ("pods", Some("status"), PatchType::Strategic) => Some(Part::PodStatus),
         ("nodes", None, PatchType::Merge) => Some(Part::NodeTaints),
         _ => None,
     }
@@ -57,7 +57,7 @@ fn decide_and_write(call: &Call<'_>, part: Part) -> Option<(Revision, Item)> {
     let decide = |read: Revision, stored: &[u8]| {
         let narrow = |part| registry::narrow(served.resource, part, stored, read.0, document);
         let narrow = narrow(part).or_else(|| {
-            let of_status = matches!(part, Part::NodeConditions | Part::PodConditions);
+            let of_status = matches!(part, Part::NodeConditions | Part::PodStatus);
             of_status.then(|| narrow(Part::Status))?
         })?;
         let tag = served.is_tagged_by_node().then(|| {

@@ -14,6 +14,7 @@ mod findings;
 mod kinds;
 mod metadata;
 mod narrow;
+mod narrow_status;
 mod pod;
 mod renew;
 mod scale;

@@ -10,8 +10,7 @@
 //!   stored              metadata{ … } spec{ … taints … } status{ … conditions … }
 //! ```
 //!
-//! What else a kubelet says of a status is merged into the tree of the status alone ([`by_status`]): the rest of the
-//! object stays the bytes it is.
+//! What else a kubelet says of a status stands in `narrow_status.rs`.
 //!
 //! A document that says anything else is not narrow. It gives no reasons and no errors: whatever it cannot prove is the
 //! general way's business, which finds out whether it is a conflict, a mistake, or only written otherwise. It relies on
@@ -19,15 +18,12 @@
 
 use std::borrow::Cow;
 
-use meta::{Value, names, time};
+use meta::{names, time};
 use schema::Resource;
 use schema::wire::{Reader, Wire, put_bytes, put_int};
 use serde::{Deserialize, Deserializer};
 
-use crate::context::Context;
-use crate::create::default_object;
-use crate::findings::Findings;
-use crate::kinds;
+use crate::narrow_status::{StatusDocument, by_status, with_status};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const METADATA: u32 = 1;
@@ -41,8 +37,8 @@ const ENTRIES_MAX: usize = 32;
 pub enum Part {
     /// `status.conditions` of a Node, by a strategic merge patch of its status.
     NodeConditions,
-    /// `status.conditions` of a Pod, by a strategic merge patch of its status.
-    PodConditions,
+    /// What kubelets say of a Pod that starts and runs, conditions above all, by a strategic merge patch of its status.
+    PodStatus,
     /// `spec.taints` of a Node, by a merge patch of the node.
     NodeTaints,
     /// Any of `status` of a Node or Pod, by a strategic merge patch of it.
@@ -82,21 +78,18 @@ pub fn narrow(
             let spec = with_list(whole.spec, 5, |_, out| put_taints(&taints, out))?;
             whole.joined(&spec, whole.status)
         }
-        Part::NodeConditions | Part::PodConditions => {
+        Part::PodStatus => {
+            let document: StatusDocument<'_> = serde_json::from_slice(document).ok()?;
+            whole.is_meant(&document.metadata, revision)?;
+            let status = with_status(whole.status, &document.status)?;
+            whole.joined(whole.spec, &status)
+        }
+        Part::NodeConditions => {
             let document: ConditionsDocument<'_> = serde_json::from_slice(document).ok()?;
             whole.is_meant(&document.metadata, revision)?;
-            let (number, has_generation) = match part {
-                Part::PodConditions => (2, true),
-                _ => (4, false),
-            };
-            let status = with_list(whole.status, number, |stored, out| {
-                put_conditions(
-                    stored,
-                    &document.status.conditions,
-                    number,
-                    has_generation,
-                    out,
-                )
+            let sent = &document.status.conditions;
+            let status = with_list(whole.status, 4, |stored, out| {
+                put_conditions(stored, sent, 4, false, out)
             })?;
             whole.joined(whole.spec, &status)
         }
@@ -106,62 +99,6 @@ pub fn narrow(
     } else {
         Narrow::Store(next)
     })
-}
-
-/// The status that a strategic merge makes of the stored one, its message. It is all that a status subresource of these
-/// kinds writes, and all that their rules for it look at.
-fn by_status(
-    resource: &Resource,
-    whole: &Whole<'_>,
-    revision: i64,
-    document: Value,
-) -> Option<Vec<u8>> {
-    let Value::Object(document) = document else {
-        return None;
-    };
-    let (mut patch, mut whose) = (None, Whose::default());
-    for (name, value) in document {
-        match (name.as_str(), value) {
-            ("status", Value::Object(status)) => patch = Some(Value::Object(status)),
-            ("metadata", Value::Object(metadata)) => {
-                for (name, value) in metadata {
-                    match (name.as_str(), value) {
-                        ("uid", Value::String(uid)) => whose.uid = uid.into(),
-                        ("resourceVersion", Value::String(version)) => {
-                            whose.resource_version = version.into();
-                        }
-                        _ => return None,
-                    }
-                }
-            }
-            _ => return None,
-        }
-    }
-    whole.is_meant(&whose, revision)?;
-    let status_type = schema::field(resource.type_id, "status")?.type_id?;
-    let before = schema::decode_protobuf(status_type, whole.status).ok()?;
-    let merged = schema::strategic_merge(status_type, before.clone(), patch?).ok()?;
-    let merged = schema::complete(status_type, merged).ok()?;
-    if !merged.complaints.is_empty() {
-        return None;
-    }
-    // The general way's steps, with an object that is nothing but its status.
-    let of = |status: Value| value::json!({"status": status});
-    let (old, mut new) = (of(before), of(merged.value));
-    let room = kinds::room(resource);
-    default_object(resource, &mut new);
-    let mut context = Context {
-        now_micros: 0,
-        user: "",
-        random: &mut || 0,
-    };
-    (room.prepare_update)(&mut new, &old, Some("status"), &mut context);
-    let mut findings = Findings::default();
-    (room.check_update)(&new, &old, Some("status"), &mut findings);
-    let status = schema::complete(status_type, new["status"].take()).ok()?;
-    let mut out = Vec::with_capacity(whole.status.len() + 512);
-    schema::encode_stored(status_type, &status.value, &mut out).ok()?;
-    findings.is_empty().then_some(out)
 }
 
 /// The node of a stored pod; empty while it has none.
@@ -177,22 +114,25 @@ pub fn node_of(stored: &[u8]) -> Option<&str> {
     Some("")
 }
 
-/// A text of the document. A null is none: it would delete the field.
+/// A text of the document; a null, which deletes the field, is an empty one, as it is stored.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-fn given<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Text<'a>>, D::Error> {
-    Text::deserialize(from).map(Some)
+pub(crate) fn given<'de: 'a, 'a, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Text<'a>>, D::Error> {
+    let text = Option::<Text<'a>>::deserialize(from)?;
+    Ok(Some(text.unwrap_or(Text(Cow::Borrowed("")))))
 }
 
 /// The object meant, and its state. Empty texts say nothing, as in the general way.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Whose<'a> {
+pub(crate) struct Whose<'a> {
     #[serde(borrow)]
-    uid: Cow<'a, str>,
+    pub(crate) uid: Cow<'a, str>,
     #[serde(borrow, rename = "resourceVersion")]
-    resource_version: Cow<'a, str>,
+    pub(crate) resource_version: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -213,7 +153,7 @@ struct Conditions<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Condition<'a> {
+pub(crate) struct Condition<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -269,10 +209,10 @@ struct Taint<'a> {
 }
 
 /// The three fields of a Node or Pod, in their order and once each.
-struct Whole<'a> {
+pub(crate) struct Whole<'a> {
     metadata: &'a [u8],
     spec: &'a [u8],
-    status: &'a [u8],
+    pub(crate) status: &'a [u8],
 }
 
 impl<'a> Whole<'a> {
@@ -291,7 +231,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Whether this is the object meant, in the state meant, and not on its way out.
-    fn is_meant(&self, whose: &Whose<'_>, revision: i64) -> Option<()> {
+    pub(crate) fn is_meant(&self, whose: &Whose<'_>, revision: i64) -> Option<()> {
         let mut uid = None;
         let mut reader = Reader::new(self.metadata);
         while let Some((number, wire)) = reader.field().ok()? {
@@ -393,7 +333,7 @@ impl<'a> Stored<'a> {
 
 /// Merges conditions by their types, in the order of a strategic merge: those of the document in the document's order,
 /// the others where they were among them.
-fn put_conditions(
+pub(crate) fn put_conditions(
     stored: &[&[u8]],
     sent: &[Condition<'_>],
     number: u32,
@@ -479,12 +419,15 @@ fn put_condition(condition: &Stored<'_>, number: u32, has_generation: bool, out:
 }
 
 /// The message of a time that is given; `Some(None)` if none is.
-fn time_of(text: Option<&Text<'_>>) -> Option<Option<Vec<u8>>> {
+pub(crate) fn time_of(text: Option<&Text<'_>>) -> Option<Option<Vec<u8>>> {
     let Some(Text(text)) = text else {
         return Some(None);
     };
+    if text.is_empty() {
+        return Some(Some(Vec::new()));
+    }
     let micros = time::parse(text).ok()?;
-    // Other forms of a moment, and what is unset, are for the general way.
+    // Other forms of a moment are for the general way.
     if micros < MICROS_PER_SECOND || time::format_seconds(micros) != **text {
         return None;
     }
@@ -521,6 +464,9 @@ fn put_taints(taints: &[Taint<'_>], out: &mut Vec<u8>) -> Option<()> {
         put_bytes(2, taint.value.as_bytes(), &mut message);
         put_bytes(3, taint.effect.as_bytes(), &mut message);
         if let Some(time) = time_of(taint.time_added.as_ref())? {
+            if time.is_empty() {
+                return None;
+            }
             put_bytes(4, &time, &mut message);
         }
         put_bytes(5, &message, out);
