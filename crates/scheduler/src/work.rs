@@ -177,7 +177,12 @@ impl Worker {
             };
             let prepares = !(volumes.bindings.is_empty() && reservations.is_empty());
             let before = Instant::now();
-            let made = volumes::prepare(&client, &address, &volumes, &node).await;
+            // What few need is kept apart, so that a thousand bindings under way are small.
+            let made = if volumes.bindings.is_empty() {
+                Ok(())
+            } else {
+                Box::pin(volumes::prepare(&client, &address, &volumes, &node)).await
+            };
             if !volumes.bindings.is_empty() {
                 took(Step::Volumes, Ended::of(&made), before);
             }
@@ -194,7 +199,7 @@ impl Worker {
             let mut reserved = Reserved::default();
             if made.is_ok() && !reservations.is_empty() {
                 let begun = Instant::now();
-                reserved = reserve(&client, &address, &reservations).await;
+                reserved = Box::pin(reserve(&client, &address, &reservations)).await;
                 let ended = Ended::of(&reserved.error.as_ref().map_or(Ok(()), Err));
                 took(Step::Claims, ended, begun);
                 if let Some(why) = &reserved.error {
@@ -223,7 +228,7 @@ impl Worker {
                     let point = (Point::Bind, binders.is_empty().then_some(Step::Binding));
                     progress.took(this.profile, point, Ended::of(&bound), begun.elapsed());
                     if bound.is_err() {
-                        release(&client, &address, &mut reserved.claims).await;
+                        Box::pin(release(&client, &address, &mut reserved.claims)).await;
                     }
                     bound
                 }
@@ -410,7 +415,11 @@ async fn bind(
     address: &Address,
     node: &str,
 ) -> Result<(), ClientError> {
-    match extenders::bind(binders, address, node).await {
+    let bound = match binders {
+        [] => Ok(false),
+        binders => Box::pin(extenders::bind(binders, address, node)).await,
+    };
+    match bound {
         Ok(true) => Ok(()),
         Ok(false) => {
             let (namespace, name) = (&address.namespace, &address.name);
