@@ -218,7 +218,8 @@ fn put_containers(containers: &[ContainerStatus<'_>], out: &mut Vec<u8>) -> Opti
 }
 
 /// The status that a strategic merge makes of the stored one, its message. It is all that a status subresource of these
-/// kinds writes, and all that their rules for it look at.
+/// kinds writes, and all that their rules for it look at; one that looks for more finds it missing, and leaves the patch to
+/// the general way.
 pub(crate) fn by_status(
     resource: &Resource,
     whole: &Whole<'_>,
