@@ -1,11 +1,14 @@
 //! What is known of the cluster: a mirror a feed, and the indices that planners are served from.
 //!
-//! An event costs a few look-ups, whatever the size of the cluster. Does not know which controller wants what.
+//! An event costs a few look-ups, whatever the size of the cluster, and what stayed as it was costs none: an object is
+//! found once, by its key, and from there on by its slot in the mirror. Does not know which controller wants what.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use client::{Change, Delta, Mirror};
+use client::keyed::Slot;
+use client::{Change, Mirror};
+use foldhash::quality::RandomState;
 use meta::{Value, object};
 use reconcile::daemonset::{Classes, NodeFacts};
 use reconcile::devicetaint::{self, SliceTaints};
@@ -18,13 +21,14 @@ use reconcile::{Pod, ResourceRef, action};
 
 use crate::controller::Controller;
 use crate::feed::{Seen, SeenBody, feeds, fingerprint};
-use crate::pods::Pods;
+use crate::pods::{PodIndex, Pods};
 use crate::storage::Storage;
 
 /// An object in a mirror.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) uid: Box<str>,
+    /// Empty for pods, which have it themselves.
+    uid: Box<str>,
     pub(crate) version: i64,
     pub(crate) deleting: bool,
     fingerprint: u64,
@@ -51,6 +55,13 @@ pub(crate) enum Body {
 }
 
 impl Kept {
+    pub(crate) fn uid(&self) -> &str {
+        match &self.body {
+            Body::Pod(pod) => &pod.uid,
+            _ => &self.uid,
+        }
+    }
+
     pub(crate) fn pod(&self) -> Option<&Arc<Pod>> {
         if let Body::Pod(pod) = &self.body {
             Some(pod)
@@ -90,6 +101,11 @@ pub(crate) struct Event {
     pub(crate) resource: ResourceRef,
     pub(crate) key: String,
     pub(crate) old: Option<Kept>,
+    /// What was there is there no more: it is gone, or another object has its name.
+    pub(crate) is_old_gone: bool,
+    place: usize,
+    /// Where it is in the mirror; None: it is gone.
+    slot: Option<Slot>,
     /// What the garbage collector has to hear; none if nothing changed for it.
     pub(crate) observation: Option<Observation>,
     /// The node, if it is one.
@@ -104,18 +120,22 @@ pub(crate) struct Count {
     pub(crate) finalizers: BTreeMap<Box<str>, usize>,
 }
 
+type Contents = HashMap<Box<str>, BTreeMap<usize, Count>, RandomState>;
+
 /// The mirrors and their indices.
 pub(crate) struct Cluster {
     mirrors: Vec<Mirror<Kept>>,
-    places: HashMap<ResourceRef, usize>,
+    places: HashMap<ResourceRef, usize, RandomState>,
+    pods_place: usize,
+    nodes_place: usize,
     labels: Labels,
     classes: Classes,
-    pub(crate) pods: Pods,
+    pods: PodIndex,
     pub(crate) storage: Storage,
     /// Keys of whole objects in order, by place.
     names: Vec<BTreeSet<Box<str>>>,
     /// Who controls pods, ReplicaSets or Jobs, by uid.
-    owners: HashMap<Box<str>, (Controller, Box<str>)>,
+    owners: HashMap<Box<str>, (Controller, Box<str>), RandomState>,
     /// ReplicaSets by the uid of their controller, and those without one.
     sets_by_controller: HashMap<Box<str>, BTreeSet<Box<str>>>,
     free_sets: BTreeSet<Box<str>>,
@@ -126,101 +146,168 @@ pub(crate) struct Cluster {
     /// Our EndpointSlices by `namespace/service`.
     slices: HashMap<String, BTreeSet<Box<str>>>,
     /// What namespaces hold, by place.
-    contents: HashMap<Box<str>, BTreeMap<usize, Count>>,
+    contents: Contents,
 }
 
 impl Cluster {
     /// An empty cluster.
     pub(crate) fn new() -> Cluster {
-        let places = feeds()
+        let places: HashMap<_, _, _> = feeds()
             .iter()
             .enumerate()
             .map(|(place, feed)| (feed.reference, place))
             .collect();
+        let place = |resource| *places.get(&resource).expect("pods and nodes are followed");
         Cluster {
+            pods_place: place(action::PODS),
+            nodes_place: place(action::NODES),
             mirrors: feeds().iter().map(|_| Mirror::default()).collect(),
             places,
             labels: Labels::default(),
             classes: Classes::default(),
-            pods: Pods::default(),
+            pods: PodIndex::default(),
             storage: Storage::default(),
             names: feeds().iter().map(|_| BTreeSet::new()).collect(),
-            owners: HashMap::new(),
+            owners: HashMap::default(),
             sets_by_controller: HashMap::new(),
             free_sets: BTreeSet::new(),
             jobs_by_controller: HashMap::new(),
             claims_by_controller: HashMap::new(),
             slices: HashMap::new(),
-            contents: HashMap::new(),
+            contents: HashMap::default(),
         }
     }
 
     /// Takes in a change of a feed.
     pub(crate) fn apply(&mut self, place: usize, change: Change<Seen>, events: &mut Vec<Event>) {
-        let (mut observation, mut node) = (None, None);
-        let change = match change {
-            Change::Restart => Change::Restart,
-            Change::Synced => Change::Synced,
-            Change::Same(key) => Change::Same(key),
-            Change::Delete(key) => Change::Delete(key),
-            Change::Apply(key, seen) => {
-                let (kept, view) = self.keep(
-                    place,
-                    &key,
-                    seen.version,
-                    &seen.observation,
-                    seen.finalizers,
-                    seen.body,
-                );
-                observation = Some(seen.observation);
-                node = view;
-                Change::Apply(key, kept)
-            }
-        };
         let Some(mirror) = self.mirrors.get_mut(place) else {
             return;
         };
-        match mirror.take(change) {
-            None => {}
-            Some(Delta::Added(key)) => self.changed(place, key, None, observation, node, events),
-            Some(Delta::Changed(key, old)) => {
-                self.changed(place, key, Some(old), observation, node, events)
+        match change {
+            Change::Restart => mirror.restart(),
+            Change::Same(_) => {}
+            Change::Apply(key, seen) => events.push(self.seen(place, key, seen)),
+            Change::Delete(key) => {
+                if let Some(slot) = mirror.find(&key)
+                    && let Some(old) = mirror.remove(slot)
+                {
+                    events.push(self.gone(place, slot, key, old));
+                }
             }
-            Some(Delta::Removed(key, old)) => {
-                self.changed(place, key, Some(old), None, None, events)
-            }
-            Some(Delta::Synced(gone)) => {
-                for (key, old) in gone {
-                    self.changed(place, key, Some(old), None, None, events);
+            Change::Synced => {
+                for (slot, key, old) in mirror.sync() {
+                    events.push(self.gone(place, slot, key, old));
                 }
             }
         }
     }
 
+    /// An object is new, or otherwise than it was.
+    fn seen(&mut self, place: usize, key: String, seen: Seen) -> Event {
+        let print = fingerprint(&seen.observation);
+        let found = self.mirrors[place].find(&key);
+        let (body, node) = self.keep(place, found, seen.body);
+        let observation = seen.observation;
+        let is_whole = matches!(body, Body::Whole(_));
+        let kept = Kept {
+            uid: match body {
+                Body::Pod(_) => Box::default(),
+                _ => observation.uid.as_str().into(),
+            },
+            version: seen.version,
+            deleting: observation.deleting,
+            fingerprint: print,
+            finalizers: seen.finalizers.into_iter().map(Box::from).collect(),
+            body,
+        };
+        let mirror = &mut self.mirrors[place];
+        let (slot, old) = match found {
+            Some(slot) => (slot, mirror.replace(slot, kept)),
+            None => mirror.put(&key, kept),
+        };
+        let new = mirror.at(slot);
+        recount(&mut self.contents, place, &key, old.as_ref(), new);
+        let old_pod = old.as_ref().and_then(Kept::pod);
+        match (old_pod, new.and_then(Kept::pod)) {
+            (Some(old), Some(new)) => self.pods.change(slot, old, new),
+            (None, Some(new)) => self.pods.enter(slot, new),
+            _ => {}
+        }
+        if let Some(old) = &old {
+            self.index(place, &key, old, false);
+        }
+        if is_whole {
+            // Moved out for a moment, because indexing needs all of the cluster.
+            let mirror = std::mem::take(&mut self.mirrors[place]);
+            if let Some(new) = mirror.at(slot) {
+                self.index(place, &key, new, true);
+            }
+            self.mirrors[place] = mirror;
+        }
+        let new = self.mirrors[place].at(slot);
+        let is_old_gone = old
+            .as_ref()
+            .zip(new)
+            .is_some_and(|(old, new)| old.uid() != new.uid());
+        let is_news = old.as_ref().is_none_or(|old| old.fingerprint != print);
+        Event {
+            resource: feeds()[place].reference,
+            key,
+            old,
+            is_old_gone,
+            place,
+            slot: Some(slot),
+            observation: is_news.then_some(observation),
+            node,
+        }
+    }
+
+    /// An object is gone.
+    fn gone(&mut self, place: usize, slot: Slot, key: String, old: Kept) -> Event {
+        recount(&mut self.contents, place, &key, Some(&old), None);
+        match &old.body {
+            Body::Pod(pod) => self.pods.leave(slot, pod),
+            _ => self.index(place, &key, &old, false),
+        }
+        Event {
+            resource: feeds()[place].reference,
+            key,
+            old: Some(old),
+            is_old_gone: true,
+            place,
+            slot: None,
+            observation: None,
+            node: None,
+        }
+    }
+
+    /// What is kept of an object that has this slot if it is known.
     fn keep(
         &mut self,
         place: usize,
-        key: &str,
-        version: i64,
-        observation: &Observation,
-        finalizers: Vec<String>,
+        slot: Option<Slot>,
         body: SeenBody,
-    ) -> (Kept, Option<Box<NodeView>>) {
+    ) -> (Body, Option<Box<NodeView>>) {
         let mut node = None;
-        // Most changes leave labels and taints as they were: then there is nothing to look for.
-        let old = || self.mirrors.get(place).and_then(|mirror| mirror.get(key));
+        let mirror = &mut self.mirrors[place];
+        let old = slot.and_then(|slot| mirror.at_mut(slot));
         let body = match body {
             SeenBody::Nothing => Body::Nothing,
             SeenBody::Renewed { micros } => Body::Renewed { micros },
             SeenBody::Slice(slice) => Body::Slice(slice),
             SeenBody::Whole(value) => Body::Whole(value),
             SeenBody::Pod(mut pod) => {
-                let labels = old().and_then(Kept::pod).map(|old| &old.labels);
-                match labels.filter(|labels| **labels == pod.labels) {
-                    Some(labels) => pod.labels = Arc::clone(labels),
-                    None => self.labels.share(&mut pod),
+                // Nobody else has it yet.
+                if let Some(new) = Arc::get_mut(&mut pod) {
+                    let knows_labels = match old.map(|old| &mut old.body) {
+                        Some(Body::Pod(old)) => inherit(new, old),
+                        _ => false,
+                    };
+                    if !knows_labels {
+                        self.labels.share(new);
+                    }
                 }
-                Body::Pod(Arc::new(*pod))
+                Body::Pod(pod)
             }
             SeenBody::Node(view, facts) => {
                 // The view joins region and zone by a colon.
@@ -231,8 +318,9 @@ impl Cluster {
                     .filter(|zone| !zone.is_empty());
                 let zone = zone.map(Box::from);
                 node = Some(view);
-                let same = old()
-                    .and_then(Kept::facts)
+                // Most changes leave labels and taints as they were: then there is nothing to look for.
+                let same = old
+                    .and_then(|old| old.facts())
                     .filter(|old| ***old == *facts)
                     .map(Arc::clone);
                 let facts = match same {
@@ -242,64 +330,13 @@ impl Cluster {
                 Body::Node { zone, facts }
             }
         };
-        let kept = Kept {
-            uid: observation.uid.as_str().into(),
-            version,
-            deleting: observation.deleting,
-            fingerprint: fingerprint(observation),
-            finalizers: finalizers.into_iter().map(Box::from).collect(),
-            body,
-        };
-        (kept, node)
+        (body, node)
     }
 
-    fn changed(
-        &mut self,
-        place: usize,
-        key: String,
-        old: Option<Kept>,
-        observation: Option<Observation>,
-        node: Option<Box<NodeView>>,
-        events: &mut Vec<Event>,
-    ) {
-        let resource = feeds()[place].reference;
-        // Moved out for a moment, because indexing needs all of the cluster.
-        let mirror = std::mem::take(&mut self.mirrors[place]);
-        let new = mirror.get(&key);
-        let counts_alike = old.as_ref().zip(new).is_some_and(|(old, new)| {
-            (old.deleting, &old.finalizers) == (new.deleting, &new.finalizers)
-        });
-        if let Some((namespace, _)) = key.split_once('/').filter(|_| !counts_alike) {
-            for (kept, enter) in [(old.as_ref(), false), (new, true)] {
-                if let Some(kept) = kept {
-                    self.count(place, namespace, kept, enter);
-                }
-            }
-        }
-        if let Some(old) = &old {
-            self.index(place, &key, old, false);
-        }
-        if let Some(new) = new {
-            self.index(place, &key, new, true);
-        }
-        let same = new.map(|new| new.fingerprint) == old.as_ref().map(|old| old.fingerprint);
-        self.mirrors[place] = mirror;
-        events.push(Event {
-            resource,
-            key,
-            old,
-            observation: observation.filter(|_| !same),
-            node,
-        });
-    }
-
-    /// Enters an object into the indices, or takes it out.
+    /// Enters a whole object into the indices, or takes it out.
     fn index(&mut self, place: usize, key: &str, kept: &Kept, enter: bool) {
-        let value = match &kept.body {
-            Body::Pod(pod) if enter => return self.pods.insert(pod),
-            Body::Pod(pod) => return self.pods.remove(pod),
-            Body::Whole(value) => value,
-            _ => return,
+        let Body::Whole(value) = &kept.body else {
+            return;
         };
         if enter {
             self.names[place].insert(key.into());
@@ -352,39 +389,36 @@ impl Cluster {
         }
     }
 
-    fn count(&mut self, place: usize, namespace: &str, kept: &Kept, enter: bool) {
-        if !self.contents.contains_key(namespace) {
-            self.contents.insert(namespace.into(), BTreeMap::new());
-        }
-        let Some(contents) = self.contents.get_mut(namespace) else {
-            return;
-        };
-        let count = contents.entry(place).or_default();
-        let step = |number: &mut usize| {
-            *number = if enter {
-                *number + 1
-            } else {
-                number.saturating_sub(1)
-            }
-        };
-        step(&mut count.objects);
-        if kept.deleting {
-            step(&mut count.deleting);
-        }
-        for finalizer in &kept.finalizers {
-            step(count.finalizers.entry(finalizer.clone()).or_default());
-        }
-        count.finalizers.retain(|_, objects| *objects > 0);
-        if count.objects == 0 {
-            contents.remove(&place);
-            if contents.is_empty() {
-                self.contents.remove(namespace);
-            }
-        }
-    }
-
     fn place(&self, resource: ResourceRef) -> Option<usize> {
         self.places.get(&resource).copied()
+    }
+
+    /// The object of an event as it is now.
+    pub(crate) fn now(&self, event: &Event) -> Option<&Kept> {
+        self.mirrors[event.place].at(event.slot?)
+    }
+
+    /// The pods as planners ask for them.
+    pub(crate) fn pods(&self) -> Pods<'_> {
+        Pods::new(&self.pods, &self.mirrors[self.pods_place])
+    }
+
+    /// What is known of a feed's resource.
+    pub(crate) fn mirror(&self, place: usize) -> Option<&Mirror<Kept>> {
+        self.mirrors.get(place)
+    }
+
+    /// What pods that come to a node are compared with, as far as it can be told without a look at all of it.
+    pub(crate) fn guess_node(&self, node: &str) -> Option<(Option<usize>, u8)> {
+        let nodes = &self.mirrors[self.nodes_place];
+        let key = nodes.key(nodes.guess(node)?)?;
+        let last = key.as_bytes().last().copied();
+        Some((self.pods.guess_node(node), last.unwrap_or(0)))
+    }
+
+    /// Whether a node is known.
+    pub(crate) fn has_node(&self, node: &str) -> bool {
+        self.mirrors[self.nodes_place].find(node).is_some()
     }
 
     /// An object as it is known.
@@ -431,28 +465,30 @@ impl Cluster {
         resource: ResourceRef,
         namespace: &str,
     ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
-        self.with_prefix(resource, &format!("{namespace}/"))
+        let place = self.place(resource);
+        // Asked for a pod at a time, and mostly about kinds of which there is nothing.
+        let has_any = place.is_some_and(|place| !self.names[place].is_empty());
+        let prefix = has_any.then(|| format!("{namespace}/"));
+        self.with_prefix(resource, prefix.unwrap_or_default())
     }
 
     fn with_prefix<'a>(
         &'a self,
         resource: ResourceRef,
-        prefix: &str,
+        prefix: String,
     ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
         let place = self.place(resource);
-        let names = place.map(|place| (&self.names[place], &self.mirrors[place]));
-        let prefix: Box<str> = prefix.into();
-        names.into_iter().flat_map(move |(names, mirror)| {
-            let prefix = prefix.clone();
-            let keys = names.range::<str, _>((
+        let keys = place.map(|place| {
+            self.names[place].range::<str, _>((
                 std::ops::Bound::Included(&*prefix),
                 std::ops::Bound::Unbounded,
-            ));
-            let keys: Vec<&'a Box<str>> =
-                keys.take_while(|key| key.starts_with(&*prefix)).collect();
-            keys.into_iter()
-                .filter_map(|key| Some((&**key, mirror.get(key)?.whole()?)))
-        })
+            ))
+        });
+        let mirror = place.map(|place| &self.mirrors[place]);
+        keys.into_iter()
+            .flatten()
+            .take_while(move |key| key.starts_with(&*prefix))
+            .filter_map(move |key| Some((&**key, mirror?.get(key)?.whole()?)))
     }
 
     /// ReplicaSets that a Deployment controls.
@@ -487,7 +523,7 @@ impl Cluster {
         );
         let named = format!("{namespace}{}-", object::name(deployment));
         keys.extend(
-            self.with_prefix(action::REPLICA_SETS, &named)
+            self.with_prefix(action::REPLICA_SETS, named)
                 .map(|(key, _)| key),
         );
         keys.into_iter()
@@ -543,13 +579,13 @@ impl Cluster {
 
     /// The class of claims that name none.
     pub(crate) fn default_class(&self) -> Option<&str> {
-        let classes = self.with_prefix(STORAGE_CLASSES, "");
+        let classes = self.with_prefix(STORAGE_CLASSES, String::new());
         reconcile::volume::default_class(classes.map(|(_, class)| &**class))
     }
 
     /// Keys of pods that use a device of this pool.
     pub(crate) fn users_of_pool(&self, pool: (&str, &str)) -> Vec<String> {
-        let claims = self.with_prefix(action::RESOURCE_CLAIMS, "");
+        let claims = self.with_prefix(action::RESOURCE_CLAIMS, String::new());
         let using = claims.filter(|(_, claim)| devicetaint::uses_pool(claim, pool));
         using.flat_map(|(_, claim)| users_of(claim)).collect()
     }
@@ -585,7 +621,7 @@ impl Cluster {
     /// Revisions whose names begin with their owner's.
     pub(crate) fn revisions_around(&self, owner: &Value) -> Vec<Arc<Value>> {
         let prefix = format!("{}/{}-", object::namespace(owner), object::name(owner));
-        self.with_prefix(action::CONTROLLER_REVISIONS, &prefix)
+        self.with_prefix(action::CONTROLLER_REVISIONS, prefix)
             .map(|(_, revision)| revision.clone())
             .collect()
     }
@@ -599,6 +635,89 @@ impl Cluster {
     /// Whether a namespace holds nothing of a resource.
     pub(crate) fn is_empty_of(&self, namespace: &str, resource: ResourceRef) -> bool {
         !self.contents(namespace).any(|(held, _)| held == resource)
+    }
+}
+
+/// What did not change about a pod is kept as it was, and what came with the change goes instead of it: that is still
+/// in the caches. Gives whether the labels were such.
+fn inherit(new: &mut Pod, old: &mut Arc<Pod>) -> bool {
+    let knows_labels = new.labels == old.labels;
+    if knows_labels {
+        new.labels = Arc::clone(&old.labels);
+    }
+    // Whoever has it besides us sees it as it was.
+    let Some(old) = Arc::get_mut(old) else {
+        return knows_labels;
+    };
+    // They stand under one key.
+    std::mem::swap(&mut new.namespace, &mut old.namespace);
+    std::mem::swap(&mut new.name, &mut old.name);
+    for (new, old) in [
+        (&mut new.uid, &mut old.uid),
+        (&mut new.node_name, &mut old.node_name),
+        (&mut new.ip, &mut old.ip),
+    ] {
+        if new == old {
+            std::mem::swap(new, old);
+        }
+    }
+    if new.controller_uid == old.controller_uid {
+        std::mem::swap(&mut new.controller_uid, &mut old.controller_uid);
+    }
+    knows_labels
+}
+
+fn count(contents: &mut Contents, place: usize, namespace: &str, kept: &Kept, enter: bool) {
+    if !contents.contains_key(namespace) {
+        contents.insert(namespace.into(), BTreeMap::new());
+    }
+    let Some(held) = contents.get_mut(namespace) else {
+        return;
+    };
+    let count = held.entry(place).or_default();
+    let step = |number: &mut usize| {
+        *number = if enter {
+            *number + 1
+        } else {
+            number.saturating_sub(1)
+        }
+    };
+    step(&mut count.objects);
+    if kept.deleting {
+        step(&mut count.deleting);
+    }
+    for finalizer in &kept.finalizers {
+        step(count.finalizers.entry(finalizer.clone()).or_default());
+    }
+    if !enter {
+        count.finalizers.retain(|_, objects| *objects > 0);
+    }
+    if count.objects == 0 {
+        held.remove(&place);
+        if held.is_empty() {
+            contents.remove(namespace);
+        }
+    }
+}
+
+/// Counts what a change did to what a namespace holds.
+fn recount(
+    contents: &mut Contents,
+    place: usize,
+    key: &str,
+    old: Option<&Kept>,
+    new: Option<&Kept>,
+) {
+    let is_same = old.zip(new).is_some_and(|(old, new)| {
+        (old.deleting, &old.finalizers) == (new.deleting, &new.finalizers)
+    });
+    let Some((namespace, _)) = key.split_once('/').filter(|_| !is_same) else {
+        return;
+    };
+    for (kept, enter) in [(old, false), (new, true)] {
+        if let Some(kept) = kept {
+            count(contents, place, namespace, kept, enter);
+        }
     }
 }
 
@@ -645,7 +764,7 @@ mod tests {
     fn apply(cluster: &mut Cluster, resource: ResourceRef, value: &Value) -> Vec<Event> {
         let place = cluster.place(resource).unwrap();
         let body = if resource == action::PODS {
-            SeenBody::Pod(Box::new(Pod::from_object(value)))
+            SeenBody::Pod(Arc::new(Pod::from_object(value)))
         } else {
             SeenBody::Whole(Arc::new(value.clone()))
         };
@@ -751,7 +870,91 @@ mod tests {
         );
         pod["metadata"]["uid"] = "u2".into();
         let events = apply(&mut cluster, action::PODS, &pod);
-        assert_eq!(&*events[0].old.as_ref().unwrap().uid, "u");
+        assert_eq!(events[0].old.as_ref().unwrap().uid(), "u");
+        assert!(events[0].is_old_gone);
         assert!(events[0].observation.is_some());
+    }
+
+    fn pod(uid: &str, owner: &str, node: &str, claim: &str) -> Value {
+        let owners = if owner.is_empty() {
+            json!([])
+        } else {
+            json!([{"uid": owner, "controller": true}])
+        };
+        json!({"metadata": {"namespace": "d", "name": "p", "uid": uid, "labels": {"a": "b"}, "ownerReferences": owners},
+            "spec": {"nodeName": node, "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1"}})
+    }
+
+    /// Uids of the pods that are found by each of these ways.
+    fn found(cluster: &Cluster, owner: &str, node: &str, claim: &str) -> [Vec<String>; 4] {
+        let pods = cluster.pods();
+        [
+            pods.of_namespace("d"),
+            pods.of_controller(owner),
+            pods.on_node(node),
+            pods.of_claim(claim),
+        ]
+        .map(|pods| pods.iter().map(|pod| pod.uid.to_string()).collect())
+    }
+
+    #[test]
+    fn a_pod_is_found_as_it_is_now_whatever_it_was() {
+        let mut cluster = Cluster::new();
+        let one = |uid: &str| [(); 4].map(|()| vec![uid.to_owned()]);
+        let nothing = [(); 3].map(|()| Vec::<String>::new());
+        apply(&mut cluster, action::PODS, &pod("u", "rs", "", "c"));
+        assert_eq!(found(&cluster, "rs", "n", "d/c")[2], nothing[0]);
+        let events = apply(&mut cluster, action::PODS, &pod("u", "rs", "n", "c"));
+        assert_eq!(found(&cluster, "rs", "n", "d/c"), one("u"));
+        let old = events[0].old.as_ref().and_then(Kept::pod).unwrap();
+        assert_eq!(**old, Pod::from_object(&pod("u", "rs", "", "c")));
+        assert!(!events[0].is_old_gone);
+        // Another owner, node and claim.
+        apply(&mut cluster, action::PODS, &pod("u", "x", "m", "e"));
+        assert_eq!(found(&cluster, "rs", "n", "d/c")[1..], nothing);
+        assert_eq!(found(&cluster, "x", "m", "d/e"), one("u"));
+        // Another one under its name, of which the end of the first was not seen.
+        let events = apply(&mut cluster, action::PODS, &pod("w", "x", "m", "e"));
+        assert!(events[0].is_old_gone);
+        assert_eq!(events[0].old.as_ref().unwrap().uid(), "u");
+        assert_eq!(found(&cluster, "x", "m", "d/e"), one("w"));
+        // And one of which it was seen.
+        delete(&mut cluster, action::PODS, "d/p");
+        assert_eq!(found(&cluster, "x", "m", "d/e")[1..], nothing);
+        assert!(cluster.pods().of_namespace("d").is_empty());
+        apply(&mut cluster, action::PODS, &pod("z", "", "m", "c"));
+        assert_eq!(found(&cluster, "x", "m", "d/c")[1], nothing[0]);
+        let free = cluster.pods().for_owner("x", "d");
+        assert_eq!(*free[0], Pod::from_object(&pod("z", "", "m", "c")));
+        assert!(cluster.pods().is_none_on_node("n") && !cluster.pods().is_none_on_node("m"));
+    }
+
+    #[test]
+    fn what_others_hold_of_a_pod_stays_as_it_was() {
+        let mut cluster = Cluster::new();
+        let (before, after) = (pod("u", "rs", "", "c"), pod("u", "rs", "n", "c"));
+        apply(&mut cluster, action::PODS, &before);
+        let held = cluster.pod("d/p").unwrap().clone();
+        apply(&mut cluster, action::PODS, &after);
+        assert_eq!(*held, Pod::from_object(&before));
+        assert_eq!(**cluster.pod("d/p").unwrap(), Pod::from_object(&after));
+        drop(held);
+        apply(&mut cluster, action::PODS, &before);
+        assert_eq!(**cluster.pod("d/p").unwrap(), Pod::from_object(&before));
+    }
+
+    #[test]
+    fn pods_that_a_list_does_not_name_leave_their_groups() {
+        let mut cluster = Cluster::new();
+        let place = cluster.place(action::PODS).unwrap();
+        apply(&mut cluster, action::PODS, &pod("u", "rs", "n", "c"));
+        let mut events = Vec::new();
+        cluster.apply(place, Change::Restart, &mut events);
+        cluster.apply(place, Change::Synced, &mut events);
+        assert_eq!(events[0].old.as_ref().unwrap().uid(), "u");
+        assert!(events[0].is_old_gone && cluster.now(&events[0]).is_none());
+        assert!(found(&cluster, "rs", "n", "d/c").iter().all(Vec::is_empty));
+        assert!(cluster.contents.is_empty() && cluster.is_synced(action::PODS));
     }
 }

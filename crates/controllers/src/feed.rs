@@ -6,11 +6,12 @@
 //! Does not know what is made of what it tells.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use client::{Change, Client, Reflector};
+use foldhash::quality::RandomState;
 use meta::{Value, object};
 use reconcile::daemonset::NodeFacts;
 use reconcile::devicetaint::SliceTaints;
@@ -129,7 +130,7 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) enum SeenBody {
     Nothing,
-    Pod(Box<Pod>),
+    Pod(Arc<Pod>),
     Node(Box<NodeView>, Box<NodeFacts>),
     Renewed { micros: i64 },
     Slice(Arc<SliceTaints>),
@@ -309,7 +310,7 @@ pub(crate) fn project(feed: Feed, value: Value) -> Seen {
         },
         version: version_of(&value),
         body: match feed.shape {
-            Shape::Pod => SeenBody::Pod(Box::new(Pod::from_object(&value))),
+            Shape::Pod => SeenBody::Pod(Arc::new(Pod::from_object(&value))),
             Shape::Node => SeenBody::Node(
                 Box::new(NodeView::from_object(&value)),
                 Box::new(NodeFacts::from_object(&value)),
@@ -335,9 +336,10 @@ pub(crate) fn version_of(value: &Value) -> i64 {
     object::resource_version(value).parse().unwrap_or(0)
 }
 
-/// Changes when anything changes that the garbage collector looks at.
+/// Changes when anything changes that the garbage collector looks at. Of this process only.
 pub(crate) fn fingerprint(seen: &Observation) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    let mut hasher = STATE.build_hasher();
     (&seen.uid, seen.deleting, seen.foreground, seen.orphan).hash(&mut hasher);
     for owner in &seen.owners {
         (&owner.uid, owner.block).hash(&mut hasher);

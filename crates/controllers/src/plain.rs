@@ -101,7 +101,7 @@ impl PlainPods {
                 Vec::new()
             },
             version: metadata.version.parse().ok()?,
-            body: SeenBody::Pod(Box::new(pod)),
+            body: SeenBody::Pod(Arc::new(pod)),
             observation,
         };
         Some((key, seen))

@@ -74,6 +74,9 @@ impl TaintEviction {
 
     /// A pod was added or changed.
     pub fn pod_observed(&mut self, pod: &Arc<Pod>, now_micros: i64, actions: &mut Vec<Action>) {
+        if self.nodes.is_empty() && self.waiting.is_empty() {
+            return;
+        }
         let taints = self
             .nodes
             .get(&pod.node_name)
