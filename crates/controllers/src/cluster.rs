@@ -204,18 +204,14 @@ impl Cluster {
 
     /// An object is new, or otherwise than it was.
     fn seen(&mut self, place: usize, key: String, seen: Seen) -> Event {
-        let print = fingerprint(&seen.observation);
+        let print = fingerprint(seen.uid(), &seen.ties);
         let found = self.mirrors[place].find(&key);
         let (body, node) = self.keep(place, found, seen.body);
-        let observation = seen.observation;
         let is_whole = matches!(body, Body::Whole(_));
         let kept = Kept {
-            uid: match body {
-                Body::Pod(_) => Box::default(),
-                _ => observation.uid.as_str().into(),
-            },
+            uid: seen.uid,
             version: seen.version,
-            deleting: observation.deleting,
+            deleting: seen.ties.deleting,
             fingerprint: print,
             finalizers: seen.finalizers.into_iter().map(Box::from).collect(),
             body,
@@ -250,14 +246,18 @@ impl Cluster {
             .zip(new)
             .is_some_and(|(old, new)| old.uid() != new.uid());
         let is_news = old.as_ref().is_none_or(|old| old.fingerprint != print);
+        let resource = feeds()[place].reference;
+        let observation = new
+            .filter(|_| is_news)
+            .map(|new| seen.ties.observation(resource, &key, new.uid()));
         Event {
-            resource: feeds()[place].reference,
+            resource,
             key,
             old,
             is_old_gone,
             place,
             slot: Some(slot),
-            observation: is_news.then_some(observation),
+            observation,
             node,
         }
     }
@@ -759,6 +759,7 @@ pub(crate) fn users_of(claim: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feed::Ties;
     use value::json;
 
     fn apply(cluster: &mut Cluster, resource: ResourceRef, value: &Value) -> Vec<Event> {
@@ -768,8 +769,15 @@ mod tests {
         } else {
             SeenBody::Whole(Arc::new(value.clone()))
         };
+        let observation = Observation::from_object(resource, value);
         let seen = Seen {
-            observation: Observation::from_object(resource, value),
+            uid: observation.uid.into(),
+            ties: Ties {
+                owners: observation.owners,
+                deleting: observation.deleting,
+                foreground: observation.foreground,
+                orphan: observation.orphan,
+            },
             finalizers: object::finalizers(value).map(str::to_owned).collect(),
             version: 1,
             body,

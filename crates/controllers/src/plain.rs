@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use meta::Value;
-use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, Observation, OwnerReference};
+use reconcile::Pod;
+use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, OwnerReference};
 use reconcile::pod::{JOB_TRACKING_FINALIZER, NamedPort, Phase, Toleration};
-use reconcile::{Pod, action};
 use schema::wire::{Reader, Wire};
 
-use crate::feed::{Seen, SeenBody};
+use crate::feed::{Seen, SeenBody, Ties};
 
 /// Label sets that are kept for those who come with the same: 64 Ki of about 500 B are 32 MiB at most.
 const LABEL_SETS_MAX: usize = 64 * 1024;
@@ -79,11 +79,7 @@ impl PlainPods {
         read_spec(spec, &mut pod)?;
         read_status(status, &mut pod)?;
         let has = |wanted| metadata.finalizers.contains(&wanted);
-        let observation = Observation {
-            resource: action::PODS,
-            namespace: metadata.namespace.to_owned(),
-            name: metadata.name.to_owned(),
-            uid: metadata.uid.to_owned(),
+        let ties = Ties {
             owners: metadata.owners,
             deleting: metadata.deletion_micros.is_some(),
             foreground: has(FOREGROUND_FINALIZER),
@@ -94,7 +90,7 @@ impl PlainPods {
         key.push('/');
         key.push_str(metadata.name);
         let seen = Seen {
-            finalizers: if observation.deleting {
+            finalizers: if ties.deleting {
                 let all = metadata.finalizers.iter();
                 all.map(|finalizer| (*finalizer).to_owned()).collect()
             } else {
@@ -102,7 +98,8 @@ impl PlainPods {
             },
             version: metadata.version.parse().ok()?,
             body: SeenBody::Pod(Arc::new(pod)),
-            observation,
+            uid: Box::default(),
+            ties,
         };
         Some((key, seen))
     }
