@@ -1,11 +1,11 @@
 //! Things under textual keys, each in a slot that stays its own until it goes.
 //!
 //! ```text
-//!   key ──hash──► index: (32 bits of the hash, slot) ──► blocks: (key, thing)
+//!   key ──hash──► index: (32 bits of the hash, slot) ──► rows: (key, thing)
 //! ```
 //!
 //! What is found once is looked at again by its slot, which costs no hash and no comparison; whoever groups such things
-//! keeps 4 bytes a member. The index grows without a look at keys, the blocks without moving. Slots of things that went
+//! keeps 4 bytes a member. The index grows without a look at keys, the rows without moving. Slots of things that went
 //! are given again. Does not know what the things are.
 
 use std::hash::BuildHasher;
@@ -32,11 +32,70 @@ struct Row<T> {
     thing: T,
 }
 
+/// A list in blocks, which grows without moving what is in it. Grows only.
+#[derive(Debug)]
+pub struct Blocks<T> {
+    blocks: Vec<Vec<T>>,
+}
+
+impl<T> Default for Blocks<T> {
+    fn default() -> Blocks<T> {
+        Blocks { blocks: Vec::new() }
+    }
+}
+
+impl<T> Blocks<T> {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let full = self.blocks.len().saturating_sub(1) * BLOCK;
+        full + self.blocks.last().map_or(0, Vec::len)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Appends one.
+    pub fn push(&mut self, one: T) {
+        if let Some(last) = self.blocks.last_mut().filter(|last| last.len() < BLOCK) {
+            last.push(one);
+            return;
+        }
+        // The first block grows: most lists are small.
+        let room = if self.blocks.is_empty() { 1 } else { BLOCK };
+        let mut block = Vec::with_capacity(room);
+        block.push(one);
+        self.blocks.push(block);
+    }
+
+    /// The one at a place.
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> Option<&T> {
+        let (block, place) = place_of(slot);
+        self.blocks.get(block)?.get(place)
+    }
+
+    /// The one at a place.
+    #[must_use]
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        let (block, place) = place_of(slot);
+        self.blocks.get_mut(block)?.get_mut(place)
+    }
+
+    /// All in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flatten()
+    }
+}
+
 /// The table. As large as it has been at most.
 #[derive(Debug)]
 pub struct Keyed<T> {
     index: HashTable<Entry>,
-    blocks: Vec<Vec<Option<Row<T>>>>,
+    rows: Blocks<Option<Row<T>>>,
     /// Slots that are empty.
     free: Vec<Slot>,
     state: RandomState,
@@ -46,7 +105,7 @@ impl<T> Default for Keyed<T> {
     fn default() -> Keyed<T> {
         Keyed {
             index: HashTable::new(),
-            blocks: Vec::new(),
+            rows: Blocks::default(),
             free: Vec::new(),
             state: RandomState::default(),
         }
@@ -83,9 +142,7 @@ impl<T> Keyed<T> {
     /// What is in a slot.
     #[must_use]
     pub fn at_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        let (block, place) = place_of(slot);
-        let row = self.blocks.get_mut(block)?.get_mut(place)?.as_mut()?;
-        Some(&mut row.thing)
+        Some(&mut self.rows.get_mut(slot)?.as_mut()?.thing)
     }
 
     /// The key of what is in a slot.
@@ -121,8 +178,7 @@ impl<T> Keyed<T> {
 
     /// Takes what is in a slot, with its key.
     pub fn remove(&mut self, slot: Slot) -> Option<(Box<str>, T)> {
-        let (block, place) = place_of(slot);
-        let row = self.blocks.get_mut(block)?.get_mut(place)?.take()?;
+        let row = self.rows.get_mut(slot)?.take()?;
         let is_it = |entry: &Entry| entry.slot == slot;
         if let Ok(entry) = self.index.find_entry(spread(row.hash), is_it) {
             entry.remove();
@@ -133,8 +189,7 @@ impl<T> Keyed<T> {
 
     /// Everything, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &str, &T)> {
-        let rows = self.blocks.iter().flatten();
-        (0..).zip(rows).filter_map(|(slot, row)| {
+        (0..).zip(self.rows.iter()).filter_map(|(slot, row)| {
             let row = row.as_ref()?;
             Some((slot, &*row.key, &row.thing))
         })
@@ -153,25 +208,19 @@ impl<T> Keyed<T> {
     }
 
     fn keep(&mut self, row: Row<T>) -> Slot {
-        if let Some(slot) = self.free.pop() {
-            let (block, place) = place_of(slot);
-            self.blocks[block][place] = Some(row);
+        if let Some(slot) = self.free.pop()
+            && let Some(empty) = self.rows.get_mut(slot)
+        {
+            *empty = Some(row);
             return slot;
         }
-        if self.blocks.last().is_none_or(|last| last.len() == BLOCK) {
-            // The first one grows: most tables are small.
-            let room = if self.blocks.is_empty() { 0 } else { BLOCK };
-            self.blocks.push(Vec::with_capacity(room));
-        }
-        let block = self.blocks.len() - 1;
-        self.blocks[block].push(Some(row));
-        Slot::try_from(block * BLOCK + self.blocks[block].len() - 1)
-            .expect("four billion objects do not fit into memory")
+        let slot = Slot::try_from(self.rows.len());
+        self.rows.push(Some(row));
+        slot.expect("four billion objects do not fit into memory")
     }
 
     fn row(&self, slot: Slot) -> Option<&Row<T>> {
-        let (block, place) = place_of(slot);
-        self.blocks.get(block)?.get(place)?.as_ref()
+        self.rows.get(slot)?.as_ref()
     }
 
     fn hash(&self, key: &str) -> u32 {

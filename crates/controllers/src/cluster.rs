@@ -120,6 +120,18 @@ pub(crate) struct Count {
     pub(crate) finalizers: BTreeMap<Box<str>, usize>,
 }
 
+/// What selects pods and takes those that nobody controls.
+const ADOPTERS: [(Controller, ResourceRef); 5] = [
+    (Controller::ReplicaSet, action::REPLICA_SETS),
+    (
+        Controller::ReplicationController,
+        action::REPLICATION_CONTROLLERS,
+    ),
+    (Controller::DaemonSet, action::DAEMON_SETS),
+    (Controller::StatefulSet, action::STATEFUL_SETS),
+    (Controller::Job, action::JOBS),
+];
+
 type Contents = HashMap<Box<str>, BTreeMap<usize, Count>, RandomState>;
 
 /// The mirrors and their indices.
@@ -128,6 +140,8 @@ pub(crate) struct Cluster {
     places: HashMap<ResourceRef, usize, RandomState>,
     pods_place: usize,
     nodes_place: usize,
+    services_place: usize,
+    adopters_places: [usize; ADOPTERS.len()],
     labels: Labels,
     classes: Classes,
     pods: PodIndex,
@@ -157,10 +171,16 @@ impl Cluster {
             .enumerate()
             .map(|(place, feed)| (feed.reference, place))
             .collect();
-        let place = |resource| *places.get(&resource).expect("pods and nodes are followed");
+        let place = |resource| {
+            *places
+                .get(&resource)
+                .expect("every built-in kind is followed")
+        };
         Cluster {
             pods_place: place(action::PODS),
             nodes_place: place(action::NODES),
+            services_place: place(action::SERVICES),
+            adopters_places: ADOPTERS.map(|(_, resource)| place(resource)),
             mirrors: feeds().iter().map(|_| Mirror::default()).collect(),
             places,
             labels: Labels::default(),
@@ -459,17 +479,29 @@ impl Cluster {
             .map(|(controller, key)| (*controller, &**key))
     }
 
+    /// What may adopt a pod, of which there is any in the whole cluster. Asked at every pod that nobody controls.
+    pub(crate) fn adopters(&self) -> impl Iterator<Item = (Controller, ResourceRef)> + use<> {
+        let places = self.adopters_places;
+        let has_any = places.map(|place| !self.names[place].is_empty());
+        let adopters = ADOPTERS.into_iter().zip(has_any);
+        adopters.filter_map(|(adopter, has_any)| has_any.then_some(adopter))
+    }
+
+    /// Services of a namespace, with their keys.
+    pub(crate) fn services_in<'a>(
+        &'a self,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
+        self.begin_with(Some(self.services_place), format!("{namespace}/"))
+    }
+
     /// Whole objects of a namespace, with their keys.
     pub(crate) fn in_namespace<'a>(
         &'a self,
         resource: ResourceRef,
         namespace: &str,
     ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
-        let place = self.place(resource);
-        // Asked for a pod at a time, and mostly about kinds of which there is nothing.
-        let has_any = place.is_some_and(|place| !self.names[place].is_empty());
-        let prefix = has_any.then(|| format!("{namespace}/"));
-        self.with_prefix(resource, prefix.unwrap_or_default())
+        self.begin_with(self.place(resource), format!("{namespace}/"))
     }
 
     fn with_prefix<'a>(
@@ -477,7 +509,14 @@ impl Cluster {
         resource: ResourceRef,
         prefix: String,
     ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
-        let place = self.place(resource);
+        self.begin_with(self.place(resource), prefix)
+    }
+
+    fn begin_with<'a>(
+        &'a self,
+        place: Option<usize>,
+        prefix: String,
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
         let keys = place.map(|place| {
             self.names[place].range::<str, _>((
                 std::ops::Bound::Included(&*prefix),

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use client::{Change, Client};
+use foldhash::quality::RandomState;
 use meta::{Value, object};
 use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
@@ -84,9 +85,9 @@ pub(crate) struct Lane {
     pub(crate) expectations: Expectations,
     in_flight: usize,
     /// Why the last action of a key failed (and whether it was to create), until one succeeds.
-    failures: HashMap<Box<str>, (Option<bool>, String)>,
+    failures: HashMap<Box<str>, (Option<bool>, String), RandomState>,
     /// Versions that keys' own objects have by our writes, until they are seen, and since when.
-    own_versions: HashMap<Box<str>, (i64, Instant)>,
+    own_versions: HashMap<Box<str>, (i64, Instant), RandomState>,
 }
 
 impl Lane {

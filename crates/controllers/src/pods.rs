@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use client::Mirror;
-use client::keyed::{Keyed, Slot};
+use client::keyed::{Blocks, Keyed, Slot};
 use foldhash::quality::RandomState;
 use reconcile::Pod;
 
@@ -53,7 +53,7 @@ type Group = Vec<Slot>;
 pub(crate) struct PodIndex {
     ledgers: [Keyed<Group>; LEDGERS],
     /// By the pod's slot.
-    places: Vec<[Place; LEDGERS]>,
+    places: Blocks<[Place; LEDGERS]>,
     /// Pods by the `namespace/name` of claims that they use as volumes. Few use any, and one claim may serve many.
     by_claim: HashMap<Box<str>, Claimants, RandomState>,
 }
@@ -130,19 +130,20 @@ impl PodIndex {
         let Some(members) = ledger.at_mut(group) else {
             return;
         };
-        let index = slot as usize;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, [NOWHERE; LEDGERS]);
+        while self.places.len() <= slot as usize {
+            self.places.push([NOWHERE; LEDGERS]);
         }
-        self.places[index][by as usize] = Place {
-            group,
-            position: u32::try_from(members.len()).unwrap_or(u32::MAX),
-        };
-        members.push(slot);
+        if let Some(places) = self.places.get_mut(slot) {
+            places[by as usize] = Place {
+                group,
+                position: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            };
+            members.push(slot);
+        }
     }
 
     fn part(&mut self, by: By, slot: Slot) {
-        let Some(places) = self.places.get_mut(slot as usize) else {
+        let Some(places) = self.places.get_mut(slot) else {
             return;
         };
         let place = std::mem::replace(&mut places[by as usize], NOWHERE);
@@ -159,7 +160,7 @@ impl PodIndex {
         let is_empty = members.is_empty();
         // The last one stands here now.
         if let Some(moved) = members.get(position)
-            && let Some(places) = self.places.get_mut(*moved as usize)
+            && let Some(places) = self.places.get_mut(*moved)
         {
             places[by as usize].position = place.position;
         }

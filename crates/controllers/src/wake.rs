@@ -197,16 +197,7 @@ impl Plane {
 
     /// A pod that nobody controls may be what somebody selects.
     fn wake_adopters(&mut self, pod: &Pod, now: Instant) {
-        for (controller, resource) in [
-            (Controller::ReplicaSet, action::REPLICA_SETS),
-            (
-                Controller::ReplicationController,
-                action::REPLICATION_CONTROLLERS,
-            ),
-            (Controller::DaemonSet, action::DAEMON_SETS),
-            (Controller::StatefulSet, action::STATEFUL_SETS),
-            (Controller::Job, action::JOBS),
-        ] {
+        for (controller, resource) in self.cluster.adopters() {
             for key in self.selecting(resource, &pod.namespace, &pod.labels) {
                 self.add(controller, &key, now);
             }
@@ -258,7 +249,7 @@ impl Plane {
         let Some(namespace) = new.or(old).map(|pod| &pod.namespace) else {
             return;
         };
-        let services = self.cluster.in_namespace(action::SERVICES, namespace);
+        let services = self.cluster.services_in(namespace);
         let concerned: Vec<String> = services
             .filter(|(_, service)| {
                 let selector = object::at(service, &["spec", "selector"]);

@@ -178,13 +178,50 @@ impl<T: Clone + Eq + std::hash::Hash> Table<T> {
     }
 }
 
+/// Nodes in blocks: their number grows without moving them.
+#[derive(Debug, Default)]
+struct Nodes {
+    blocks: Vec<Vec<Option<Node>>>,
+}
+
+impl Nodes {
+    const BLOCK: usize = 1024;
+
+    fn get(&self, slot: Slot) -> Option<&Node> {
+        let (block, place) = (slot as usize / Self::BLOCK, slot as usize % Self::BLOCK);
+        self.blocks.get(block)?.get(place)?.as_ref()
+    }
+
+    /// The node in a slot, or the place for one.
+    fn at(&mut self, slot: Slot) -> Option<&mut Option<Node>> {
+        let (block, place) = (slot as usize / Self::BLOCK, slot as usize % Self::BLOCK);
+        self.blocks.get_mut(block)?.get_mut(place)
+    }
+
+    fn push(&mut self, node: Node) -> Slot {
+        if self
+            .blocks
+            .last()
+            .is_none_or(|last| last.len() == Self::BLOCK)
+        {
+            self.blocks.push(Vec::with_capacity(Self::BLOCK));
+        }
+        let full = (self.blocks.len() - 1) * Self::BLOCK;
+        let place = self.blocks.last_mut().map_or(0, |last| {
+            last.push(Some(node));
+            last.len() - 1
+        });
+        Slot::try_from(full + place).unwrap_or(Slot::MAX)
+    }
+}
+
 /// The graph. Feed it every object of every deletable resource, then poll.
 #[derive(Debug, Default)]
 pub struct Graph {
     /// Slots by their nodes' uids: 9 bytes an entry, since the uid is in the node. It grows without a look at nodes.
     index: HashTable<Entry>,
     hasher: RandomState,
-    nodes: Vec<Option<Node>>,
+    nodes: Nodes,
     free: Vec<Slot>,
     uids: Uids,
     namespaces: Table<String>,
@@ -510,8 +547,9 @@ impl Graph {
 
     fn find(&self, uid: Uid) -> Option<Slot> {
         let hash = self.hash(uid);
-        let is_it =
-            |entry: &Entry| entry.hash == hash && uid_in(&self.nodes, entry.slot) == Some(uid);
+        let is_it = |entry: &Entry| {
+            entry.hash == hash && self.node(entry.slot).is_some_and(|node| node.uid == uid)
+        };
         Some(self.index.find(spread(hash), is_it)?.slot)
     }
 
@@ -520,11 +558,11 @@ impl Graph {
     }
 
     fn node(&self, slot: Slot) -> Option<&Node> {
-        self.nodes.get(slot as usize)?.as_ref()
+        self.nodes.get(slot)
     }
 
     fn node_mut(&mut self, slot: Slot) -> Option<&mut Node> {
-        self.nodes.get_mut(slot as usize)?.as_mut()
+        self.nodes.at(slot)?.as_mut()
     }
 
     fn dependents_of(&self, slot: Slot) -> impl Iterator<Item = Slot> + '_ {
@@ -557,15 +595,13 @@ impl Graph {
             orphan: false,
             queued: false,
         };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.nodes[slot as usize] = Some(node);
+        let free = self.free.pop();
+        let slot = match free.and_then(|slot| Some((slot, self.nodes.at(slot)?))) {
+            Some((slot, place)) => {
+                *place = Some(node);
                 slot
             }
-            None => {
-                self.nodes.push(Some(node));
-                Slot::try_from(self.nodes.len() - 1).unwrap_or(Slot::MAX)
-            }
+            None => self.nodes.push(node),
         };
         let entry = Entry {
             hash: self.hash(uid),
@@ -640,7 +676,9 @@ impl Graph {
         if let Ok(entry) = entry {
             entry.remove();
         }
-        self.nodes[slot as usize] = None;
+        if let Some(place) = self.nodes.at(slot) {
+            *place = None;
+        }
         self.free.push(slot);
     }
 
@@ -690,10 +728,6 @@ impl Graph {
 /// The index takes a place from the lower bits, and a tag from the upper seven.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
-}
-
-fn uid_in(nodes: &[Option<Node>], slot: Slot) -> Option<Uid> {
-    nodes.get(slot as usize)?.as_ref().map(|node| node.uid)
 }
 
 #[cfg(test)]

@@ -113,6 +113,10 @@ impl TaintEviction {
     }
 
     fn cancel(&mut self, uid: &str) -> bool {
+        // Nobody waits in a healthy cluster.
+        if self.waiting.is_empty() {
+            return false;
+        }
         let Some((uid, (_, due))) = self.waiting.remove_entry(uid) else {
             return false;
         };
