@@ -1,3 +1,5 @@
+//! Pods in their groups: as they are now, whatever they were.
+
 use super::*;
 use value::json;
 
