@@ -237,7 +237,9 @@ impl<'a> Metadata<'a> {
 fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
     let [mut node, mut hostname, mut subdomain] = [""; 3];
     let mut ports = Vec::new();
-    let mut tolerations: Vec<Tolerated<'_>> = Vec::new();
+    // Those of NoExecute taints: mostly the two that admission gives, which need no list.
+    let mut first = [Tolerated::default(), Tolerated::default()];
+    let (mut count, mut more) = (0, Vec::new());
     each(message, |number, wire| {
         match (number, wire) {
             (1, Wire::Bytes(volume)) if !stands_for_claim(volume)? => {}
@@ -245,7 +247,16 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
             (10, Wire::Bytes(bytes)) => node = text(bytes)?,
             (16, Wire::Bytes(bytes)) => hostname = text(bytes)?,
             (17, Wire::Bytes(bytes)) => subdomain = text(bytes)?,
-            (22, Wire::Bytes(toleration)) => tolerations.push(Tolerated::of(toleration)?),
+            (22, Wire::Bytes(toleration)) => {
+                let toleration = Tolerated::of(toleration)?;
+                if matches!(toleration.effect, "" | "NoExecute") {
+                    match first.get_mut(count) {
+                        Some(place) => *place = toleration,
+                        None => more.push(toleration),
+                    }
+                    count += 1;
+                }
+            }
             // Volumes of claims, affinity and resource claims, or a field in another form.
             (1 | 2 | 10 | 16 | 17 | 18 | 22 | 39, _) => return None,
             _ => {}
@@ -257,11 +268,12 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
     if !hostname.is_empty() || !subdomain.is_empty() {
         pod.dns = Some(Box::new((hostname.to_owned(), subdomain.to_owned())));
     }
-    tolerations.retain(|toleration| matches!(toleration.effect, "" | "NoExecute"));
-    let is_default = matches!(&tolerations[..], [one, two]
-        if one.is_default("node.kubernetes.io/not-ready") && two.is_default("node.kubernetes.io/unreachable"));
+    let is_default = count == 2
+        && first[0].is_default("node.kubernetes.io/not-ready")
+        && first[1].is_default("node.kubernetes.io/unreachable");
     if !is_default {
-        pod.tolerations = Some(tolerations.iter().map(Tolerated::kept).collect());
+        let all = first.iter().take(count).chain(&more);
+        pod.tolerations = Some(all.map(Tolerated::kept).collect());
     }
     Some(())
 }
