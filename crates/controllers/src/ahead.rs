@@ -37,7 +37,7 @@ impl Cluster {
             .collect();
         // A key is compared to its end.
         let keys = guesses.iter().filter_map(|(slot, _)| mirror.key((*slot)?));
-        black_box(keys.map(|key| last(key)).fold(0, u8::wrapping_add));
+        black_box(keys.map(last).fold(0, u8::wrapping_add));
         let pods = || rows.iter().filter_map(|(row, _)| row.and_then(Kept::pod));
         black_box(pods().map(|pod| fields(pod)).fold(0, usize::wrapping_add));
         black_box(pods().map(|pod| texts(pod)).fold(0, u8::wrapping_add));
