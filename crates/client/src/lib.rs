@@ -12,7 +12,9 @@
 pub mod events;
 mod heard;
 pub mod https;
+pub mod keyed;
 mod kubeconfig;
+mod mirror;
 mod only;
 mod options;
 pub mod pool;
@@ -24,9 +26,10 @@ mod watch;
 pub mod wire;
 
 pub use kubeconfig::{Kubeconfig, KubeconfigError};
+pub use mirror::{Delta, Mirror};
 pub use only::Only;
 pub use options::{DeleteOptions, ListOptions, PatchType, Propagation, WatchOptions};
-pub use reflector::{Change, Delta, Mirror, Reflector, object_key};
+pub use reflector::{Change, Reflector, object_key};
 pub use verbs::{Client, List};
 pub use watch::{WatchEvent, WatchStream};
 

@@ -1,4 +1,4 @@
-//! Reflector and mirror: list, then watch, for ever; and a cache that turns this into deltas.
+//! Reflector: list, then watch, for ever.
 //!
 //! ```text
 //!   Listing ─(last page)─► Watching ─(ended, timed out)─► Watching at the last version
@@ -9,12 +9,9 @@
 //! The reflector holds no objects; where it is told what to ignore, a print of each (`prints.rs`, 16 bytes). Its channel is bounded, so that a slow consumer leaves the events where they
 //! are kept already, in the API server's history.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::quality::RandomState;
 use meta::Value;
 use schema::Resource;
 use tokio::sync::mpsc;
@@ -369,137 +366,4 @@ fn at_a_glance<T>(
     }
     let (key, object) = read.as_mut()?(event.message, &event.version)?;
     Some(Change::Apply(key, object))
-}
-
-/// What a change did to the mirror.
-#[derive(Debug)]
-pub enum Delta<T> {
-    /// A new object.
-    Added(String),
-    /// The object replaced this older one.
-    Changed(String, T),
-    /// The object went; this is what was known of it.
-    Removed(String, T),
-    /// A list is complete: objects that were deleted unseen come as these.
-    Synced(Vec<(String, T)>),
-}
-
-/// The consumer's copy of what a reflector follows.
-#[derive(Debug)]
-pub struct Mirror<T> {
-    objects: HashMap<String, (u32, T), RandomState>,
-    round: u32,
-    synced: bool,
-}
-
-impl<T> Default for Mirror<T> {
-    fn default() -> Mirror<T> {
-        Mirror {
-            objects: HashMap::default(),
-            round: 0,
-            synced: false,
-        }
-    }
-}
-
-impl<T> Mirror<T> {
-    /// Takes in one change and says what it did. `None`: nothing to act on.
-    pub fn take(&mut self, change: Change<T>) -> Option<Delta<T>> {
-        match change {
-            Change::Restart => {
-                self.round = self.round.wrapping_add(1);
-                None
-            }
-            Change::Apply(key, object) => match self.objects.entry(key) {
-                Entry::Occupied(mut entry) => {
-                    let (_, old) = entry.insert((self.round, object));
-                    Some(Delta::Changed(entry.key().clone(), old))
-                }
-                Entry::Vacant(entry) => {
-                    let key = entry.key().clone();
-                    entry.insert((self.round, object));
-                    Some(Delta::Added(key))
-                }
-            },
-            Change::Same(_) => None,
-            Change::Delete(key) => {
-                let (_, old) = self.objects.remove(&key)?;
-                Some(Delta::Removed(key, old))
-            }
-            Change::Synced => {
-                self.synced = true;
-                let round = self.round;
-                let gone = self.objects.extract_if(|_, (seen, _)| *seen != round);
-                Some(Delta::Synced(
-                    gone.map(|(key, (_, object))| (key, object)).collect(),
-                ))
-            }
-        }
-    }
-
-    /// Whether a first list is complete.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.synced
-    }
-
-    /// The object under a key.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&T> {
-        self.objects.get(key).map(|(_, object)| object)
-    }
-
-    /// Everything, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.objects
-            .iter()
-            .map(|(key, (_, object))| (key.as_str(), object))
-    }
-
-    /// How many objects there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_list_removes_what_it_does_not_name() {
-        let mut mirror = Mirror::default();
-        assert!(mirror.take(Change::Restart).is_none());
-        for key in ["a", "b"] {
-            assert!(
-                matches!(mirror.take(Change::Apply(key.into(), 1)), Some(Delta::Added(k)) if k == key)
-            );
-        }
-        assert!(
-            matches!(mirror.take(Change::Synced), Some(Delta::Synced(gone)) if gone.is_empty())
-        );
-        assert!(mirror.take(Change::Restart).is_none());
-        assert!(matches!(
-            mirror.take(Change::Apply("b".into(), 2)),
-            Some(Delta::Changed(_, 1))
-        ));
-        let Some(Delta::Synced(gone)) = mirror.take(Change::Synced) else {
-            panic!("not synced")
-        };
-        assert_eq!(gone, vec![("a".to_owned(), 1)]);
-        assert_eq!(mirror.get("b"), Some(&2));
-        assert_eq!(mirror.len(), 1);
-        assert!(matches!(
-            mirror.take(Change::Delete("b".into())),
-            Some(Delta::Removed(_, 2))
-        ));
-        assert!(mirror.take(Change::Delete("b".into())).is_none());
-    }
 }

@@ -1,11 +1,14 @@
 //! What is known of the cluster: a mirror a feed, and the indices that planners are served from.
 //!
-//! An event costs a few look-ups, whatever the size of the cluster. Does not know which controller wants what.
+//! An event costs a few look-ups, whatever the size of the cluster, and what stayed as it was costs none: an object is
+//! found once, by its key, and from there on by its slot in the mirror. Does not know which controller wants what.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use client::{Change, Delta, Mirror};
+use client::keyed::Slot;
+use client::{Change, Mirror};
+use foldhash::quality::RandomState;
 use meta::{Value, object};
 use reconcile::daemonset::{Classes, NodeFacts};
 use reconcile::devicetaint::{self, SliceTaints};
@@ -18,13 +21,14 @@ use reconcile::{Pod, ResourceRef, action};
 
 use crate::controller::Controller;
 use crate::feed::{Seen, SeenBody, feeds, fingerprint};
-use crate::pods::Pods;
+use crate::pods::{PodIndex, Pods};
 use crate::storage::Storage;
 
 /// An object in a mirror.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) uid: Box<str>,
+    /// Empty for pods, which have it themselves.
+    uid: Box<str>,
     pub(crate) version: i64,
     pub(crate) deleting: bool,
     fingerprint: u64,
@@ -51,6 +55,13 @@ pub(crate) enum Body {
 }
 
 impl Kept {
+    pub(crate) fn uid(&self) -> &str {
+        match &self.body {
+            Body::Pod(pod) => &pod.uid,
+            _ => &self.uid,
+        }
+    }
+
     pub(crate) fn pod(&self) -> Option<&Arc<Pod>> {
         if let Body::Pod(pod) = &self.body {
             Some(pod)
@@ -90,6 +101,11 @@ pub(crate) struct Event {
     pub(crate) resource: ResourceRef,
     pub(crate) key: String,
     pub(crate) old: Option<Kept>,
+    /// What was there is there no more: it is gone, or another object has its name.
+    pub(crate) is_old_gone: bool,
+    place: usize,
+    /// Where it is in the mirror; None: it is gone.
+    slot: Option<Slot>,
     /// What the garbage collector has to hear; none if nothing changed for it.
     pub(crate) observation: Option<Observation>,
     /// The node, if it is one.
@@ -104,18 +120,36 @@ pub(crate) struct Count {
     pub(crate) finalizers: BTreeMap<Box<str>, usize>,
 }
 
+/// What selects pods and takes those that nobody controls.
+const ADOPTERS: [(Controller, ResourceRef); 5] = [
+    (Controller::ReplicaSet, action::REPLICA_SETS),
+    (
+        Controller::ReplicationController,
+        action::REPLICATION_CONTROLLERS,
+    ),
+    (Controller::DaemonSet, action::DAEMON_SETS),
+    (Controller::StatefulSet, action::STATEFUL_SETS),
+    (Controller::Job, action::JOBS),
+];
+
+type Contents = HashMap<Box<str>, BTreeMap<usize, Count>, RandomState>;
+
 /// The mirrors and their indices.
 pub(crate) struct Cluster {
     mirrors: Vec<Mirror<Kept>>,
-    places: HashMap<ResourceRef, usize>,
+    places: HashMap<ResourceRef, usize, RandomState>,
+    pods_place: usize,
+    nodes_place: usize,
+    services_place: usize,
+    adopters_places: [usize; ADOPTERS.len()],
     labels: Labels,
     classes: Classes,
-    pub(crate) pods: Pods,
+    pods: PodIndex,
     pub(crate) storage: Storage,
     /// Keys of whole objects in order, by place.
     names: Vec<BTreeSet<Box<str>>>,
     /// Who controls pods, ReplicaSets or Jobs, by uid.
-    owners: HashMap<Box<str>, (Controller, Box<str>)>,
+    owners: HashMap<Box<str>, (Controller, Box<str>), RandomState>,
     /// ReplicaSets by the uid of their controller, and those without one.
     sets_by_controller: HashMap<Box<str>, BTreeSet<Box<str>>>,
     free_sets: BTreeSet<Box<str>>,
@@ -126,101 +160,174 @@ pub(crate) struct Cluster {
     /// Our EndpointSlices by `namespace/service`.
     slices: HashMap<String, BTreeSet<Box<str>>>,
     /// What namespaces hold, by place.
-    contents: HashMap<Box<str>, BTreeMap<usize, Count>>,
+    contents: Contents,
 }
 
 impl Cluster {
     /// An empty cluster.
     pub(crate) fn new() -> Cluster {
-        let places = feeds()
+        let places: HashMap<_, _, _> = feeds()
             .iter()
             .enumerate()
             .map(|(place, feed)| (feed.reference, place))
             .collect();
+        let place = |resource| {
+            *places
+                .get(&resource)
+                .expect("every built-in kind is followed")
+        };
         Cluster {
+            pods_place: place(action::PODS),
+            nodes_place: place(action::NODES),
+            services_place: place(action::SERVICES),
+            adopters_places: ADOPTERS.map(|(_, resource)| place(resource)),
             mirrors: feeds().iter().map(|_| Mirror::default()).collect(),
             places,
             labels: Labels::default(),
             classes: Classes::default(),
-            pods: Pods::default(),
+            pods: PodIndex::default(),
             storage: Storage::default(),
             names: feeds().iter().map(|_| BTreeSet::new()).collect(),
-            owners: HashMap::new(),
+            owners: HashMap::default(),
             sets_by_controller: HashMap::new(),
             free_sets: BTreeSet::new(),
             jobs_by_controller: HashMap::new(),
             claims_by_controller: HashMap::new(),
             slices: HashMap::new(),
-            contents: HashMap::new(),
+            contents: HashMap::default(),
         }
     }
 
     /// Takes in a change of a feed.
     pub(crate) fn apply(&mut self, place: usize, change: Change<Seen>, events: &mut Vec<Event>) {
-        let (mut observation, mut node) = (None, None);
-        let change = match change {
-            Change::Restart => Change::Restart,
-            Change::Synced => Change::Synced,
-            Change::Same(key) => Change::Same(key),
-            Change::Delete(key) => Change::Delete(key),
-            Change::Apply(key, seen) => {
-                let (kept, view) = self.keep(
-                    place,
-                    &key,
-                    seen.version,
-                    &seen.observation,
-                    seen.finalizers,
-                    seen.body,
-                );
-                observation = Some(seen.observation);
-                node = view;
-                Change::Apply(key, kept)
-            }
-        };
         let Some(mirror) = self.mirrors.get_mut(place) else {
             return;
         };
-        match mirror.take(change) {
-            None => {}
-            Some(Delta::Added(key)) => self.changed(place, key, None, observation, node, events),
-            Some(Delta::Changed(key, old)) => {
-                self.changed(place, key, Some(old), observation, node, events)
+        match change {
+            Change::Restart => mirror.restart(),
+            Change::Same(_) => {}
+            Change::Apply(key, seen) => events.push(self.seen(place, key, seen)),
+            Change::Delete(key) => {
+                if let Some(slot) = mirror.find(&key)
+                    && let Some(old) = mirror.remove(slot)
+                {
+                    events.push(self.gone(place, slot, key, old));
+                }
             }
-            Some(Delta::Removed(key, old)) => {
-                self.changed(place, key, Some(old), None, None, events)
-            }
-            Some(Delta::Synced(gone)) => {
-                for (key, old) in gone {
-                    self.changed(place, key, Some(old), None, None, events);
+            Change::Synced => {
+                for (slot, key, old) in mirror.sync() {
+                    events.push(self.gone(place, slot, key, old));
                 }
             }
         }
     }
 
+    /// An object is new, or otherwise than it was.
+    fn seen(&mut self, place: usize, key: String, seen: Seen) -> Event {
+        let print = fingerprint(seen.uid(), &seen.ties);
+        let found = self.mirrors[place].find(&key);
+        let (body, node) = self.keep(place, found, seen.body);
+        let is_whole = matches!(body, Body::Whole(_));
+        let kept = Kept {
+            uid: seen.uid,
+            version: seen.version,
+            deleting: seen.ties.deleting,
+            fingerprint: print,
+            finalizers: seen.finalizers.into_iter().map(Box::from).collect(),
+            body,
+        };
+        let mirror = &mut self.mirrors[place];
+        let (slot, old) = match found {
+            Some(slot) => (slot, mirror.replace(slot, kept)),
+            None => mirror.put(&key, kept),
+        };
+        let new = mirror.at(slot);
+        recount(&mut self.contents, place, &key, old.as_ref(), new);
+        let old_pod = old.as_ref().and_then(Kept::pod);
+        match (old_pod, new.and_then(Kept::pod)) {
+            (Some(old), Some(new)) => self.pods.change(slot, old, new),
+            (None, Some(new)) => self.pods.enter(slot, new),
+            _ => {}
+        }
+        if let Some(old) = &old {
+            self.index(place, &key, old, false);
+        }
+        if is_whole {
+            // Moved out for a moment, because indexing needs all of the cluster.
+            let mirror = std::mem::take(&mut self.mirrors[place]);
+            if let Some(new) = mirror.at(slot) {
+                self.index(place, &key, new, true);
+            }
+            self.mirrors[place] = mirror;
+        }
+        let new = self.mirrors[place].at(slot);
+        let is_old_gone = old
+            .as_ref()
+            .zip(new)
+            .is_some_and(|(old, new)| old.uid() != new.uid());
+        let is_news = old.as_ref().is_none_or(|old| old.fingerprint != print);
+        let resource = feeds()[place].reference;
+        let observation = new
+            .filter(|_| is_news)
+            .map(|new| seen.ties.observation(resource, &key, new.uid()));
+        Event {
+            resource,
+            key,
+            old,
+            is_old_gone,
+            place,
+            slot: Some(slot),
+            observation,
+            node,
+        }
+    }
+
+    /// An object is gone.
+    fn gone(&mut self, place: usize, slot: Slot, key: String, old: Kept) -> Event {
+        recount(&mut self.contents, place, &key, Some(&old), None);
+        match &old.body {
+            Body::Pod(pod) => self.pods.leave(slot, pod),
+            _ => self.index(place, &key, &old, false),
+        }
+        Event {
+            resource: feeds()[place].reference,
+            key,
+            old: Some(old),
+            is_old_gone: true,
+            place,
+            slot: None,
+            observation: None,
+            node: None,
+        }
+    }
+
+    /// What is kept of an object that has this slot if it is known.
     fn keep(
         &mut self,
         place: usize,
-        key: &str,
-        version: i64,
-        observation: &Observation,
-        finalizers: Vec<String>,
+        slot: Option<Slot>,
         body: SeenBody,
-    ) -> (Kept, Option<Box<NodeView>>) {
+    ) -> (Body, Option<Box<NodeView>>) {
         let mut node = None;
-        // Most changes leave labels and taints as they were: then there is nothing to look for.
-        let old = || self.mirrors.get(place).and_then(|mirror| mirror.get(key));
+        let mirror = &mut self.mirrors[place];
+        let old = slot.and_then(|slot| mirror.at_mut(slot));
         let body = match body {
             SeenBody::Nothing => Body::Nothing,
             SeenBody::Renewed { micros } => Body::Renewed { micros },
             SeenBody::Slice(slice) => Body::Slice(slice),
             SeenBody::Whole(value) => Body::Whole(value),
             SeenBody::Pod(mut pod) => {
-                let labels = old().and_then(Kept::pod).map(|old| &old.labels);
-                match labels.filter(|labels| **labels == pod.labels) {
-                    Some(labels) => pod.labels = Arc::clone(labels),
-                    None => self.labels.share(&mut pod),
+                // Nobody else has it yet.
+                if let Some(new) = Arc::get_mut(&mut pod) {
+                    let knows_labels = match old.map(|old| &mut old.body) {
+                        Some(Body::Pod(old)) => inherit(new, old),
+                        _ => false,
+                    };
+                    if !knows_labels {
+                        self.labels.share(new);
+                    }
                 }
-                Body::Pod(Arc::new(*pod))
+                Body::Pod(pod)
             }
             SeenBody::Node(view, facts) => {
                 // The view joins region and zone by a colon.
@@ -231,8 +338,9 @@ impl Cluster {
                     .filter(|zone| !zone.is_empty());
                 let zone = zone.map(Box::from);
                 node = Some(view);
-                let same = old()
-                    .and_then(Kept::facts)
+                // Most changes leave labels and taints as they were: then there is nothing to look for.
+                let same = old
+                    .and_then(|old| old.facts())
                     .filter(|old| ***old == *facts)
                     .map(Arc::clone);
                 let facts = match same {
@@ -242,64 +350,13 @@ impl Cluster {
                 Body::Node { zone, facts }
             }
         };
-        let kept = Kept {
-            uid: observation.uid.as_str().into(),
-            version,
-            deleting: observation.deleting,
-            fingerprint: fingerprint(observation),
-            finalizers: finalizers.into_iter().map(Box::from).collect(),
-            body,
-        };
-        (kept, node)
+        (body, node)
     }
 
-    fn changed(
-        &mut self,
-        place: usize,
-        key: String,
-        old: Option<Kept>,
-        observation: Option<Observation>,
-        node: Option<Box<NodeView>>,
-        events: &mut Vec<Event>,
-    ) {
-        let resource = feeds()[place].reference;
-        // Moved out for a moment, because indexing needs all of the cluster.
-        let mirror = std::mem::take(&mut self.mirrors[place]);
-        let new = mirror.get(&key);
-        let counts_alike = old.as_ref().zip(new).is_some_and(|(old, new)| {
-            (old.deleting, &old.finalizers) == (new.deleting, &new.finalizers)
-        });
-        if let Some((namespace, _)) = key.split_once('/').filter(|_| !counts_alike) {
-            for (kept, enter) in [(old.as_ref(), false), (new, true)] {
-                if let Some(kept) = kept {
-                    self.count(place, namespace, kept, enter);
-                }
-            }
-        }
-        if let Some(old) = &old {
-            self.index(place, &key, old, false);
-        }
-        if let Some(new) = new {
-            self.index(place, &key, new, true);
-        }
-        let same = new.map(|new| new.fingerprint) == old.as_ref().map(|old| old.fingerprint);
-        self.mirrors[place] = mirror;
-        events.push(Event {
-            resource,
-            key,
-            old,
-            observation: observation.filter(|_| !same),
-            node,
-        });
-    }
-
-    /// Enters an object into the indices, or takes it out.
+    /// Enters a whole object into the indices, or takes it out.
     fn index(&mut self, place: usize, key: &str, kept: &Kept, enter: bool) {
-        let value = match &kept.body {
-            Body::Pod(pod) if enter => return self.pods.insert(pod),
-            Body::Pod(pod) => return self.pods.remove(pod),
-            Body::Whole(value) => value,
-            _ => return,
+        let Body::Whole(value) = &kept.body else {
+            return;
         };
         if enter {
             self.names[place].insert(key.into());
@@ -352,39 +409,36 @@ impl Cluster {
         }
     }
 
-    fn count(&mut self, place: usize, namespace: &str, kept: &Kept, enter: bool) {
-        if !self.contents.contains_key(namespace) {
-            self.contents.insert(namespace.into(), BTreeMap::new());
-        }
-        let Some(contents) = self.contents.get_mut(namespace) else {
-            return;
-        };
-        let count = contents.entry(place).or_default();
-        let step = |number: &mut usize| {
-            *number = if enter {
-                *number + 1
-            } else {
-                number.saturating_sub(1)
-            }
-        };
-        step(&mut count.objects);
-        if kept.deleting {
-            step(&mut count.deleting);
-        }
-        for finalizer in &kept.finalizers {
-            step(count.finalizers.entry(finalizer.clone()).or_default());
-        }
-        count.finalizers.retain(|_, objects| *objects > 0);
-        if count.objects == 0 {
-            contents.remove(&place);
-            if contents.is_empty() {
-                self.contents.remove(namespace);
-            }
-        }
-    }
-
     fn place(&self, resource: ResourceRef) -> Option<usize> {
         self.places.get(&resource).copied()
+    }
+
+    /// The object of an event as it is now.
+    pub(crate) fn now(&self, event: &Event) -> Option<&Kept> {
+        self.mirrors[event.place].at(event.slot?)
+    }
+
+    /// The pods as planners ask for them.
+    pub(crate) fn pods(&self) -> Pods<'_> {
+        Pods::new(&self.pods, &self.mirrors[self.pods_place])
+    }
+
+    /// What is known of a feed's resource.
+    pub(crate) fn mirror(&self, place: usize) -> Option<&Mirror<Kept>> {
+        self.mirrors.get(place)
+    }
+
+    /// What pods that come to a node are compared with, as far as it can be told without a look at all of it.
+    pub(crate) fn guess_node(&self, node: &str) -> Option<(Option<usize>, u8)> {
+        let nodes = &self.mirrors[self.nodes_place];
+        let key = nodes.key(nodes.guess(node)?)?;
+        let last = key.as_bytes().last().copied();
+        Some((self.pods.guess_node(node), last.unwrap_or(0)))
+    }
+
+    /// Whether a node is known.
+    pub(crate) fn has_node(&self, node: &str) -> bool {
+        self.mirrors[self.nodes_place].find(node).is_some()
     }
 
     /// An object as it is known.
@@ -425,34 +479,55 @@ impl Cluster {
             .map(|(controller, key)| (*controller, &**key))
     }
 
+    /// What may adopt a pod, of which there is any in the whole cluster. Asked at every pod that nobody controls.
+    pub(crate) fn adopters(&self) -> impl Iterator<Item = (Controller, ResourceRef)> + use<> {
+        let places = self.adopters_places;
+        let has_any = places.map(|place| !self.names[place].is_empty());
+        let adopters = ADOPTERS.into_iter().zip(has_any);
+        adopters.filter_map(|(adopter, has_any)| has_any.then_some(adopter))
+    }
+
+    /// Services of a namespace, with their keys.
+    pub(crate) fn services_in<'a>(
+        &'a self,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
+        self.begin_with(Some(self.services_place), format!("{namespace}/"))
+    }
+
     /// Whole objects of a namespace, with their keys.
     pub(crate) fn in_namespace<'a>(
         &'a self,
         resource: ResourceRef,
         namespace: &str,
     ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
-        self.with_prefix(resource, &format!("{namespace}/"))
+        self.begin_with(self.place(resource), format!("{namespace}/"))
     }
 
     fn with_prefix<'a>(
         &'a self,
         resource: ResourceRef,
-        prefix: &str,
+        prefix: String,
     ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
-        let place = self.place(resource);
-        let names = place.map(|place| (&self.names[place], &self.mirrors[place]));
-        let prefix: Box<str> = prefix.into();
-        names.into_iter().flat_map(move |(names, mirror)| {
-            let prefix = prefix.clone();
-            let keys = names.range::<str, _>((
+        self.begin_with(self.place(resource), prefix)
+    }
+
+    fn begin_with<'a>(
+        &'a self,
+        place: Option<usize>,
+        prefix: String,
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<Value>)> + use<'a> {
+        let keys = place.map(|place| {
+            self.names[place].range::<str, _>((
                 std::ops::Bound::Included(&*prefix),
                 std::ops::Bound::Unbounded,
-            ));
-            let keys: Vec<&'a Box<str>> =
-                keys.take_while(|key| key.starts_with(&*prefix)).collect();
-            keys.into_iter()
-                .filter_map(|key| Some((&**key, mirror.get(key)?.whole()?)))
-        })
+            ))
+        });
+        let mirror = place.map(|place| &self.mirrors[place]);
+        keys.into_iter()
+            .flatten()
+            .take_while(move |key| key.starts_with(&*prefix))
+            .filter_map(move |key| Some((&**key, mirror?.get(key)?.whole()?)))
     }
 
     /// ReplicaSets that a Deployment controls.
@@ -487,7 +562,7 @@ impl Cluster {
         );
         let named = format!("{namespace}{}-", object::name(deployment));
         keys.extend(
-            self.with_prefix(action::REPLICA_SETS, &named)
+            self.with_prefix(action::REPLICA_SETS, named)
                 .map(|(key, _)| key),
         );
         keys.into_iter()
@@ -543,13 +618,13 @@ impl Cluster {
 
     /// The class of claims that name none.
     pub(crate) fn default_class(&self) -> Option<&str> {
-        let classes = self.with_prefix(STORAGE_CLASSES, "");
+        let classes = self.with_prefix(STORAGE_CLASSES, String::new());
         reconcile::volume::default_class(classes.map(|(_, class)| &**class))
     }
 
     /// Keys of pods that use a device of this pool.
     pub(crate) fn users_of_pool(&self, pool: (&str, &str)) -> Vec<String> {
-        let claims = self.with_prefix(action::RESOURCE_CLAIMS, "");
+        let claims = self.with_prefix(action::RESOURCE_CLAIMS, String::new());
         let using = claims.filter(|(_, claim)| devicetaint::uses_pool(claim, pool));
         using.flat_map(|(_, claim)| users_of(claim)).collect()
     }
@@ -585,7 +660,7 @@ impl Cluster {
     /// Revisions whose names begin with their owner's.
     pub(crate) fn revisions_around(&self, owner: &Value) -> Vec<Arc<Value>> {
         let prefix = format!("{}/{}-", object::namespace(owner), object::name(owner));
-        self.with_prefix(action::CONTROLLER_REVISIONS, &prefix)
+        self.with_prefix(action::CONTROLLER_REVISIONS, prefix)
             .map(|(_, revision)| revision.clone())
             .collect()
     }
@@ -599,6 +674,89 @@ impl Cluster {
     /// Whether a namespace holds nothing of a resource.
     pub(crate) fn is_empty_of(&self, namespace: &str, resource: ResourceRef) -> bool {
         !self.contents(namespace).any(|(held, _)| held == resource)
+    }
+}
+
+/// What did not change about a pod is kept as it was, and what came with the change goes instead of it: that is still
+/// in the caches. Gives whether the labels were such.
+fn inherit(new: &mut Pod, old: &mut Arc<Pod>) -> bool {
+    let knows_labels = new.labels == old.labels;
+    if knows_labels {
+        new.labels = Arc::clone(&old.labels);
+    }
+    // Whoever has it besides us sees it as it was.
+    let Some(old) = Arc::get_mut(old) else {
+        return knows_labels;
+    };
+    // They stand under one key.
+    std::mem::swap(&mut new.namespace, &mut old.namespace);
+    std::mem::swap(&mut new.name, &mut old.name);
+    for (new, old) in [
+        (&mut new.uid, &mut old.uid),
+        (&mut new.node_name, &mut old.node_name),
+        (&mut new.ip, &mut old.ip),
+    ] {
+        if new == old {
+            std::mem::swap(new, old);
+        }
+    }
+    if new.controller_uid == old.controller_uid {
+        std::mem::swap(&mut new.controller_uid, &mut old.controller_uid);
+    }
+    knows_labels
+}
+
+fn count(contents: &mut Contents, place: usize, namespace: &str, kept: &Kept, enter: bool) {
+    if !contents.contains_key(namespace) {
+        contents.insert(namespace.into(), BTreeMap::new());
+    }
+    let Some(held) = contents.get_mut(namespace) else {
+        return;
+    };
+    let count = held.entry(place).or_default();
+    let step = |number: &mut usize| {
+        *number = if enter {
+            *number + 1
+        } else {
+            number.saturating_sub(1)
+        }
+    };
+    step(&mut count.objects);
+    if kept.deleting {
+        step(&mut count.deleting);
+    }
+    for finalizer in &kept.finalizers {
+        step(count.finalizers.entry(finalizer.clone()).or_default());
+    }
+    if !enter {
+        count.finalizers.retain(|_, objects| *objects > 0);
+    }
+    if count.objects == 0 {
+        held.remove(&place);
+        if held.is_empty() {
+            contents.remove(namespace);
+        }
+    }
+}
+
+/// Counts what a change did to what a namespace holds.
+fn recount(
+    contents: &mut Contents,
+    place: usize,
+    key: &str,
+    old: Option<&Kept>,
+    new: Option<&Kept>,
+) {
+    let is_same = old.zip(new).is_some_and(|(old, new)| {
+        (old.deleting, &old.finalizers) == (new.deleting, &new.finalizers)
+    });
+    let Some((namespace, _)) = key.split_once('/').filter(|_| !is_same) else {
+        return;
+    };
+    for (kept, enter) in [(old, false), (new, true)] {
+        if let Some(kept) = kept {
+            count(contents, place, namespace, kept, enter);
+        }
     }
 }
 
@@ -638,120 +796,5 @@ pub(crate) fn users_of(claim: &Value) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use value::json;
-
-    fn apply(cluster: &mut Cluster, resource: ResourceRef, value: &Value) -> Vec<Event> {
-        let place = cluster.place(resource).unwrap();
-        let body = if resource == action::PODS {
-            SeenBody::Pod(Box::new(Pod::from_object(value)))
-        } else {
-            SeenBody::Whole(Arc::new(value.clone()))
-        };
-        let seen = Seen {
-            observation: Observation::from_object(resource, value),
-            finalizers: object::finalizers(value).map(str::to_owned).collect(),
-            version: 1,
-            body,
-        };
-        let mut events = Vec::new();
-        cluster.apply(
-            place,
-            Change::Apply(client::object_key(value), seen),
-            &mut events,
-        );
-        events
-    }
-
-    fn delete(cluster: &mut Cluster, resource: ResourceRef, key: &str) {
-        let place = cluster.place(resource).unwrap();
-        cluster.apply(place, Change::Delete(key.into()), &mut Vec::new());
-    }
-
-    fn set(name: &str, owner: &str) -> Value {
-        let owners = if owner.is_empty() {
-            json!([])
-        } else {
-            json!([{"uid": owner, "controller": true}])
-        };
-        json!({"metadata": {"namespace": "d", "name": name, "uid": name, "ownerReferences": owners}})
-    }
-
-    #[test]
-    fn a_deployment_sees_its_sets_free_ones_and_namesakes() {
-        let mut cluster = Cluster::new();
-        for (name, owner) in [
-            ("web-1", "web"),
-            ("free", ""),
-            ("web-2", "other"),
-            ("x", "other"),
-        ] {
-            apply(&mut cluster, action::REPLICA_SETS, &set(name, owner));
-        }
-        let deployment = json!({"metadata": {"namespace": "d", "name": "web", "uid": "web"}});
-        let names = |sets: Vec<Arc<Value>>| {
-            sets.iter()
-                .map(|set| object::name(set).to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            names(cluster.sets_around(&deployment)),
-            ["free", "web-1", "web-2"]
-        );
-        assert_eq!(names(cluster.sets_of("other")), ["web-2", "x"]);
-        assert_eq!(
-            cluster.owner("web-1"),
-            Some((Controller::ReplicaSet, "d/web-1"))
-        );
-        for name in ["web-1", "free", "web-2", "x"] {
-            delete(&mut cluster, action::REPLICA_SETS, &format!("d/{name}"));
-        }
-        assert!(
-            cluster.owners.is_empty()
-                && cluster.sets_by_controller.is_empty()
-                && cluster.free_sets.is_empty()
-        );
-        assert!(cluster.contents.is_empty());
-    }
-
-    #[test]
-    fn namespaces_know_what_they_hold() {
-        let mut cluster = Cluster::new();
-        let mut pod = json!({"metadata": {"namespace": "d", "name": "p", "uid": "u"}});
-        apply(&mut cluster, action::PODS, &pod);
-        pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-        pod["metadata"]["finalizers"] = json!(["a/b"]);
-        apply(&mut cluster, action::PODS, &pod);
-        let (resource, count) = cluster.contents("d").next().unwrap();
-        assert_eq!(
-            (resource, count.objects, count.deleting),
-            (action::PODS, 1, 1)
-        );
-        assert_eq!(count.finalizers.get("a/b"), Some(&1));
-        assert!(!cluster.is_empty_of("d", action::PODS) && cluster.is_empty_of("d", action::JOBS));
-        delete(&mut cluster, action::PODS, "d/p");
-        assert!(cluster.is_empty_of("d", action::PODS));
-    }
-
-    #[test]
-    fn the_garbage_collector_hears_only_what_concerns_it() {
-        let mut cluster = Cluster::new();
-        let mut pod = json!({"metadata": {"namespace": "d", "name": "p", "uid": "u"}});
-        assert!(
-            apply(&mut cluster, action::PODS, &pod)[0]
-                .observation
-                .is_some()
-        );
-        pod["status"] = json!({"phase": "Running"});
-        assert!(
-            apply(&mut cluster, action::PODS, &pod)[0]
-                .observation
-                .is_none()
-        );
-        pod["metadata"]["uid"] = "u2".into();
-        let events = apply(&mut cluster, action::PODS, &pod);
-        assert_eq!(&*events[0].old.as_ref().unwrap().uid, "u");
-        assert!(events[0].observation.is_some());
-    }
-}
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -6,6 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
+
 /// After this long an expectation is given up (k8s `ExpectationsTimeout`): the object came and went unseen.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -23,7 +25,7 @@ struct Waiting {
 /// Expectations by key.
 #[derive(Debug, Default)]
 pub(crate) struct Expectations {
-    keys: HashMap<Box<str>, Waiting>,
+    keys: HashMap<Box<str>, Waiting, RandomState>,
 }
 
 impl Expectations {

@@ -6,15 +6,16 @@
 //! Does not know what is made of what it tells.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use client::{Change, Client, Reflector};
+use foldhash::quality::RandomState;
 use meta::{Value, object};
 use reconcile::daemonset::NodeFacts;
 use reconcile::devicetaint::SliceTaints;
-use reconcile::garbage::Observation;
+use reconcile::garbage::{Observation, OwnerReference};
 use reconcile::nodelifecycle::NodeView;
 use reconcile::volume::{PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use reconcile::{Pod, ResourceRef, action};
@@ -119,17 +120,55 @@ pub(crate) struct Feed {
 /// An object as a feed tells it.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    pub(crate) observation: Observation,
+    /// Empty for pods, which have it themselves.
+    pub(crate) uid: Box<str>,
+    pub(crate) ties: Ties,
     pub(crate) finalizers: Vec<String>,
     pub(crate) version: i64,
     pub(crate) body: SeenBody,
+}
+
+/// What the garbage collector looks at, beside who it is. Most changes leave it as it was: an [`Observation`] is made of
+/// it where it is news.
+#[derive(Debug)]
+pub(crate) struct Ties {
+    pub(crate) owners: Vec<OwnerReference>,
+    pub(crate) deleting: bool,
+    pub(crate) foreground: bool,
+    pub(crate) orphan: bool,
+}
+
+impl Seen {
+    pub(crate) fn uid(&self) -> &str {
+        match &self.body {
+            SeenBody::Pod(pod) => &pod.uid,
+            _ => &self.uid,
+        }
+    }
+}
+
+impl Ties {
+    /// What the garbage collector is told of the object under this key.
+    pub(crate) fn observation(self, resource: ResourceRef, key: &str, uid: &str) -> Observation {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+        Observation {
+            resource,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            owners: self.owners,
+            deleting: self.deleting,
+            foreground: self.foreground,
+            orphan: self.orphan,
+        }
+    }
 }
 
 /// The part that only some controllers read.
 #[derive(Debug)]
 pub(crate) enum SeenBody {
     Nothing,
-    Pod(Box<Pod>),
+    Pod(Arc<Pod>),
     Node(Box<NodeView>, Box<NodeFacts>),
     Renewed { micros: i64 },
     Slice(Arc<SliceTaints>),
@@ -312,7 +351,7 @@ pub(crate) fn project(feed: Feed, value: Value) -> Seen {
         },
         version: version_of(&value),
         body: match feed.shape {
-            Shape::Pod => SeenBody::Pod(Box::new(Pod::from_object(&value))),
+            Shape::Pod => SeenBody::Pod(Arc::new(Pod::from_object(&value))),
             Shape::Node => SeenBody::Node(
                 Box::new(NodeView::from_object(&value)),
                 Box::new(NodeFacts::from_object(&value)),
@@ -329,7 +368,16 @@ pub(crate) fn project(feed: Feed, value: Value) -> Seen {
             _ if keep_whole => SeenBody::Whole(Arc::new(value)),
             _ => SeenBody::Nothing,
         },
-        observation,
+        uid: match feed.shape {
+            Shape::Pod => Box::default(),
+            _ => observation.uid.into(),
+        },
+        ties: Ties {
+            owners: observation.owners,
+            deleting: observation.deleting,
+            foreground: observation.foreground,
+            orphan: observation.orphan,
+        },
     }
 }
 
@@ -338,11 +386,12 @@ pub(crate) fn version_of(value: &Value) -> i64 {
     object::resource_version(value).parse().unwrap_or(0)
 }
 
-/// Changes when anything changes that the garbage collector looks at.
-pub(crate) fn fingerprint(seen: &Observation) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&seen.uid, seen.deleting, seen.foreground, seen.orphan).hash(&mut hasher);
-    for owner in &seen.owners {
+/// Changes when anything changes that the garbage collector looks at. Of this process only.
+pub(crate) fn fingerprint(uid: &str, ties: &Ties) -> u64 {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    let mut hasher = STATE.build_hasher();
+    (uid, ties.deleting, ties.foreground, ties.orphan).hash(&mut hasher);
+    for owner in &ties.owners {
         (&owner.uid, owner.block).hash(&mut hasher);
     }
     hasher.finish()
@@ -389,7 +438,7 @@ mod tests {
             let SeenBody::Renewed { micros } = seen.body else {
                 panic!("not a lease")
             };
-            (seen.version, micros, fingerprint(&seen.observation))
+            (seen.version, micros, fingerprint(seen.uid(), &seen.ties))
         };
         let (version, first, print) = lease("1970-01-01T00:00:01.000000Z", "a");
         assert_eq!((version, first), (7, 1_000_000));

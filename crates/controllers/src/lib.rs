@@ -10,6 +10,7 @@
 //! all controllers. Knows no rules of any kind: those are `reconcile`'s. Only one process may run it: there is no
 //! leader election yet.
 
+mod ahead;
 mod clock;
 mod cluster;
 mod controller;

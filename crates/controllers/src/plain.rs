@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use meta::Value;
-use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, Observation, OwnerReference};
+use reconcile::Pod;
+use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, OwnerReference};
 use reconcile::pod::{JOB_TRACKING_FINALIZER, NamedPort, Phase, Toleration};
-use reconcile::{Pod, action};
 use schema::wire::{Reader, Wire};
 
-use crate::feed::{Seen, SeenBody};
+use crate::feed::{Seen, SeenBody, Ties};
 
 /// Label sets that are kept for those who come with the same: 64 Ki of about 500 B are 32 MiB at most.
 const LABEL_SETS_MAX: usize = 64 * 1024;
@@ -79,11 +79,7 @@ impl PlainPods {
         read_spec(spec, &mut pod)?;
         read_status(status, &mut pod)?;
         let has = |wanted| metadata.finalizers.contains(&wanted);
-        let observation = Observation {
-            resource: action::PODS,
-            namespace: metadata.namespace.to_owned(),
-            name: metadata.name.to_owned(),
-            uid: metadata.uid.to_owned(),
+        let ties = Ties {
             owners: metadata.owners,
             deleting: metadata.deletion_micros.is_some(),
             foreground: has(FOREGROUND_FINALIZER),
@@ -94,15 +90,16 @@ impl PlainPods {
         key.push('/');
         key.push_str(metadata.name);
         let seen = Seen {
-            finalizers: if observation.deleting {
+            finalizers: if ties.deleting {
                 let all = metadata.finalizers.iter();
                 all.map(|finalizer| (*finalizer).to_owned()).collect()
             } else {
                 Vec::new()
             },
             version: version.parse().ok()?,
-            body: SeenBody::Pod(Box::new(pod)),
-            observation,
+            body: SeenBody::Pod(Arc::new(pod)),
+            uid: Box::default(),
+            ties,
         };
         Some((key, seen))
     }
@@ -237,7 +234,9 @@ impl<'a> Metadata<'a> {
 fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
     let [mut node, mut hostname, mut subdomain] = [""; 3];
     let mut ports = Vec::new();
-    let mut tolerations: Vec<Tolerated<'_>> = Vec::new();
+    // Those of NoExecute taints: mostly the two that admission gives, which need no list.
+    let mut first = [Tolerated::default(), Tolerated::default()];
+    let (mut count, mut more) = (0, Vec::new());
     each(message, |number, wire| {
         match (number, wire) {
             (1, Wire::Bytes(volume)) if !stands_for_claim(volume)? => {}
@@ -245,7 +244,16 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
             (10, Wire::Bytes(bytes)) => node = text(bytes)?,
             (16, Wire::Bytes(bytes)) => hostname = text(bytes)?,
             (17, Wire::Bytes(bytes)) => subdomain = text(bytes)?,
-            (22, Wire::Bytes(toleration)) => tolerations.push(Tolerated::of(toleration)?),
+            (22, Wire::Bytes(toleration)) => {
+                let toleration = Tolerated::of(toleration)?;
+                if matches!(toleration.effect, "" | "NoExecute") {
+                    match first.get_mut(count) {
+                        Some(place) => *place = toleration,
+                        None => more.push(toleration),
+                    }
+                    count += 1;
+                }
+            }
             // Volumes of claims, affinity and resource claims, or a field in another form.
             (1 | 2 | 10 | 16 | 17 | 18 | 22 | 39, _) => return None,
             _ => {}
@@ -257,11 +265,12 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
     if !hostname.is_empty() || !subdomain.is_empty() {
         pod.dns = Some(Box::new((hostname.to_owned(), subdomain.to_owned())));
     }
-    tolerations.retain(|toleration| matches!(toleration.effect, "" | "NoExecute"));
-    let is_default = matches!(&tolerations[..], [one, two]
-        if one.is_default("node.kubernetes.io/not-ready") && two.is_default("node.kubernetes.io/unreachable"));
+    let is_default = count == 2
+        && first[0].is_default("node.kubernetes.io/not-ready")
+        && first[1].is_default("node.kubernetes.io/unreachable");
     if !is_default {
-        pod.tolerations = Some(tolerations.iter().map(Tolerated::kept).collect());
+        let all = first.iter().take(count).chain(&more);
+        pod.tolerations = Some(all.map(Tolerated::kept).collect());
     }
     Some(())
 }

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::feed::{Feed, feeds, project};
+use reconcile::action;
 use value::json;
 
 const PODS: usize = 4_000;
@@ -173,7 +174,7 @@ fn encoded(pod: &Value) -> Vec<u8> {
 fn told((key, seen): &(String, Seen)) -> String {
     format!(
         "{key} {:?} {:?} {} {:?}",
-        seen.observation, seen.finalizers, seen.version, seen.body
+        seen.ties, seen.finalizers, seen.version, seen.body
     )
 }
 

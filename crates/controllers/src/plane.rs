@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use client::{Change, Client};
+use foldhash::quality::RandomState;
 use meta::{Value, object};
 use reconcile::garbage::{Graph, OwnerFound};
 use reconcile::nodelifecycle::{Lifecycle, TaintEviction};
@@ -84,9 +85,9 @@ pub(crate) struct Lane {
     pub(crate) expectations: Expectations,
     in_flight: usize,
     /// Why the last action of a key failed (and whether it was to create), until one succeeds.
-    failures: HashMap<Box<str>, (Option<bool>, String)>,
+    failures: HashMap<Box<str>, (Option<bool>, String), RandomState>,
     /// Versions that keys' own objects have by our writes, until they are seen, and since when.
-    own_versions: HashMap<Box<str>, (i64, Instant)>,
+    own_versions: HashMap<Box<str>, (i64, Instant), RandomState>,
 }
 
 impl Lane {
@@ -119,7 +120,7 @@ pub(crate) struct Plane {
     pub(crate) taints: devicetaint::Taints,
     /// Plans of evictions under way or to be repeated, by pod.
     evictions: HashMap<Arc<str>, Vec<Action>>,
-    lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<Lane>,
     /// The controller whose turn is first in the next round.
     turn: usize,
     executor: Executor,
@@ -203,6 +204,7 @@ impl Plane {
 
     fn take(&mut self, batch: Batch, events: &mut Vec<Event>) {
         let now = Instant::now();
+        self.cluster.look_ahead(batch.feed, &batch.changes);
         for change in batch.changes {
             if let Change::Same(key) = &change {
                 self.heartbeat(batch.feed, key);
@@ -292,7 +294,7 @@ impl Plane {
         if self.lane(Controller::NodeLifecycle).in_flight < PLANS_IN_FLIGHT_MAX
             && self.lifecycle.next_micros().is_some_and(|due| due <= now)
         {
-            let (mut actions, pods) = (Vec::new(), &self.cluster.pods);
+            let (mut actions, pods) = (Vec::new(), self.cluster.pods());
             self.lifecycle
                 .tick(now, TICK_BUDGET, &|node| pods.on_node(node), &mut actions);
             for (node, plan) in plans_by_node(actions) {
@@ -585,7 +587,7 @@ impl Plane {
             Controller::ServiceAccount => self.plan_account(key),
             Controller::VanishedNode => self.plan_vanished_node(key, micros),
             Controller::EndedPods => Some(podgc::plan_ended(
-                &self.cluster.pods.ended(),
+                &self.cluster.pods().ended(),
                 self.config.ended_pods_max,
             )),
             Controller::StrayPod => self.plan_stray_pod(key),
@@ -612,7 +614,7 @@ impl Plane {
     fn plan_deployment(&self, key: &str, micros: i64) -> Option<Vec<Action>> {
         let wanted = self.cluster.whole(action::DEPLOYMENTS, key)?;
         let sets = self.cluster.sets_around(wanted);
-        let live_pods = |uid: &str| self.cluster.pods.live_of_controller(uid);
+        let live_pods = |uid: &str| self.cluster.pods().live_of_controller(uid);
         let observed = deployment::Observed {
             replica_sets: &sets,
             live_pods: &live_pods,
@@ -629,11 +631,11 @@ impl Plane {
     ) -> Option<Vec<Action>> {
         let set = self.cluster.whole(resource, key)?.clone();
         let uid = object::uid(&set);
-        let pods = self.cluster.pods.for_owner(uid, object::namespace(&set));
+        let pods = self.cluster.pods().for_owner(uid, object::namespace(&set));
         let wanted = object::i64_at(&set, &["spec", "replicas"])
             .and_then(|count| usize::try_from(count).ok());
         // Siblings only matter for the choice of what to delete.
-        let shrinking = self.cluster.pods.count_of_controller(uid) > wanted.unwrap_or(0);
+        let shrinking = self.cluster.pods().count_of_controller(uid) > wanted.unwrap_or(0);
         let siblings = if shrinking {
             self.sibling_pods(&set)
         } else {
@@ -667,7 +669,7 @@ impl Plane {
             .map(|sibling| object::uid(sibling))
             .filter(|uid| *uid != object::uid(set));
         others
-            .flat_map(|uid| self.cluster.pods.of_controller(uid))
+            .flat_map(|uid| self.cluster.pods().of_controller(uid))
             .collect()
     }
 
@@ -675,7 +677,7 @@ impl Plane {
         let set = self.cluster.whole(action::DAEMON_SETS, key)?.clone();
         let pods = self
             .cluster
-            .pods
+            .pods()
             .for_owner(object::uid(&set), object::namespace(&set));
         let lane = &mut self.lanes[Controller::DaemonSet as usize];
         let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
@@ -692,7 +694,7 @@ impl Plane {
     fn plan_stateful_set(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
         let set = self.cluster.whole(action::STATEFUL_SETS, key)?.clone();
         let namespace = object::namespace(&set);
-        let pods = self.cluster.pods.for_owner(object::uid(&set), namespace);
+        let pods = self.cluster.pods().for_owner(object::uid(&set), namespace);
         let lane = &mut self.lanes[Controller::StatefulSet as usize];
         let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
         let claim = |name: &str| {
@@ -714,7 +716,7 @@ impl Plane {
         let wanted = self.cluster.whole(action::JOBS, key)?.clone();
         let pods = self
             .cluster
-            .pods
+            .pods()
             .for_owner(object::uid(&wanted), object::namespace(&wanted));
         let lane = &mut self.lanes[Controller::Job as usize];
         let (creations_in_flight, deletions_in_flight) = lane.expectations.in_flight(key, now);
@@ -741,7 +743,10 @@ impl Plane {
 
     fn plan_slices(&mut self, key: &str, now: Instant) -> Option<Vec<Action>> {
         let service = self.cluster.whole(action::SERVICES, key)?.clone();
-        let pods = self.cluster.pods.of_namespace(object::namespace(&service));
+        let pods = self
+            .cluster
+            .pods()
+            .of_namespace(object::namespace(&service));
         let slices = self.cluster.slices_of(key);
         let lane = &mut self.lanes[Controller::EndpointSlice as usize];
         let (creations_in_flight, _) = lane.expectations.in_flight(key, now);
@@ -819,7 +824,7 @@ impl Plane {
     }
 
     fn plan_vanished_node(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {
-        let pods = self.cluster.pods.on_node(key);
+        let pods = self.cluster.pods().on_node(key);
         if pods.is_empty() || self.cluster.get(action::NODES, key).is_some() {
             self.vanished.remove(key);
             return None;

@@ -1,212 +1,287 @@
 //! The pods by owner, by namespace and by node: what makes planning independent of the number of all pods.
 //!
-//! An index entry is one pointer. Does not know keys or mirrors.
+//! ```text
+//!   name ──► group: [slot, slot, …]          places: slot ──► (group, position) a ledger
+//! ```
+//!
+//! A pod is the slot that it has in the mirror, which stays the same while it changes: only what changes about it
+//! touches an index. Each pod knows where it stands in its groups, so that it leaves them without a search. Knows
+//! neither keys nor what else is in the mirror.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use client::Mirror;
+use client::keyed::{Blocks, Keyed, Slot};
 use foldhash::quality::RandomState;
 use reconcile::Pod;
 
-/// A pod by its identity in memory.
-#[derive(Debug, Clone)]
-struct Pointer(Arc<Pod>);
+use crate::cluster::Kept;
 
-impl PartialEq for Pointer {
-    fn eq(&self, other: &Pointer) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
+/// What pods are grouped by, beside claims.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// The uid of the owner that controls it.
+    Controller,
+    /// The namespace, of those that somebody controls.
+    Owned,
+    /// The namespace, of those that nobody controls.
+    Free,
+    Node,
+    /// Those that have ended are one group without a name.
+    Ended,
 }
 
-impl Eq for Pointer {}
+const LEDGERS: usize = By::Ended as usize + 1;
 
-impl Hash for Pointer {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
+/// Where a pod stands in a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    group: Slot,
+    position: u32,
 }
 
-type Pointers = HashSet<Pointer, RandomState>;
-type Group = HashMap<Box<str>, Pointers, RandomState>;
+const NOWHERE: Place = Place {
+    group: Slot::MAX,
+    position: 0,
+};
 
-/// The indices.
+type Group = Vec<Slot>;
+
+/// The indices: 40 bytes and up to four slots a pod.
 #[derive(Debug, Default)]
-pub(crate) struct Pods {
-    by_controller: Group,
-    /// Pods without a controller, by namespace.
-    free: Group,
-    by_namespace: Group,
-    by_node: Group,
-    /// Pods by the `namespace/name` of claims that they use as volumes.
-    by_claim: Group,
-    ended: Pointers,
+pub(crate) struct PodIndex {
+    ledgers: [Keyed<Group>; LEDGERS],
+    /// By the pod's slot.
+    places: Blocks<[Place; LEDGERS]>,
+    /// Pods by the `namespace/name` of claims that they use as volumes. Few use any, and one claim may serve many.
+    by_claim: HashMap<Box<str>, Claimants, RandomState>,
 }
 
-impl Pods {
+type Claimants = std::collections::HashSet<Slot, RandomState>;
+
+impl PodIndex {
     /// Takes in a pod.
-    pub(crate) fn insert(&mut self, pod: &Arc<Pod>) {
-        match &pod.controller_uid {
-            Some(uid) => insert(&mut self.by_controller, uid, pod),
-            None => insert(&mut self.free, &pod.namespace, pod),
+    pub(crate) fn enter(&mut self, slot: Slot, pod: &Pod) {
+        if let Some(uid) = &pod.controller_uid {
+            self.join(By::Controller, slot, uid);
         }
-        insert(&mut self.by_namespace, &pod.namespace, pod);
+        self.join(namespace_ledger(pod), slot, &pod.namespace);
         if !pod.node_name.is_empty() {
-            insert(&mut self.by_node, &pod.node_name, pod);
-        }
-        for volume in pod.claim_volumes() {
-            let claim = format!("{}/{}", pod.namespace, volume.claim);
-            insert(&mut self.by_claim, &claim, pod);
+            self.join(By::Node, slot, &pod.node_name);
         }
         if pod.has_ended() {
-            self.ended.insert(Pointer(pod.clone()));
+            self.join(By::Ended, slot, "");
+        }
+        self.claim(slot, pod, true);
+    }
+
+    /// Takes out a pod as it was last.
+    pub(crate) fn leave(&mut self, slot: Slot, pod: &Pod) {
+        for by in [By::Controller, By::Owned, By::Free, By::Node, By::Ended] {
+            self.part(by, slot);
+        }
+        self.claim(slot, pod, false);
+    }
+
+    /// Something about a pod may have changed, but not its namespace.
+    pub(crate) fn change(&mut self, slot: Slot, old: &Pod, new: &Pod) {
+        if old.controller_uid != new.controller_uid {
+            self.part(By::Controller, slot);
+            if let Some(uid) = &new.controller_uid {
+                self.join(By::Controller, slot, uid);
+            }
+            if old.controller_uid.is_some() != new.controller_uid.is_some() {
+                self.part(namespace_ledger(old), slot);
+                self.join(namespace_ledger(new), slot, &new.namespace);
+            }
+        }
+        if old.node_name != new.node_name {
+            self.part(By::Node, slot);
+            if !new.node_name.is_empty() {
+                self.join(By::Node, slot, &new.node_name);
+            }
+        }
+        if old.has_ended() != new.has_ended() {
+            self.part(By::Ended, slot);
+            if new.has_ended() {
+                self.join(By::Ended, slot, "");
+            }
+        }
+        let has_claims = |pod: &Pod| !pod.claim_volumes().is_empty();
+        if (has_claims(old) || has_claims(new)) && !claims(old).eq(claims(new)) {
+            self.claim(slot, old, false);
+            self.claim(slot, new, true);
         }
     }
 
-    /// Takes out a pod: the very one that was taken in.
-    pub(crate) fn remove(&mut self, pod: &Arc<Pod>) {
-        match &pod.controller_uid {
-            Some(uid) => remove(&mut self.by_controller, uid, pod),
-            None => remove(&mut self.free, &pod.namespace, pod),
+    /// The group of a node, as far as it can be told without a look at it.
+    pub(crate) fn guess_node(&self, node: &str) -> Option<usize> {
+        let ledger = &self.ledgers[By::Node as usize];
+        ledger.at(ledger.guess(node)?).map(Vec::len)
+    }
+
+    fn join(&mut self, by: By, slot: Slot, name: &str) {
+        let ledger = &mut self.ledgers[by as usize];
+        let group = match ledger.find(name) {
+            Some(group) => group,
+            None => ledger.put(name, Group::new()).0,
+        };
+        let Some(members) = ledger.at_mut(group) else {
+            return;
+        };
+        while self.places.len() <= slot as usize {
+            self.places.push([NOWHERE; LEDGERS]);
         }
-        remove(&mut self.by_namespace, &pod.namespace, pod);
-        remove(&mut self.by_node, &pod.node_name, pod);
+        if let Some(places) = self.places.get_mut(slot) {
+            places[by as usize] = Place {
+                group,
+                position: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            };
+            members.push(slot);
+        }
+    }
+
+    fn part(&mut self, by: By, slot: Slot) {
+        let Some(places) = self.places.get_mut(slot) else {
+            return;
+        };
+        let place = std::mem::replace(&mut places[by as usize], NOWHERE);
+        let ledger = &mut self.ledgers[by as usize];
+        if place == NOWHERE {
+            return;
+        }
+        let Some(members) = ledger.at_mut(place.group) else {
+            return;
+        };
+        let position = place.position as usize;
+        debug_assert_eq!(members.get(position), Some(&slot));
+        members.swap_remove(position);
+        let is_empty = members.is_empty();
+        // The last one stands here now.
+        if let Some(moved) = members.get(position)
+            && let Some(places) = self.places.get_mut(*moved)
+        {
+            places[by as usize].position = place.position;
+        }
+        if is_empty {
+            ledger.remove(place.group);
+        }
+    }
+
+    fn claim(&mut self, slot: Slot, pod: &Pod, enter: bool) {
         for volume in pod.claim_volumes() {
             let claim = format!("{}/{}", pod.namespace, volume.claim);
-            remove(&mut self.by_claim, &claim, pod);
+            if enter {
+                let claimants = self.by_claim.entry(claim.into());
+                claimants.or_default().insert(slot);
+            } else if let Some(claimants) = self.by_claim.get_mut(&*claim) {
+                claimants.remove(&slot);
+                if claimants.is_empty() {
+                    self.by_claim.remove(&*claim);
+                }
+            }
         }
-        self.ended.remove(&Pointer(pod.clone()));
+    }
+
+    fn group(&self, by: By, name: &str) -> &[Slot] {
+        self.ledgers[by as usize].get(name).map_or(&[], |all| all)
+    }
+}
+
+fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
+    pod.claim_volumes().iter().map(|volume| &*volume.claim)
+}
+
+fn namespace_ledger(pod: &Pod) -> By {
+    if pod.controller_uid.is_some() {
+        By::Owned
+    } else {
+        By::Free
+    }
+}
+
+/// The pods as planners ask for them.
+#[derive(Clone, Copy)]
+pub(crate) struct Pods<'a> {
+    index: &'a PodIndex,
+    mirror: &'a Mirror<Kept>,
+}
+
+impl<'a> Pods<'a> {
+    /// The pods of a mirror, by its index.
+    pub(crate) fn new(index: &'a PodIndex, mirror: &'a Mirror<Kept>) -> Pods<'a> {
+        Pods { index, mirror }
     }
 
     /// Pods that an owner controls.
     pub(crate) fn of_controller(&self, uid: &str) -> Vec<Arc<Pod>> {
-        all(&self.by_controller, uid).collect()
+        self.all(By::Controller, uid).collect()
     }
 
     /// How many pods of an owner have not ended.
     pub(crate) fn live_of_controller(&self, uid: &str) -> usize {
-        all(&self.by_controller, uid)
-            .filter(|pod| !pod.has_ended())
-            .count()
+        let pods = self.look(self.index.group(By::Controller, uid));
+        pods.filter(|pod| !pod.has_ended()).count()
     }
 
     /// How many pods an owner controls.
     pub(crate) fn count_of_controller(&self, uid: &str) -> usize {
-        self.by_controller.get(uid).map_or(0, Pointers::len)
+        self.index.group(By::Controller, uid).len()
     }
 
     /// Pods that an owner controls, and those of its namespace that nobody controls.
     pub(crate) fn for_owner(&self, uid: &str, namespace: &str) -> Vec<Arc<Pod>> {
-        all(&self.by_controller, uid)
-            .chain(all(&self.free, namespace))
-            .collect()
+        let own = self.all(By::Controller, uid);
+        own.chain(self.all(By::Free, namespace)).collect()
     }
 
     /// Pods of a namespace.
     pub(crate) fn of_namespace(&self, namespace: &str) -> Vec<Arc<Pod>> {
-        all(&self.by_namespace, namespace).collect()
+        let owned = self.all(By::Owned, namespace);
+        owned.chain(self.all(By::Free, namespace)).collect()
     }
 
     /// Pods bound to a node.
     pub(crate) fn on_node(&self, node: &str) -> Vec<Arc<Pod>> {
-        all(&self.by_node, node).collect()
+        self.all(By::Node, node).collect()
+    }
+
+    /// Whether no pod is bound to a node.
+    pub(crate) fn is_none_on_node(&self, node: &str) -> bool {
+        self.index.group(By::Node, node).is_empty()
     }
 
     /// Pods that use a claim as a volume.
     pub(crate) fn of_claim(&self, claim: &str) -> Vec<Arc<Pod>> {
-        all(&self.by_claim, claim).collect()
+        let claimants = self.index.by_claim.get(claim).into_iter().flatten();
+        self.look(claimants).cloned().collect()
     }
 
     /// How many pods have ended.
     pub(crate) fn ended_count(&self) -> usize {
-        self.ended.len()
+        self.index.group(By::Ended, "").len()
     }
 
     /// Pods that have ended.
     pub(crate) fn ended(&self) -> Vec<Arc<Pod>> {
-        self.ended.iter().map(|pod| pod.0.clone()).collect()
+        self.all(By::Ended, "").collect()
     }
-}
 
-fn insert(group: &mut Group, name: &str, pod: &Arc<Pod>) {
-    if let Some(set) = group.get_mut(name) {
-        set.insert(Pointer(pod.clone()));
-    } else {
-        group.insert(name.into(), Pointers::from_iter([Pointer(pod.clone())]));
+    fn all(&self, by: By, name: &str) -> impl Iterator<Item = Arc<Pod>> + use<'a> {
+        self.look(self.index.group(by, name)).cloned()
     }
-}
 
-fn remove(group: &mut Group, name: &str, pod: &Arc<Pod>) {
-    if let Some(set) = group.get_mut(name) {
-        set.remove(&Pointer(pod.clone()));
-        if set.is_empty() {
-            group.remove(name);
-        }
+    fn look<I: IntoIterator<Item = &'a Slot>>(
+        &self,
+        slots: I,
+    ) -> impl Iterator<Item = &'a Arc<Pod>> + use<'a, I> {
+        let mirror = self.mirror;
+        let slots = slots.into_iter();
+        slots.filter_map(move |slot| mirror.at(*slot)?.pod())
     }
-}
-
-fn all<'a>(group: &'a Group, name: &str) -> impl Iterator<Item = Arc<Pod>> + 'a {
-    group
-        .get(name)
-        .into_iter()
-        .flatten()
-        .map(|pod| pod.0.clone())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use value::json;
-
-    fn pod(name: &str, owner: &str, node: &str, phase: &str) -> Arc<Pod> {
-        let owners = if owner.is_empty() {
-            json!([])
-        } else {
-            json!([{"uid": owner, "controller": true}])
-        };
-        Arc::new(Pod::from_object(&json!({
-            "metadata": {"namespace": "d", "name": name, "uid": name, "ownerReferences": owners},
-            "spec": {"nodeName": node, "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": owner}}]},
-            "status": {"phase": phase}})))
-    }
-
-    fn names(pods: Vec<Arc<Pod>>) -> Vec<String> {
-        let mut names: Vec<String> = pods.iter().map(|pod| pod.name.to_string()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn pods_are_found_by_owner_namespace_and_node_and_leave_nothing_behind() {
-        let mut pods = Pods::default();
-        let all = [
-            pod("a", "rs", "n1", "Running"),
-            pod("b", "rs", "", "Failed"),
-            pod("c", "", "n1", "Running"),
-        ];
-        all.iter().for_each(|pod| pods.insert(pod));
-        assert_eq!(names(pods.of_controller("rs")), ["a", "b"]);
-        assert_eq!(
-            (
-                pods.live_of_controller("rs"),
-                pods.count_of_controller("rs")
-            ),
-            (1, 2)
-        );
-        assert_eq!(names(pods.for_owner("rs", "d")), ["a", "b", "c"]);
-        assert_eq!(names(pods.for_owner("other", "d")), ["c"]);
-        assert_eq!(names(pods.of_namespace("d")), ["a", "b", "c"]);
-        assert_eq!(names(pods.on_node("n1")), ["a", "c"]);
-        assert_eq!(names(pods.of_claim("d/rs")), ["a", "b"]);
-        assert_eq!(names(pods.ended()), ["b"]);
-        all.iter().for_each(|pod| pods.remove(pod));
-        let groups = [
-            &pods.by_controller,
-            &pods.free,
-            &pods.by_namespace,
-            &pods.by_node,
-            &pods.by_claim,
-        ];
-        assert!(groups.iter().all(|group| group.is_empty()) && pods.ended_count() == 0);
-    }
-}
+#[path = "pods_tests.rs"]
+mod tests;

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
+
 /// First pause after a failure (k8s default controller rate limiter).
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// Longest pause after failures in a row.
@@ -56,7 +58,7 @@ impl Entry {
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    entries: HashMap<Arc<str>, Entry>,
+    entries: HashMap<Arc<str>, Entry, RandomState>,
     ready: VecDeque<Arc<str>>,
     /// Moments at which an entry is to be looked at; entries that changed their mind are found by their own fields.
     due: BTreeMap<(Instant, u64), Arc<str>>,
@@ -66,6 +68,13 @@ pub(crate) struct Queue {
 impl Queue {
     /// Asks for work on a key.
     pub(crate) fn add(&mut self, key: &str, now: Instant) {
+        // Most keys are added many times before their turn comes.
+        if let Some(entry) = self.entries.get_mut(key)
+            && (entry.busy || (entry.queued && entry.hold_until.is_none()))
+        {
+            entry.again |= entry.busy;
+            return;
+        }
         if !self.entries.contains_key(key) {
             self.entries.insert(key.into(), Entry::default());
         }

@@ -107,7 +107,7 @@ impl Plane {
         {
             self.add(Controller::PodVolumes, &format!("{namespace}/{name}"), now);
         }
-        for pod in self.cluster.pods.of_claim(key) {
+        for pod in self.cluster.pods().of_claim(key) {
             let owner = pod.controller_uid.as_deref();
             let owner = owner.and_then(|uid| self.cluster.owner(uid));
             if let Some((Controller::StatefulSet, set)) = owner {
@@ -170,7 +170,7 @@ impl Plane {
         let pods = if bound {
             Vec::new()
         } else {
-            cluster.pods.of_claim(key)
+            cluster.pods().of_claim(key)
         };
         let placeless = pods.iter().filter(|pod| pod.node_name.is_empty());
         let mut waiting_pods: Vec<&str> = placeless.map(|pod| &*pod.name).collect();
@@ -244,7 +244,7 @@ impl Plane {
             let is_own = owner == Some(&*pod.uid);
             pod.holds_claim(object::name(claim), is_own)
         };
-        let in_use = self.cluster.pods.of_claim(key).iter().any(holds);
+        let in_use = self.cluster.pods().of_claim(key).iter().any(holds);
         let action = volume::plan_claim_protection(claim, in_use);
         Some(action.into_iter().collect())
     }

@@ -66,12 +66,8 @@ impl Plane {
     }
 
     fn feed_graph(&mut self, event: &Event) {
-        let now = self
-            .cluster
-            .get(event.resource, &event.key)
-            .map(|kept| &kept.uid);
-        if let Some(old) = event.old.as_ref().filter(|old| now != Some(&old.uid)) {
-            self.graph.forget(&old.uid);
+        if let Some(old) = event.old.as_ref().filter(|_| event.is_old_gone) {
+            self.graph.forget(old.uid());
         }
         if let Some(observation) = &event.observation {
             self.graph.observe(observation);
@@ -80,7 +76,9 @@ impl Plane {
 
     /// What was in flight for an object does not concern another one of the same name.
     fn forget_replaced(&mut self, event: &Event) {
-        let Some(old) = &event.old else { return };
+        if !event.is_old_gone {
+            return;
+        }
         let controller = match event.resource {
             action::REPLICA_SETS => Controller::ReplicaSet,
             action::REPLICATION_CONTROLLERS => Controller::ReplicationController,
@@ -96,21 +94,13 @@ impl Plane {
             PERSISTENT_VOLUMES => Controller::Volume,
             _ => return,
         };
-        if self
-            .cluster
-            .get(event.resource, &event.key)
-            .is_none_or(|new| new.uid != old.uid)
-        {
-            self.lane(controller).forget(&event.key);
-        }
+        self.lane(controller).forget(&event.key);
     }
 
     fn wake_by_pod(&mut self, event: &Event, now: Instant) {
         let old = event.old.as_ref().and_then(Kept::pod);
-        let new = self.cluster.pod(&event.key).cloned();
-        let replaced = old
-            .zip(new.as_ref())
-            .is_some_and(|(old, new)| old.uid != new.uid);
+        let new = self.cluster.now(event).and_then(Kept::pod).cloned();
+        let replaced = event.is_old_gone && new.is_some();
         self.note_pod(
             old.filter(|_| replaced || new.is_none()),
             new.as_ref(),
@@ -153,13 +143,22 @@ impl Plane {
         self.wake_claims(&event.key, old, new.as_ref(), now);
         self.wake_volumes(&event.key, old, new.as_ref(), now);
         let Some(pod) = new else { return };
-        if !pod.node_name.is_empty() && self.cluster.get(action::NODES, &pod.node_name).is_none() {
-            self.vanish(&pod.node_name, now);
+        if !pod.node_name.is_empty() {
+            // That a node is not there was noted when a pod came to it, or when it went.
+            let is_news = replaced || old.is_none_or(|old| old.node_name != pod.node_name);
+            let is_there = if is_news {
+                self.cluster.has_node(&pod.node_name)
+            } else {
+                !self.vanished.contains_key(&pod.node_name)
+            };
+            if !is_there {
+                self.vanish(&pod.node_name, now);
+            }
         }
         if (pod.deletion_micros.is_some() && pod.node_name.is_empty()) || pod.job_tracking {
             self.add(Controller::StrayPod, &event.key, now);
         }
-        if self.cluster.pods.ended_count() > self.config.ended_pods_max {
+        if self.cluster.pods().ended_count() > self.config.ended_pods_max {
             self.lane(Controller::EndedPods)
                 .queue
                 .add_at("ended", now + crate::plane::ENDED_PODS_INTERVAL);
@@ -173,46 +172,32 @@ impl Plane {
             .into_iter()
             .chain(new.map(|pod| (pod, false)))
         {
-            let owner = pod
-                .controller_uid
-                .as_deref()
-                .and_then(|uid| self.cluster.owner(uid));
-            let Some((controller, key)) =
-                owner.map(|(controller, key)| (controller, key.to_owned()))
+            let is_going = is_gone || pod.deletion_micros.is_some();
+            let owner = pod.controller_uid.as_deref();
+            let Some((controller, key)) = owner
+                .filter(|_| is_going || appeared)
+                .and_then(|uid| self.cluster.owner(uid))
             else {
                 continue;
             };
-            let expectations = &mut self.lane(controller).expectations;
-            if is_gone || pod.deletion_micros.is_some() {
-                expectations.saw_deleted(&key, &pod.uid);
-            } else if appeared {
-                expectations.saw_created(&key, &pod.uid);
+            let expectations = &mut self.lanes[controller as usize].expectations;
+            if is_going {
+                expectations.saw_deleted(key, &pod.uid);
+            } else {
+                expectations.saw_created(key, &pod.uid);
             }
         }
     }
 
     fn wake_owner(&mut self, uid: &str, now: Instant) {
-        if let Some((controller, key)) = self
-            .cluster
-            .owner(uid)
-            .map(|(controller, key)| (controller, key.to_owned()))
-        {
-            self.add(controller, &key, now);
+        if let Some((controller, key)) = self.cluster.owner(uid) {
+            self.lanes[controller as usize].queue.add(key, now);
         }
     }
 
     /// A pod that nobody controls may be what somebody selects.
     fn wake_adopters(&mut self, pod: &Pod, now: Instant) {
-        for (controller, resource) in [
-            (Controller::ReplicaSet, action::REPLICA_SETS),
-            (
-                Controller::ReplicationController,
-                action::REPLICATION_CONTROLLERS,
-            ),
-            (Controller::DaemonSet, action::DAEMON_SETS),
-            (Controller::StatefulSet, action::STATEFUL_SETS),
-            (Controller::Job, action::JOBS),
-        ] {
+        for (controller, resource) in self.cluster.adopters() {
             for key in self.selecting(resource, &pod.namespace, &pod.labels) {
                 self.add(controller, &key, now);
             }
@@ -254,16 +239,17 @@ impl Plane {
     fn wake_services(&mut self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>, now: Instant) {
         // Until a pod has an address no slice holds it.
         let nowhere = |pod: Option<&Arc<Pod>>| pod.is_none_or(|pod| pod.ip.is_empty());
-        let unchanged = old
-            .zip(new)
-            .is_some_and(|(old, new)| is_same_endpoint(old, new));
-        if unchanged || (nowhere(old) && nowhere(new)) {
+        let is_unchanged = || {
+            old.zip(new)
+                .is_some_and(|(old, new)| is_same_endpoint(old, new))
+        };
+        if (nowhere(old) && nowhere(new)) || is_unchanged() {
             return;
         }
-        let Some(namespace) = new.or(old).map(|pod| pod.namespace.clone()) else {
+        let Some(namespace) = new.or(old).map(|pod| &pod.namespace) else {
             return;
         };
-        let services = self.cluster.in_namespace(action::SERVICES, &namespace);
+        let services = self.cluster.services_in(namespace);
         let concerned: Vec<String> = services
             .filter(|(_, service)| {
                 let selector = object::at(service, &["spec", "selector"]);
@@ -285,7 +271,7 @@ impl Plane {
         match event.node.take() {
             Some(view) => {
                 let mut actions = Vec::new();
-                let pods = || self.cluster.pods.on_node(&event.key);
+                let pods = || self.cluster.pods().on_node(&event.key);
                 self.eviction
                     .node_observed(&event.key, &view.taints, pods, micros, &mut actions);
                 self.lifecycle.node_observed(*view, micros);
@@ -295,7 +281,7 @@ impl Plane {
             None => {
                 self.lifecycle.node_deleted(&event.key, micros);
                 self.eviction.node_deleted(&event.key);
-                if !self.cluster.pods.on_node(&event.key).is_empty() {
+                if !self.cluster.pods().is_none_on_node(&event.key) {
                     self.vanish(&event.key, now);
                 }
             }
@@ -304,8 +290,7 @@ impl Plane {
 
     /// A node concerns the DaemonSets that want something else with it than before. A heartbeat concerns none of them.
     fn wake_daemon_sets(&mut self, event: &Event, now: Instant) {
-        let new = self.cluster.get(action::NODES, &event.key);
-        let (old, new) = (event.old.as_ref(), new);
+        let (old, new) = (event.old.as_ref(), self.cluster.now(event));
         let is_same = old.zip(new).is_some_and(|(old, new)| {
             let (old, new) = (old.facts(), new.facts());
             let is_one = old.zip(new).is_some_and(|(old, new)| Arc::ptr_eq(old, new));
@@ -340,7 +325,7 @@ impl Plane {
     /// Those who control a whole object, or did.
     fn wake_controllers_of(&mut self, event: &Event, now: Instant) {
         let old = event.old.as_ref().and_then(Kept::whole);
-        let new = self.cluster.whole(event.resource, &event.key).cloned();
+        let new = self.cluster.now(event).and_then(Kept::whole).cloned();
         for object in old.into_iter().chain(&new) {
             if let Some(uid) = controller_uid(object) {
                 self.wake_owner(uid, now);
@@ -378,7 +363,7 @@ impl Plane {
             Body::Renewed { micros } => micros,
             _ => 0,
         };
-        let new = self.cluster.get(LEASES, &event.key).map(renewed);
+        let new = self.cluster.now(event).map(renewed);
         if new.is_some() && new != event.old.as_ref().map(renewed) {
             self.lifecycle.heartbeat(node, now_micros());
         }
@@ -387,10 +372,7 @@ impl Plane {
     fn wake_by_set(&mut self, event: &Event, now: Instant) {
         self.add(Controller::ReplicaSet, &event.key, now);
         self.wake_controllers_of(event, now);
-        let new = self
-            .cluster
-            .whole(action::REPLICA_SETS, &event.key)
-            .cloned();
+        let new = self.cluster.now(event).and_then(Kept::whole).cloned();
         if let Some(set) = new.filter(|set| controller_uid(set).is_none()) {
             let labels = object::labels(&set);
             for key in self.selecting(action::DEPLOYMENTS, object::namespace(&set), labels) {
@@ -402,13 +384,9 @@ impl Plane {
     fn wake_by_job(&mut self, event: &Event, now: Instant) {
         self.add(Controller::Job, &event.key, now);
         self.wake_controllers_of(event, now);
-        let new = self
-            .cluster
-            .get(action::JOBS, &event.key)
-            .map(|job| &job.uid);
-        if let Some(old) = event.old.as_ref().filter(|old| new != Some(&old.uid)) {
+        if let Some(old) = event.old.as_ref().filter(|_| event.is_old_gone) {
             // Nobody counts these any more: they lose the finalizer that waits for it.
-            for pod in self.cluster.pods.of_controller(&old.uid) {
+            for pod in self.cluster.pods().of_controller(old.uid()) {
                 self.add(
                     Controller::StrayPod,
                     &format!("{}/{}", pod.namespace, pod.name),
@@ -419,13 +397,13 @@ impl Plane {
     }
 
     fn wake_by_slice(&mut self, event: &Event, now: Instant) {
-        let new = self.cluster.get(action::ENDPOINT_SLICES, &event.key);
+        let new = self.cluster.now(event);
         let service = |kept: &Kept| kept.whole().and_then(|slice| service_of(slice));
         let (appeared, gone) = (
-            new.map(|new| (new.uid.clone(), service(new))),
+            new.map(|new| (Box::<str>::from(new.uid()), service(new))),
             event.old.as_ref(),
         );
-        let gone = gone.map(|old| (old.uid.clone(), service(old)));
+        let gone = gone.map(|old| (Box::<str>::from(old.uid()), service(old)));
         let replaced = appeared.as_ref().map(|(uid, _)| uid) != gone.as_ref().map(|(uid, _)| uid);
         if let Some((uid, Some(service))) = gone {
             if replaced {
@@ -472,8 +450,7 @@ impl Plane {
     /// Devices of a pool are tainted otherwise now: whoever has one is asked about.
     fn wake_by_device_slice(&mut self, event: &Event, now: Instant) {
         let old = event.old.as_ref().and_then(Kept::slice).cloned();
-        let new = self.cluster.get(event.resource, &event.key);
-        let new = new.and_then(Kept::slice).cloned();
+        let new = self.cluster.now(event).and_then(Kept::slice).cloned();
         if !self
             .taints
             .replace(&event.key, old.as_deref(), new.as_ref())
@@ -501,7 +478,7 @@ impl Plane {
     }
 
     fn wake_by_claim(&mut self, event: &Event, now: Instant) {
-        let new = self.cluster.whole(event.resource, &event.key).cloned();
+        let new = self.cluster.now(event).and_then(Kept::whole).cloned();
         let old = event.old.as_ref().and_then(Kept::whole).cloned();
         let uid = |claim: &Option<Arc<Value>>| claim.as_ref().map(|c| object::uid(c).to_owned());
         let (appeared, gone) = (uid(&new), uid(&old));
@@ -535,7 +512,7 @@ impl Plane {
             return;
         };
         // Templates are made once, mostly before their pods.
-        let pods = self.cluster.pods.of_namespace(namespace);
+        let pods = self.cluster.pods().of_namespace(namespace);
         let asking = pods.iter().filter(|pod| {
             let mut templates = pod.claims.iter().filter_map(|one| one.template.as_deref());
             templates.any(|template| template == name)
@@ -550,12 +527,12 @@ impl Plane {
 
     /// The last object of a resource in a namespace that is going away brings the namespace's end nearer.
     fn wake_emptied_namespace(&mut self, event: &Event, now: Instant) {
+        if self.cluster.now(event).is_some() {
+            return;
+        }
         let Some((namespace, _)) = event.key.split_once('/') else {
             return;
         };
-        if self.cluster.get(event.resource, &event.key).is_some() {
-            return;
-        }
         let going = self
             .cluster
             .get(action::NAMESPACES, namespace)
@@ -575,8 +552,8 @@ fn is_same_endpoint(old: &Pod, new: &Pod) -> bool {
             pod.has_ended(),
         )
     };
-    (&old.uid, &old.ip, &old.node_name) == (&new.uid, &new.ip, &new.node_name)
-        && flags(old) == flags(new)
+    flags(old) == flags(new)
+        && (&old.uid, &old.ip, &old.node_name) == (&new.uid, &new.ip, &new.node_name)
         && old.labels == new.labels
 }
 

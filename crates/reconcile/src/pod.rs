@@ -2,9 +2,10 @@
 //!
 //! Knows no controller. Whatever a planner needs of a pod's spec is read once, at projection time.
 
+use foldhash::quality::RandomState;
 use meta::{Value, object, time};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Label sets an interner keeps before it starts afresh: 64 Ki sets of ~500 B are 32 MiB at most.

@@ -4,10 +4,11 @@ use super::uid::{Uid, Uids};
 use super::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER};
 use crate::action::{Action, Propagation, ResourceRef};
 use crate::pod::text_of;
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use meta::{Value, object};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 /// An entry of metadata.ownerReferences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,13 @@ enum Sight {
     Gone,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// The upper half of the uid's hash.
+    hash: u32,
+    slot: Slot,
+}
+
 #[derive(Debug)]
 struct Edge {
     owner: Slot,
@@ -114,7 +122,7 @@ struct Node {
     name: Box<str>,
     owners: Box<[Edge]>,
     #[allow(clippy::box_collection)] // most objects have none: 8 bytes instead of 48
-    dependents: Option<Box<HashSet<Slot>>>,
+    dependents: Option<Box<HashSet<Slot, RandomState>>>,
     namespace: u32,
     /// Index into `resources` (observed) or `kinds` (only named).
     kind: u32,
@@ -142,14 +150,14 @@ impl Node {
 /// Small numbers for values that repeat a million times.
 #[derive(Debug)]
 struct Table<T> {
-    numbers: HashMap<T, u32>,
+    numbers: HashMap<T, u32, RandomState>,
     values: Vec<T>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
             values: Vec::new(),
         }
     }
@@ -170,13 +178,50 @@ impl<T: Clone + Eq + std::hash::Hash> Table<T> {
     }
 }
 
+/// Nodes in blocks: their number grows without moving them.
+#[derive(Debug, Default)]
+struct Nodes {
+    blocks: Vec<Vec<Option<Node>>>,
+}
+
+impl Nodes {
+    const BLOCK: usize = 1024;
+
+    fn get(&self, slot: Slot) -> Option<&Node> {
+        let (block, place) = (slot as usize / Self::BLOCK, slot as usize % Self::BLOCK);
+        self.blocks.get(block)?.get(place)?.as_ref()
+    }
+
+    /// The node in a slot, or the place for one.
+    fn at(&mut self, slot: Slot) -> Option<&mut Option<Node>> {
+        let (block, place) = (slot as usize / Self::BLOCK, slot as usize % Self::BLOCK);
+        self.blocks.get_mut(block)?.get_mut(place)
+    }
+
+    fn push(&mut self, node: Node) -> Slot {
+        if self
+            .blocks
+            .last()
+            .is_none_or(|last| last.len() == Self::BLOCK)
+        {
+            self.blocks.push(Vec::with_capacity(Self::BLOCK));
+        }
+        let full = (self.blocks.len() - 1) * Self::BLOCK;
+        let place = self.blocks.last_mut().map_or(0, |last| {
+            last.push(Some(node));
+            last.len() - 1
+        });
+        Slot::try_from(full + place).unwrap_or(Slot::MAX)
+    }
+}
+
 /// The graph. Feed it every object of every deletable resource, then poll.
 #[derive(Debug, Default)]
 pub struct Graph {
-    /// Slots by their nodes' uids: 5 bytes an entry, since the uid is in the node.
-    index: HashTable<Slot>,
+    /// Slots by their nodes' uids: 9 bytes an entry, since the uid is in the node. It grows without a look at nodes.
+    index: HashTable<Entry>,
     hasher: RandomState,
-    nodes: Vec<Option<Node>>,
+    nodes: Nodes,
     free: Vec<Slot>,
     uids: Uids,
     namespaces: Table<String>,
@@ -501,16 +546,23 @@ impl Graph {
     }
 
     fn find(&self, uid: Uid) -> Option<Slot> {
-        let is_it = |slot: &Slot| uid_in(&self.nodes, *slot) == Some(uid);
-        self.index.find(self.hasher.hash_one(uid), is_it).copied()
+        let hash = self.hash(uid);
+        let is_it = |entry: &Entry| {
+            entry.hash == hash && self.node(entry.slot).is_some_and(|node| node.uid == uid)
+        };
+        Some(self.index.find(spread(hash), is_it)?.slot)
+    }
+
+    fn hash(&self, uid: Uid) -> u32 {
+        (self.hasher.hash_one(uid) >> 32) as u32
     }
 
     fn node(&self, slot: Slot) -> Option<&Node> {
-        self.nodes.get(slot as usize)?.as_ref()
+        self.nodes.get(slot)
     }
 
     fn node_mut(&mut self, slot: Slot) -> Option<&mut Node> {
-        self.nodes.get_mut(slot as usize)?.as_mut()
+        self.nodes.at(slot)?.as_mut()
     }
 
     fn dependents_of(&self, slot: Slot) -> impl Iterator<Item = Slot> + '_ {
@@ -543,20 +595,20 @@ impl Graph {
             orphan: false,
             queued: false,
         };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.nodes[slot as usize] = Some(node);
+        let free = self.free.pop();
+        let slot = match free.and_then(|slot| Some((slot, self.nodes.at(slot)?))) {
+            Some((slot, place)) => {
+                *place = Some(node);
                 slot
             }
-            None => {
-                self.nodes.push(Some(node));
-                Slot::try_from(self.nodes.len() - 1).unwrap_or(Slot::MAX)
-            }
+            None => self.nodes.push(node),
         };
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let hash = hasher.hash_one(uid);
-        let rehash = |other: &Slot| uid_in(nodes, *other).map_or(0, |uid| hasher.hash_one(uid));
-        self.index.insert_unique(hash, slot, rehash);
+        let entry = Entry {
+            hash: self.hash(uid),
+            slot,
+        };
+        let rehash = |other: &Entry| spread(other.hash);
+        self.index.insert_unique(spread(entry.hash), entry, rehash);
         slot
     }
 
@@ -617,14 +669,16 @@ impl Graph {
         if node.has_dependents() {
             return;
         }
-        let uid = node.uid;
+        let hash = self.hash(node.uid);
         let entry = self
             .index
-            .find_entry(self.hasher.hash_one(uid), |other| *other == slot);
+            .find_entry(spread(hash), |other| other.slot == slot);
         if let Ok(entry) = entry {
             entry.remove();
         }
-        self.nodes[slot as usize] = None;
+        if let Some(place) = self.nodes.at(slot) {
+            *place = None;
+        }
         self.free.push(slot);
     }
 
@@ -671,8 +725,9 @@ impl Graph {
     }
 }
 
-fn uid_in(nodes: &[Option<Node>], slot: Slot) -> Option<Uid> {
-    nodes.get(slot as usize)?.as_ref().map(|node| node.uid)
+/// The index takes a place from the lower bits, and a tag from the upper seven.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 #[cfg(test)]

@@ -50,23 +50,35 @@ impl Uids {
     }
 }
 
+/// What a digit stands for; what is none has bits above the four.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
+
 /// Lower-case hyphenated UUIDs with a version only: the text must come back exactly.
 fn parse(text: &str) -> Option<u128> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 36 {
+    let bytes: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    if [8, 13, 18, 23].iter().any(|place| bytes[*place] != b'-') {
         return None;
     }
-    let mut number = 0u128;
-    for (position, byte) in bytes.iter().enumerate() {
-        match (position, byte) {
-            (8 | 13 | 18 | 23, b'-') => {}
-            (8 | 13 | 18 | 23, _) => return None,
-            (_, b'0'..=b'9') => number = number << 4 | u128::from(byte - b'0'),
-            (_, b'a'..=b'f') => number = number << 4 | u128::from(byte - b'a' + 10),
-            _ => return None,
-        }
-    }
-    (number & VERSION_BITS != 0).then_some(number)
+    let mut odd = 0;
+    let mut half = |groups: &[std::ops::Range<usize>]| {
+        let digits = groups.iter().flat_map(|group| &bytes[group.clone()]);
+        digits.fold(0u64, |number, byte| {
+            let digit = DIGITS[usize::from(*byte)];
+            odd |= digit;
+            number << 4 | u64::from(digit & 0xf)
+        })
+    };
+    let (high, low) = (half(&[0..8, 9..13, 14..18]), half(&[19..23, 24..36]));
+    let number = u128::from(high) << 64 | u128::from(low);
+    (odd < 16 && number & VERSION_BITS != 0).then_some(number)
 }
 
 #[cfg(test)]
@@ -81,6 +93,10 @@ mod tests {
             "odd",
             "",
             "7D9C6F3E-1B2A-4C5D-8E9F-0A1B2C3D4E5F",
+            "00000000-0000-4000-8000-00000000000a",
+            "00000000-0000-4000-8000-00000000000g",
+            "00000000-0000-4000-800000-0000000000a",
+            "00000000-0000-0000-8000-00000000000a",
             "odd",
         ] {
             let number = uids.number(text);

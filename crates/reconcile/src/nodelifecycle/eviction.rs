@@ -74,6 +74,9 @@ impl TaintEviction {
 
     /// A pod was added or changed.
     pub fn pod_observed(&mut self, pod: &Arc<Pod>, now_micros: i64, actions: &mut Vec<Action>) {
+        if self.nodes.is_empty() && self.waiting.is_empty() {
+            return;
+        }
         let taints = self
             .nodes
             .get(&pod.node_name)
@@ -110,6 +113,10 @@ impl TaintEviction {
     }
 
     fn cancel(&mut self, uid: &str) -> bool {
+        // Nobody waits in a healthy cluster.
+        if self.waiting.is_empty() {
+            return false;
+        }
         let Some((uid, (_, due))) = self.waiting.remove_entry(uid) else {
             return false;
         };
