@@ -147,6 +147,21 @@ impl Client {
         self.object(request).await
     }
 
+    /// Creates an object of bytes that are encoded already (protobuf with envelope), and gives the reply's bytes back
+    /// unread. For senders of very many creations.
+    pub async fn create_encoded(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
+        let mut request = self.request(Method::Post, path(resource, namespace, "", ""));
+        request.content_type = PROTOBUF.into();
+        request.body = body;
+        let reply = self.call(request).await;
+        checked(reply).await
+    }
+
     /// Replaces an object by bytes that are encoded already (protobuf with envelope), and gives the reply's bytes
     /// back unread. For senders of very many equal updates.
     pub async fn update_encoded(

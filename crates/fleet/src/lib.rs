@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   register ─► heartbeat: Leases, statuses      life: pods by pod.rs, or by stages; nodes by stages
+//!   adopt: those of an earlier run
 //!                    ▲                              ▲          ▲
 //!                    └── columns: who is silent, slow, skewed ─┘     one watch for all, or kubelet.rs: each its own
 //!                                     ▲
@@ -12,6 +13,7 @@
 //! columns of small numbers, not objects. Knows nothing of containers: a pod runs because time passes. Knows no files:
 //! configuration, stages and scripts come as text.
 
+mod adopt;
 mod columns;
 mod config;
 mod faulting;
@@ -27,9 +29,11 @@ mod progress;
 mod query;
 mod queue;
 mod register;
+mod registration;
+mod replies;
 mod stages;
 mod template;
-mod versions;
+
 mod wheel;
 
 use std::sync::Arc;
@@ -106,7 +110,8 @@ struct Fleet {
     config: FleetConfig,
     nodes: Nodes,
     progress: Arc<FleetProgress>,
-    versions: versions::Versions,
+    registrations: registration::Registrations,
+    replies: replies::Replies,
     /// Counts storms: whoever holds a watch for all nodes opens it anew.
     storms: watch::Sender<u64>,
     /// Counts faults: kubelets look at themselves.
@@ -118,9 +123,10 @@ impl Fleet {
         Fleet {
             client,
             nodes: Nodes::new(config.nodes),
+            registrations: registration::Registrations::new(&config.layout),
             config,
             progress,
-            versions: versions::Versions::default(),
+            replies: replies::Replies::default(),
             storms: watch::Sender::new(0),
             struck: watch::Sender::new(0),
         }
@@ -179,12 +185,13 @@ pub async fn run(
         );
     };
     let work = async {
-        // Faults first: who is silent from the beginning does not register. Nodes that are up renew while others still
-        // register.
+        // Faults first: who is silent from the beginning does not register. Then heartbeats: whoever is up renews, whatever
+        // else is to be done.
         tokio::join!(
+            biased;
             faulting::run(&fleet),
-            register::run(&fleet),
             heartbeat::run(&fleet),
+            register::run(&fleet),
             heartbeat::post_statuses(&fleet),
             pods,
             life::follow(&fleet, Kind::Node),

@@ -412,10 +412,8 @@ impl Object<'_> {
             patch_type,
             patch,
         );
-        let version = self.fleet.versions.read(resource, &reply.await?);
-        Ok(version
-            .and_then(|version| version.parse().ok())
-            .unwrap_or(0))
+        let version = self.fleet.replies.version(resource, &reply.await?);
+        Ok(version.unwrap_or(0))
     }
 
     async fn delete(&self) -> Result<(), ClientError> {
