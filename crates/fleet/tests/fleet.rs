@@ -183,7 +183,8 @@ fn nodes_of_an_earlier_run_come_back_by_their_leases_and_only_what_differs_is_wr
             (4, json!({"allocatable": {"pods": "7"}})),
         ] {
             let patch = json!({"status": status});
-            let patched = client.patch(nodes, "", &node_name(index), "status", merge, &patch);
+            let name = node_name(index);
+            let patched = client.patch(nodes, "", &name, "status", merge, &patch);
             patched.await.unwrap();
         }
         let options = DeleteOptions::default();
