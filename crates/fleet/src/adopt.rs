@@ -25,6 +25,8 @@ use crate::{Fleet, REQUESTS_IN_FLIGHT_MAX, resource};
 
 /// Objects of a page: at 2.6 KB a node, 1.3 MB.
 const PAGE_OBJECTS: usize = 500;
+/// Pause between two pages that are compared: nobody waits for them as for a Lease, and a million are 2,000 pages.
+const COMPARE_PAUSE: Duration = Duration::from_millis(10);
 /// Pause after a list that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Tries of a list before nodes are registered one by one: whoever may not list may still register.
@@ -123,6 +125,7 @@ pub(crate) async fn mend(fleet: &Arc<Fleet>) {
             }
         }
         count += differ.len();
+        tokio::time::sleep(COMPARE_PAUSE).await;
         for index in differ.drain(..) {
             let Ok(slot) = slots.clone().acquire_owned().await else {
                 return;
