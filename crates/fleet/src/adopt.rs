@@ -147,21 +147,15 @@ pub(crate) async fn mend(fleet: &Arc<Fleet>) {
 fn as_stored(only: &Only, node: &Value) -> Value {
     let mut message = Vec::new();
     let encoded = schema::encode_protobuf(resource("", "nodes").type_id, node, &mut message);
-    encoded
-        .and_then(|()| Ok(only.decode(&message)))
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or_default()
+    let decoded = encoded.ok().and_then(|()| only.decode(&message).ok());
+    decoded.unwrap_or_default()
 }
 
 /// Whether a status says all that is wanted. More than that is others' affair.
 fn is_whole(wanted: &Value, status: &Value) -> bool {
     let holds = |field: &str| {
-        let wanted = wanted[field]
-            .as_object()
-            .into_iter()
-            .flat_map(|map| map.iter());
-        let mut wanted = wanted;
+        let wanted = wanted[field].as_object();
+        let mut wanted = wanted.into_iter().flat_map(|map| map.iter());
         wanted.all(|(name, quantity)| status[field][&**name] == *quantity)
     };
     let conditions = status["conditions"].as_array();

@@ -2,10 +2,9 @@
 //!
 //! ```text
 //!   register ─► heartbeat: Leases, statuses      life: pods by pod.rs, or by stages; nodes by stages
-//!   adopt: those of an earlier run
-//!                    ▲                              ▲          ▲
-//!                    └── columns: who is silent, slow, skewed ─┘     one watch for all, or kubelet.rs: each its own
-//!                                     ▲
+//!      ▲             ▲                              ▲          ▲
+//!   adopt: those     └── columns: who is silent, slow, skewed ─┘     one watch for all, or kubelet.rs: each its own
+//!   of an earlier run                 ▲
 //!                       faulting: scripts of faults.rs
 //! ```
 //!
