@@ -147,6 +147,21 @@ impl Client {
         self.object(request).await
     }
 
+    /// Creates an object of bytes that are encoded already (protobuf with envelope), and gives the reply's bytes back
+    /// unread. For senders of very many creations.
+    pub async fn create_encoded(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ClientError> {
+        let mut request = self.request(Method::Post, path(resource, namespace, "", ""));
+        request.content_type = PROTOBUF.into();
+        request.body = body;
+        let reply = self.call(request).await;
+        checked(reply).await
+    }
+
     /// Replaces an object by bytes that are encoded already (protobuf with envelope), and gives the reply's bytes
     /// back unread. For senders of very many equal updates.
     pub async fn update_encoded(
@@ -174,9 +189,24 @@ impl Client {
         patch_type: PatchType,
         patch: &Value,
     ) -> Result<Bytes, ClientError> {
+        let patch = patch.to_string().into();
+        self.patch_encoded(resource, namespace, name, subresource, patch_type, patch)
+            .await
+    }
+
+    /// The same by a patch that is text already.
+    pub async fn patch_encoded(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        patch_type: PatchType,
+        patch: Bytes,
+    ) -> Result<Bytes, ClientError> {
         let mut request = self.request(Method::Patch, path(resource, namespace, name, subresource));
         request.content_type = patch_type.content_type().into();
-        request.body = patch.to_string().into();
+        request.body = patch;
         let reply = self.call(request).await;
         checked(reply).await
     }

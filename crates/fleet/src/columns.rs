@@ -46,8 +46,9 @@ impl Nodes {
         (version != 0).then_some(version)
     }
 
-    pub(crate) fn set_lease_version(&self, index: usize, version: &str) {
-        self.lease_versions[index].store(version.parse().unwrap_or(1), Relaxed);
+    /// Notes the version of its Lease; whether it is the first one.
+    pub(crate) fn set_lease_version(&self, index: usize, version: u64) -> bool {
+        self.lease_versions[index].swap(version.max(1), Relaxed) == 0
     }
 
     pub(crate) fn uid(&self, index: usize) -> String {
@@ -160,8 +161,9 @@ mod tests {
         nodes.set_uid(1, "0a1b2c3d-0000-4abc-8def-001122334455");
         assert_eq!(nodes.uid(1), "0a1b2c3d-0000-4abc-8def-001122334455");
         assert_eq!(nodes.lease_version(1), None);
-        nodes.set_lease_version(1, "77");
-        assert_eq!(nodes.lease_version(1), Some(77));
+        assert!(nodes.set_lease_version(1, 77));
+        assert!(!nodes.set_lease_version(1, 78));
+        assert_eq!(nodes.lease_version(1), Some(78));
         assert_eq!(nodes.lease_version(9), None);
     }
 
@@ -170,7 +172,7 @@ mod tests {
         let nodes = Nodes::new(1);
         assert!(!nodes.is_up(0));
         assert!(nodes.talks(0) && !nodes.talks(1));
-        nodes.set_lease_version(0, "5");
+        nodes.set_lease_version(0, 5);
         assert!(nodes.is_up(0));
         assert!(nodes.set_silent(0, true));
         assert!(!nodes.set_silent(0, true));

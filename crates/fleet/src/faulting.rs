@@ -169,7 +169,7 @@ async fn come_back(fleet: &Fleet, index: usize, is_restart: bool) {
         renew(fleet, index).await;
     } else if !fleet.nodes.is_gone(index) {
         renew(fleet, index).await;
-        post_whole_status(fleet, index).await;
+        let _ = post_whole_status(fleet, index).await;
     }
     if is_restart {
         restart_pods(fleet, index).await;

@@ -1,12 +1,13 @@
-//! The body of a Lease renewal, written straight as protobuf.
+//! The body of a Lease, new or renewed, written straight as protobuf.
 //!
 //! A million nodes renew 100,000 times a second; a tree of the object, made to be encoded and thrown away, would cost more
-//! than the renewal itself. Holds the same fields as [`crate::node::lease_object`], in the order of their numbers; a test
-//! holds the two together. Knows nothing else of protobuf.
+//! than the renewal itself. Its fields are in the order of their numbers; a test holds it against a tree. Knows nothing else of protobuf.
+
+use schema::wire::{put_bytes, put_int};
 
 use crate::node::node_name;
 
-/// A renewal's body: `coordination.k8s.io/v1` Lease in its envelope.
+/// The body of a renewal, or of a new Lease if `version` is 0: `coordination.k8s.io/v1` Lease in its envelope.
 pub(crate) fn body(
     index: usize,
     uid: &str,
@@ -16,64 +17,75 @@ pub(crate) fn body(
 ) -> Vec<u8> {
     let name = node_name(index);
     let mut owner = Vec::with_capacity(96);
-    text(&mut owner, 1, "Node");
-    text(&mut owner, 3, &name);
-    text(&mut owner, 4, uid);
-    text(&mut owner, 5, "v1");
+    put_bytes(1, b"Node", &mut owner);
+    put_bytes(3, name.as_bytes(), &mut owner);
+    put_bytes(4, uid.as_bytes(), &mut owner);
+    put_bytes(5, b"v1", &mut owner);
 
     let mut metadata = Vec::with_capacity(192);
-    text(&mut metadata, 1, &name);
-    text(&mut metadata, 3, "kube-node-lease");
-    text(&mut metadata, 6, &version.to_string());
-    bytes(&mut metadata, 13, &owner);
+    put_bytes(1, name.as_bytes(), &mut metadata);
+    put_bytes(3, b"kube-node-lease", &mut metadata);
+    if version != 0 {
+        put_bytes(6, version.to_string().as_bytes(), &mut metadata);
+    }
+    put_bytes(13, &owner, &mut metadata);
 
     let mut time = Vec::with_capacity(16);
-    number(&mut time, 1, now_micros.div_euclid(1_000_000));
-    number(&mut time, 2, now_micros.rem_euclid(1_000_000) * 1_000);
+    let (seconds, micros) = (
+        now_micros.div_euclid(1_000_000),
+        now_micros.rem_euclid(1_000_000),
+    );
+    put_int(1, seconds.cast_unsigned(), &mut time);
+    put_int(2, micros.cast_unsigned() * 1_000, &mut time);
 
     let mut spec = Vec::with_capacity(48);
-    text(&mut spec, 1, &name);
-    number(&mut spec, 2, duration_seconds);
-    bytes(&mut spec, 4, &time);
+    put_bytes(1, name.as_bytes(), &mut spec);
+    put_int(2, duration_seconds.cast_unsigned(), &mut spec);
+    put_bytes(4, &time, &mut spec);
 
     let mut lease = Vec::with_capacity(320);
-    bytes(&mut lease, 1, &metadata);
-    bytes(&mut lease, 2, &spec);
+    put_bytes(1, &metadata, &mut lease);
+    put_bytes(2, &spec, &mut lease);
 
     let mut body = Vec::with_capacity(400);
     schema::envelope::wrap("coordination.k8s.io/v1", "Lease", &lease, &mut body);
     body
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        #[allow(clippy::cast_possible_truncation)]
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    out.push(value as u8);
-}
-
-fn number(out: &mut Vec<u8>, field: u64, value: i64) {
-    varint(out, field << 3);
-    varint(out, value.cast_unsigned());
-}
-
-fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
-    varint(out, field << 3 | 2);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
-fn text(out: &mut Vec<u8>, field: u64, value: &str) {
-    bytes(out, field, value.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::lease_object;
+    use meta::Value;
+    use value::json;
+
+    /// A node's Lease as the kubelet writes it. `resource_version` is empty for the first one.
+    fn lease_object(
+        index: usize,
+        uid: &str,
+        duration_seconds: i64,
+        now_micros: i64,
+        resource_version: &str,
+    ) -> Value {
+        let name = node_name(index);
+        let mut lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": name,
+                "namespace": "kube-node-lease",
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
+            },
+            "spec": {
+                "holderIdentity": name,
+                "leaseDurationSeconds": duration_seconds,
+                "renewTime": meta::time::format_micros(now_micros),
+            },
+        });
+        if !resource_version.is_empty() {
+            lease["metadata"]["resourceVersion"] = resource_version.into();
+        }
+        lease
+    }
 
     #[test]
     fn the_short_way_says_the_same_as_the_tree() {
@@ -82,6 +94,7 @@ mod tests {
         for (now, version) in [
             (1_767_225_600_123_456, 77),
             (1, 1),
+            (1_767_225_600_123_456, 0),
             (1_767_225_600_000_000, u64::MAX),
         ] {
             let body = body(42, uid, 40, now, version);
@@ -91,7 +104,11 @@ mod tests {
                 ("coordination.k8s.io/v1", "Lease")
             );
             let read = schema::decode_protobuf(leases.type_id, unknown.raw).unwrap();
-            let tree = lease_object(42, uid, 40, now, &version.to_string());
+            let version = match version {
+                0 => String::new(),
+                version => version.to_string(),
+            };
+            let tree = lease_object(42, uid, 40, now, &version);
             let mut encoded = Vec::new();
             schema::encode_protobuf(leases.type_id, &tree, &mut encoded).unwrap();
             assert_eq!(

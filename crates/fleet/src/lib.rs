@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   register ─► heartbeat: Leases, statuses      life: pods by pod.rs, or by stages; nodes by stages
-//!                    ▲                              ▲          ▲
-//!                    └── columns: who is silent, slow, skewed ─┘     one watch for all, or kubelet.rs: each its own
-//!                                     ▲
+//!      ▲             ▲                              ▲          ▲
+//!   adopt: those     └── columns: who is silent, slow, skewed ─┘     one watch for all, or kubelet.rs: each its own
+//!   of an earlier run                 ▲
 //!                       faulting: scripts of faults.rs
 //! ```
 //!
@@ -12,10 +12,12 @@
 //! columns of small numbers, not objects. Knows nothing of containers: a pod runs because time passes. Knows no files:
 //! configuration, stages and scripts come as text.
 
+mod adopt;
 mod columns;
 mod config;
 mod faulting;
 mod faults;
+mod glance;
 mod heartbeat;
 mod kubelet;
 pub mod layout;
@@ -23,13 +25,16 @@ mod lease;
 mod life;
 mod node;
 mod pod;
+mod pod_status;
 mod progress;
 mod query;
 mod queue;
 mod register;
+mod registration;
+mod replies;
 mod stages;
 mod template;
-mod versions;
+
 mod wheel;
 
 use std::sync::Arc;
@@ -106,7 +111,8 @@ struct Fleet {
     config: FleetConfig,
     nodes: Nodes,
     progress: Arc<FleetProgress>,
-    versions: versions::Versions,
+    registrations: registration::Registrations,
+    replies: replies::Replies,
     /// Counts storms: whoever holds a watch for all nodes opens it anew.
     storms: watch::Sender<u64>,
     /// Counts faults: kubelets look at themselves.
@@ -118,9 +124,10 @@ impl Fleet {
         Fleet {
             client,
             nodes: Nodes::new(config.nodes),
+            registrations: registration::Registrations::new(&config.layout),
             config,
             progress,
-            versions: versions::Versions::default(),
+            replies: replies::Replies::default(),
             storms: watch::Sender::new(0),
             struck: watch::Sender::new(0),
         }
@@ -179,12 +186,13 @@ pub async fn run(
         );
     };
     let work = async {
-        // Faults first: who is silent from the beginning does not register. Nodes that are up renew while others still
-        // register.
+        // Faults first: who is silent from the beginning does not register. Then heartbeats: whoever is up renews, whatever
+        // else is to be done.
         tokio::join!(
+            biased;
             faulting::run(&fleet),
-            register::run(&fleet),
             heartbeat::run(&fleet),
+            register::run(&fleet),
             heartbeat::post_statuses(&fleet),
             pods,
             life::follow(&fleet, Kind::Node),

@@ -19,17 +19,19 @@ use value::json;
 
 use crate::heartbeat::now_micros;
 use crate::node::{node_address, node_index};
-use crate::pod::{PodShape, PodShapes, Step, next_pod_address, status};
+use crate::pod::{PodShape, PodShapes, Step, next_pod_address};
 use crate::queue::{Due, Queue, Seen, Ticket};
 use crate::stages::{self, Stage};
 use crate::template::Known;
 use crate::wheel::TICK;
-use crate::{Fleet, REQUESTS_IN_FLIGHT_MAX, resource};
+use crate::{Fleet, REQUESTS_IN_FLIGHT_MAX, glance, pod_status, resource};
 
 /// Pause before a failed step is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether silent nodes talk again, while steps wait for that.
 const PARKED_LOOK: Duration = Duration::from_millis(100);
+/// How statuses are patched, as by kubelets.
+const MERGE: PatchType = PatchType::StrategicMerge;
 /// Who tells the events of stages.
 const COMPONENT: &str = "megaplane-fleet";
 
@@ -165,7 +167,11 @@ pub(crate) async fn follow(fleet: &Arc<Fleet>, kind: Kind) {
                     reflector = reflector.only(&crate::pod::READ);
                 }
             }
-            let mut changes = reflector.spawn(move |object| looker.look(&fleet_of, kind, &object));
+            let is_built_in = kind == Kind::Pod && kind.stages(fleet).is_empty();
+            let mut changes = reflector.spawn_reading(
+                move |message| is_built_in.then(|| Some((glance::settled(message)?, None)))?,
+                move |object| looker.look(&fleet_of, kind, &object),
+            );
             loop {
                 tokio::select! {
                     change = changes.recv() => match change {
@@ -290,9 +296,8 @@ async fn act(
         Action::BuiltIn(pod, step) => {
             let node = due.node as usize;
             let now = now_micros() + fleet.nodes.skew_micros(node);
-            let version = of
-                .set_status(status(pod, *step, &due.uid, node, now))
-                .await?;
+            let patch = pod_status::patch(pod, *step, &due.uid, node, now);
+            let version = of.patch_text("status", MERGE, patch).await?;
             if *step == Step::Start {
                 fleet.progress.pods_started.fetch_add(1, Relaxed);
             }
@@ -343,7 +348,8 @@ impl Object<'_> {
             // The list is replaced: only if nobody else has changed it meanwhile.
             let patch = json!({"metadata": {"uid": self.uid, "resourceVersion": taken.version,
                                             "finalizers": finalizers}});
-            version = self.patch("", PatchType::Merge, &patch).await?;
+            let merge = PatchType::Merge;
+            version = self.patch_text("", merge, patch.to_string()).await?;
         }
         if stage.delete {
             self.delete().await?;
@@ -393,29 +399,26 @@ impl Object<'_> {
 
     async fn set_status(&self, status: Value) -> Result<u64, ClientError> {
         let patch = json!({"metadata": {"uid": self.uid}, "status": status});
-        self.patch("status", PatchType::StrategicMerge, &patch)
-            .await
+        self.patch_text("status", MERGE, patch.to_string()).await
     }
 
-    async fn patch(
+    async fn patch_text(
         &self,
         subresource: &str,
         patch_type: PatchType,
-        patch: &Value,
+        patch: String,
     ) -> Result<u64, ClientError> {
         let resource = self.kind.resource();
-        let reply = self.fleet.client.patch_unread(
+        let reply = self.fleet.client.patch_encoded(
             resource,
             self.namespace,
             self.name,
             subresource,
             patch_type,
-            patch,
+            patch.into(),
         );
-        let version = self.fleet.versions.read(resource, &reply.await?);
-        Ok(version
-            .and_then(|version| version.parse().ok())
-            .unwrap_or(0))
+        let version = self.fleet.replies.version(resource, &reply.await?);
+        Ok(version.unwrap_or(0))
     }
 
     async fn delete(&self) -> Result<(), ClientError> {

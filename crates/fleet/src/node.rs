@@ -1,4 +1,4 @@
-//! What a simulated node looks like: its name, its Node object, its Lease object.
+//! What a simulated node looks like: its name, its Node object.
 
 use meta::Value;
 use value::json;
@@ -24,6 +24,31 @@ pub(crate) fn node_index(name: &str) -> Option<usize> {
 pub(crate) fn node_address(index: usize) -> String {
     let number = 0x6440_0000_u32 | (u32::try_from(index + 1).unwrap_or(u32::MAX) & 0x003f_ffff);
     std::net::Ipv4Addr::from(number).to_string()
+}
+
+pub(crate) fn csi_node_id(name: &str) -> String {
+    format!("{{\"disk.simulated.example\":\"{name}\"}}")
+}
+
+pub(crate) fn provider_id(zone: &str, name: &str) -> String {
+    format!("megaplane://{zone}/{name}")
+}
+
+pub(crate) fn internal_dns(name: &str, region: &str) -> String {
+    format!("{name}.{region}.simulated.example")
+}
+
+pub(crate) fn machine_id(index: usize) -> String {
+    format!("{index:032x}")
+}
+
+pub(crate) fn system_uuid(index: usize) -> String {
+    format!("00000000-0000-4000-8000-{index:012x}")
+}
+
+/// Another one after each of the node's starts.
+pub(crate) fn boot_id(index: usize, boots: u8) -> String {
+    format!("00000000-0000-4000-9{boots:03x}-{index:012x}")
 }
 
 /// The Node object of a shape at a place of the default layout.
@@ -61,12 +86,12 @@ pub(crate) fn object_at(index: usize, place: &Place<'_>, boots: u8, now_micros: 
     let mut annotations = json!({
         "node.alpha.kubernetes.io/ttl": "0",
         "volumes.kubernetes.io/controller-managed-attach-detach": "true",
-        "csi.volume.kubernetes.io/nodeid": format!("{{\"disk.simulated.example\":\"{name}\"}}"),
+        "csi.volume.kubernetes.io/nodeid": csi_node_id(&name),
     });
     for (key, value) in &shape.annotations {
         annotations[key.as_str()] = value.as_str().into();
     }
-    let mut spec = json!({"providerID": format!("megaplane://{}/{name}", place.zone)});
+    let mut spec = json!({"providerID": provider_id(place.zone, &name)});
     if !shape.taints.is_empty() {
         let taint = |taint: &Taint| {
             let mut object = json!({"key": taint.key, "effect": taint.effect});
@@ -114,15 +139,15 @@ pub(crate) fn status_at(index: usize, place: &Place<'_>, boots: u8, now_micros: 
         "conditions": conditions(now_micros),
         "addresses": [
             {"type": "InternalIP", "address": node_address(index)},
-            {"type": "InternalDNS", "address": format!("{}.{}.simulated.example", node_name(index), place.region)},
+            {"type": "InternalDNS", "address": internal_dns(&node_name(index), place.region)},
             {"type": "Hostname", "address": node_name(index)},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
         "images": images,
         "nodeInfo": {
-            "machineID": format!("{index:032x}"),
-            "systemUUID": format!("00000000-0000-4000-8000-{index:012x}"),
-            "bootID": format!("00000000-0000-4000-9{boots:03x}-{index:012x}"),
+            "machineID": machine_id(index),
+            "systemUUID": system_uuid(index),
+            "bootID": boot_id(index, boots),
             "kernelVersion": "6.12.0-simulated",
             "osImage": "Megaplane simulated node",
             "containerRuntimeVersion": "simulated://1.0",
@@ -134,68 +159,44 @@ pub(crate) fn status_at(index: usize, place: &Place<'_>, boots: u8, now_micros: 
     })
 }
 
+/// The conditions of a healthy node: type, status, reason, message.
+pub(crate) const HEALTHY: [[&str; 4]; 4] = [
+    [
+        "MemoryPressure",
+        "False",
+        "KubeletHasSufficientMemory",
+        "kubelet has sufficient memory available",
+    ],
+    [
+        "DiskPressure",
+        "False",
+        "KubeletHasNoDiskPressure",
+        "kubelet has no disk pressure",
+    ],
+    [
+        "PIDPressure",
+        "False",
+        "KubeletHasSufficientPID",
+        "kubelet has sufficient PID available",
+    ],
+    [
+        "Ready",
+        "True",
+        "KubeletReady",
+        "kubelet is posting ready status",
+    ],
+];
+
 /// The four conditions a kubelet posts.
 pub(crate) fn conditions(now_micros: i64) -> Value {
     let now = meta::time::format_seconds(now_micros);
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": status, "reason": reason, "message": message,
-               "lastHeartbeatTime": now, "lastTransitionTime": now})
-    };
-    json!([
-        condition(
-            "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available"
-        ),
-        condition(
-            "DiskPressure",
-            "False",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure"
-        ),
-        condition(
-            "PIDPressure",
-            "False",
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available"
-        ),
-        condition(
-            "Ready",
-            "True",
-            "KubeletReady",
-            "kubelet is posting ready status"
-        ),
-    ])
-}
-
-/// A node's Lease as the kubelet writes it. `resource_version` is empty for the first one.
-pub(crate) fn lease_object(
-    index: usize,
-    uid: &str,
-    duration_seconds: i64,
-    now_micros: i64,
-    resource_version: &str,
-) -> Value {
-    let name = node_name(index);
-    let mut lease = json!({
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": name,
-            "namespace": "kube-node-lease",
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
-        },
-        "spec": {
-            "holderIdentity": name,
-            "leaseDurationSeconds": duration_seconds,
-            "renewTime": meta::time::format_micros(now_micros),
-        },
-    });
-    if !resource_version.is_empty() {
-        lease["metadata"]["resourceVersion"] = resource_version.into();
-    }
-    lease
+    HEALTHY
+        .iter()
+        .map(|[kind, status, reason, message]| {
+            json!({"type": kind, "status": status, "reason": reason, "message": message,
+                   "lastHeartbeatTime": now, "lastTransitionTime": now})
+        })
+        .collect()
 }
 
 #[cfg(test)]

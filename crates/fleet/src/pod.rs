@@ -17,6 +17,7 @@ use meta::Value;
 use value::json;
 
 use crate::FleetConfig;
+#[cfg(test)]
 use crate::node::node_address;
 use crate::stages::DELAY_MAX;
 
@@ -29,9 +30,9 @@ pub(crate) struct PodShape {
     /// Containers with their images.
     pub(crate) containers: Vec<(String, String)>,
     pub(crate) init_containers: Vec<(String, String)>,
-    host_network: bool,
-    ready_delay: Duration,
-    run_time: Option<Duration>,
+    pub(crate) host_network: bool,
+    pub(crate) ready_delay: Duration,
+    pub(crate) run_time: Option<Duration>,
 }
 
 /// Shapes of pods, each once.
@@ -170,8 +171,16 @@ fn sleep_time(container: &Value) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(DELAY_MAX))
 }
 
-/// The status after a step, as a kubelet posts it.
-pub(crate) fn status(pod: &PodShape, step: Step, uid: &str, node: usize, now_micros: i64) -> Value {
+/// The status after a step as a tree: what the text of `pod_status.rs` is held against.
+#[cfg(test)]
+pub(crate) fn status(
+    pod: &PodShape,
+    step: Step,
+    uid: &str,
+    node: usize,
+    address: &str,
+    now_micros: i64,
+) -> Value {
     let now = meta::time::format_seconds(now_micros);
     let finished = step == Step::Finish;
     let ready = step == Step::BecomeReady || step == Step::Start && pod.ready_delay.is_zero();
@@ -217,14 +226,9 @@ pub(crate) fn status(pod: &PodShape, step: Step, uid: &str, node: usize, now_mic
     if step == Step::Start {
         conditions.push(condition("Initialized", true, ""));
         conditions.push(condition("PodReadyToStartContainers", true, ""));
-        let address = if pod.host_network {
-            host_address.clone()
-        } else {
-            next_pod_address()
-        };
         status["hostIP"] = host_address.as_str().into();
         status["hostIPs"] = json!([{"ip": host_address}]);
-        status["podIP"] = address.as_str().into();
+        status["podIP"] = address.into();
         status["podIPs"] = json!([{"ip": address}]);
         status["startTime"] = now.as_str().into();
         if !pod.init_containers.is_empty() {
@@ -341,7 +345,7 @@ mod tests {
     fn a_restart_of_the_node_is_one_of_every_container() {
         let shape = PodShapes::default().of(&pod("Pending"), Duration::ZERO);
         let mut object = pod("Running");
-        object["status"] = status(&shape, Step::Start, "u", 3, 0);
+        object["status"] = status(&shape, Step::Start, "u", 3, "10.128.0.1", 0);
         let after = restarted(&object, 60_000_000).unwrap();
         assert_eq!(after["containerStatuses"][0]["restartCount"], 1);
         assert_eq!(

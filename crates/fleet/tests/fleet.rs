@@ -17,6 +17,8 @@ const NODES: usize = 25;
 
 struct World {
     client: Client,
+    /// The fleet's task.
+    fleet: tokio::task::JoinHandle<()>,
     progress: Arc<FleetProgress>,
     _stop: watch::Sender<bool>,
 }
@@ -53,14 +55,11 @@ fn with_config<F: Future<Output = ()>>(
         };
         change(&mut config);
         let progress = Arc::new(FleetProgress::default());
-        tokio::task::spawn_local(fleet::run(
-            client.clone(),
-            config,
-            progress.clone(),
-            stopping,
-        ));
+        let fleet = fleet::run(client.clone(), config, progress.clone(), stopping);
+        let fleet = tokio::task::spawn_local(fleet);
         story(World {
             client,
+            fleet,
             progress,
             _stop: stop,
         })
@@ -149,6 +148,127 @@ fn nodes_register_and_renew_their_leases() {
                 )
                 .await;
             (lease.unwrap()["spec"]["renewTime"] != renewed).then_some(())
+        })
+        .await;
+        assert_eq!(world.progress.renewal_failures.load(Ordering::Relaxed), 0);
+    });
+}
+
+/// A fleet that ended, in whose cluster some things happened since; and the one that comes after it.
+#[test]
+fn nodes_of_an_earlier_run_come_back_by_their_leases_and_only_what_differs_is_written() {
+    with_fleet(async |world| {
+        registered(&world).await;
+        let client = &world.client;
+        let (nodes, leases) = (
+            resource("", "nodes"),
+            resource("coordination.k8s.io", "leases"),
+        );
+        // Ends with its cluster alive.
+        world.fleet.abort();
+        // Half of the Leases are lost, as all are by a crash; one node was taken for dead, one says something else of
+        // itself than its shape does, one is gone.
+        for index in (0..NODES).step_by(2) {
+            let options = DeleteOptions::default();
+            let name = node_name(index);
+            let deleted = client.delete(leases, "kube-node-lease", &name, &options);
+            deleted.await.unwrap();
+        }
+        let merge = client::PatchType::StrategicMerge;
+        for (index, status) in [
+            (
+                3,
+                json!({"conditions": [{"type": "Ready", "status": "Unknown"}]}),
+            ),
+            (4, json!({"allocatable": {"pods": "7"}})),
+        ] {
+            let patch = json!({"status": status});
+            let name = node_name(index);
+            let patched = client.patch(nodes, "", &name, "status", merge, &patch);
+            patched.await.unwrap();
+        }
+        let options = DeleteOptions::default();
+        client
+            .delete(nodes, "", &node_name(5), &options)
+            .await
+            .unwrap();
+        let before = all(client, "", "nodes", "").await;
+        let by_name = |list: &[Value], index: usize| -> Option<Value> {
+            let name = node_name(index);
+            list.iter()
+                .find(|node| node["metadata"]["name"] == *name)
+                .cloned()
+        };
+        assert_eq!(readiness(client, 3).await, "Unknown");
+
+        let progress = Arc::new(FleetProgress::default());
+        let config = FleetConfig {
+            lease_interval: Duration::from_millis(200),
+            ..FleetConfig::new(NODES)
+        };
+        let (_stop, stopping) = watch::channel(false);
+        let fleet = fleet::run(client.clone(), config, progress.clone(), stopping);
+        tokio::task::spawn_local(fleet);
+        until("all of them up again", async || {
+            (progress.registered.load(Ordering::Relaxed) == NODES).then_some(())
+        })
+        .await;
+        until("what differs is posted", async || {
+            (progress.statuses.load(Ordering::Relaxed) == 2).then_some(())
+        })
+        .await;
+        assert_eq!(readiness(client, 3).await, "True");
+        let renewals = progress.renewals.load(Ordering::Relaxed);
+        until("two rounds of renewals", async || {
+            let now = progress.renewals.load(Ordering::Relaxed);
+            (now > renewals + 2 * NODES as u64).then_some(())
+        })
+        .await;
+        assert_eq!(progress.renewal_failures.load(Ordering::Relaxed), 0);
+
+        let after = all(client, "", "nodes", "").await;
+        let held = all(client, "coordination.k8s.io", "leases", "kube-node-lease").await;
+        assert_eq!((after.len(), held.len()), (NODES, NODES));
+        for index in 0..NODES {
+            let now = by_name(&after, index).unwrap();
+            let lease = by_name(&held, index).unwrap();
+            let owner = &meta::object::owner_references(&lease)[0];
+            if index == 5 {
+                assert_eq!(by_name(&before, index), None);
+                continue;
+            }
+            assert_eq!(owner["uid"], now["metadata"]["uid"], "{index}");
+            let was = by_name(&before, index).unwrap();
+            assert_eq!(was["metadata"]["uid"], now["metadata"]["uid"], "{index}");
+            let is_written =
+                was["metadata"]["resourceVersion"] != now["metadata"]["resourceVersion"];
+            assert_eq!(is_written, index == 3 || index == 4, "{index}");
+        }
+        let four = by_name(&after, 4).unwrap();
+        assert_eq!(four["status"]["allocatable"]["pods"], "110");
+    });
+}
+
+/// Pods that start all at once hold no renewal up: none is left out because its next one is due.
+#[test]
+fn renewals_go_on_while_very_many_pods_start() {
+    const PODS: usize = 2_000;
+    with_fleet(async |world| {
+        registered(&world).await;
+        let before = world.progress.renewals.load(Ordering::Relaxed);
+        for index in 0..PODS {
+            let pod = pod(&format!("p-{index}"), &node_name(index % NODES));
+            let pods = resource("", "pods");
+            world.client.create(pods, "default", &pod).await.unwrap();
+        }
+        until("all pods Running", async || {
+            let started = world.progress.pods_started.load(Ordering::Relaxed);
+            (started == PODS as u64).then_some(())
+        })
+        .await;
+        until("a round of renewals", async || {
+            let renewals = world.progress.renewals.load(Ordering::Relaxed);
+            (renewals > before + NODES as u64).then_some(())
         })
         .await;
         assert_eq!(world.progress.renewal_failures.load(Ordering::Relaxed), 0);

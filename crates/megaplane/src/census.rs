@@ -13,7 +13,6 @@ pub async fn run(client: Client, ready: Arc<AtomicUsize>) {
     };
     let mut changes = Reflector::new(client, nodes)
         .only(&["status.conditions"])
-        .ignoring(&["status.conditions.lastHeartbeatTime"])
         .spawn(|node| is_ready(&node));
     let mut mirror = Mirror::default();
     let mut count = 0usize;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientError, DeleteOptions, PatchType};
-use support::{Plane, PlaneOptions, SOON, assert_has, eventually};
+use support::{Folder, Plane, PlaneOptions, SOON, assert_has, eventually};
 use value::{Value, json};
 
 /// Times that the plane is killed.
@@ -104,6 +104,72 @@ fn everything_acknowledged_survives_kill_9_and_the_rollout_goes_on() {
     plane
         .kubectl("rollout status deployment/web -n crash --timeout=60s")
         .ok();
+    assert_eq!(plane.stop().code(), Some(0));
+}
+
+/// Leases are in memory only and gone with the process: every node makes its own again, and no Node is written for it.
+#[test]
+fn after_kill_9_nodes_come_back_by_their_leases_alone() {
+    // No status within the test: those are writes, too.
+    let folder = Folder::new("fleet-config");
+    let config = folder.write("fleet.yaml", "statusInterval: 1h\nleaseInterval: 1s\n");
+    let mut plane = Plane::start_with(
+        PlaneOptions {
+            nodes: NODES,
+            persistent: true,
+        },
+        &["--fleet-config", &config],
+    );
+    nodes_are_ready(&plane);
+    let versions = |plane: &Plane| {
+        let nodes = plane.get("/api/v1/nodes").succeeded().json();
+        let nodes = nodes["items"].as_array().unwrap().clone();
+        let version = |node: &Value| {
+            format!(
+                "{} {}",
+                node["metadata"]["name"], node["metadata"]["resourceVersion"]
+            )
+        };
+        nodes.iter().map(version).collect::<Vec<_>>()
+    };
+    let mut before = versions(&plane);
+    eventually("nobody writes a Node any more", || {
+        let seen = std::mem::replace(&mut before, versions(&plane));
+        if seen == before {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
+    });
+    assert_eq!(before.len(), NODES);
+    plane.kill();
+    plane.start_again();
+    eventually("all Leases are there again", || {
+        let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let leases = plane.get(path).succeeded().json();
+        let count = leases["items"].as_array().unwrap().len();
+        if count == NODES {
+            Ok(())
+        } else {
+            Err(count.to_string())
+        }
+    });
+    eventually("all are counted as registered, and renew", || {
+        let metrics = plane.get("/metrics").text();
+        let has = |line: &str| metrics.lines().any(|other| other == line);
+        let renews = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("megaplane_fleet_lease_renewals_total "))
+            .and_then(|count| count.parse::<usize>().ok())
+            .is_some_and(|count| count >= NODES);
+        if has(&format!("megaplane_fleet_nodes_registered {NODES}")) && renews {
+            Ok(())
+        } else {
+            Err(metrics)
+        }
+    });
+    nodes_are_ready(&plane);
+    assert_eq!(versions(&plane), before);
     assert_eq!(plane.stop().code(), Some(0));
 }
 

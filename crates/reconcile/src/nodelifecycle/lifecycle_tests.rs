@@ -198,6 +198,28 @@ fn a_node_that_never_reported_is_given_more_time() {
     );
 }
 
+/// What it goes by is when it saw a node itself, not the time that is written in the node's status (k8s
+/// `nodeHealthData.probeTimestamp`).
+#[test]
+fn a_controller_that_was_started_anew_gives_every_node_the_whole_time_again() {
+    let mut cluster = Cluster::new(6, 2);
+    assert_eq!(cluster.pass(20, |_| true), "");
+    // An hour later everything is started anew, and nobody has renewed since.
+    cluster.now_micros += 3_600 * SECOND;
+    cluster.lifecycle = Lifecycle::new(Config::default());
+    let names: Vec<String> = cluster.nodes.keys().cloned().collect();
+    names.iter().for_each(|name| cluster.change(name, |_| {}));
+    assert_eq!(cluster.pass(50, |_| false), "");
+    // Those that renewed in time are left alone, the others are marked.
+    cluster.lifecycle.heartbeat("n0003", cluster.now_micros);
+    let told = cluster.pass(5, |_| false);
+    let marked = names
+        .iter()
+        .filter(|name| told.contains(&format!("patch nodes/status {name} ")));
+    let marked: Vec<&str> = marked.map(String::as_str).collect();
+    assert_eq!(marked, ["n0000", "n0001", "n0002", "n0004", "n0005"]);
+}
+
 #[test]
 fn a_silent_zone_is_emptied_slowly_and_a_silent_cluster_not_at_all() {
     let mut cluster = Cluster::new(200, 2);
