@@ -33,7 +33,7 @@ pub(crate) enum Static {
 }
 
 /// What shapes can have in common for a class.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Standing {
     /// Soft taints not tolerated.
     pub(crate) soft: i64,
@@ -51,11 +51,34 @@ pub(crate) struct Standing {
 }
 
 /// What states can have in common for a class, room apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Cell {
     pub(crate) standing: u32,
     pub(crate) own: Box<[i64]>,
     pub(crate) claims: Counts<(i32, u32)>,
+}
+
+/// Equal, without a comparison where both are empty: that one reads a byte at an address that is none, under a mask, and
+/// takes some processors longer than all the rest.
+fn alike<T: PartialEq>(some: &[T], others: &[T]) -> bool {
+    some.len() == others.len() && (some.is_empty() || some == others)
+}
+
+impl PartialEq for Standing {
+    fn eq(&self, other: &Self) -> bool {
+        let numbers = |s: &Self| (s.soft, s.preferred, s.counted, s.volumes, s.lacks_features);
+        numbers(self) == numbers(other)
+            && alike(&self.images, &other.images)
+            && alike(&self.domains, &other.domains)
+    }
+}
+
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        self.standing == other.standing
+            && alike(&self.own, &other.own)
+            && alike(&self.claims, &other.claims)
+    }
 }
 
 /// Scores of a state for a class.
@@ -159,6 +182,8 @@ pub(crate) struct Class {
     by_standing: HashMap<Standing, u32, Hashing>,
     pub(crate) cells: Vec<Cell>,
     by_cell: HashMap<Cell, u32, Hashing>,
+    /// Where no company is kept: the cell of each standing, if it has one.
+    sole_cells: Vec<Option<u32>>,
     pub(crate) index: Option<Index>,
     hashing: Hashing,
 }
@@ -273,6 +298,7 @@ impl Class {
             by_standing: HashMap::with_hasher(hashing.clone()),
             cells: Vec::new(),
             by_cell: HashMap::with_hasher(hashing.clone()),
+            sole_cells: Vec::new(),
             index: None,
             hashing: hashing.clone(),
             spec,
@@ -342,6 +368,7 @@ impl Class {
         self.by_standing.clear();
         self.cells.clear();
         self.by_cell.clear();
+        self.sole_cells.clear();
         entries
     }
 
@@ -517,15 +544,14 @@ impl Class {
 
     /// The cell of a state whose shape has this standing.
     pub(crate) fn cell(&mut self, fleet: &Fleet, standing: u32, state: u32) -> u32 {
+        if self.company.is_empty() {
+            return self.sole_cell(standing);
+        }
         let load = fleet.load(state);
         let cell = Cell {
             standing,
             own: self.company.own(&load.tallies),
-            claims: if self.company.is_empty() {
-                Counts::default()
-            } else {
-                self.claims(load).copied().collect()
-            },
+            claims: self.claims(load).copied().collect(),
         };
         if let Some(&known) = self.by_cell.get(&cell) {
             return known;
@@ -534,6 +560,20 @@ impl Class {
         self.by_cell.insert(cell.clone(), id);
         self.cells.push(cell);
         id
+    }
+
+    fn sole_cell(&mut self, standing: u32) -> u32 {
+        let at = standing as usize;
+        if self.sole_cells.len() <= at {
+            self.sole_cells.resize(at + 1, None);
+        }
+        *self.sole_cells[at].get_or_insert_with(|| {
+            self.cells.push(Cell {
+                standing,
+                ..Cell::default()
+            });
+            (self.cells.len() - 1) as u32
+        })
     }
 
     /// Claims of pods that go first: of no lower priority.

@@ -14,6 +14,7 @@ use crate::makers::Makers;
 use crate::objects::NodeInfo;
 use crate::preempt::Budget;
 use crate::profile::Profile;
+use crate::rosters::Rosters;
 use crate::storage::{Attached, Storage};
 use crate::terms::{MakerKind, Pairs};
 use crate::verdict::Unschedulable;
@@ -118,6 +119,8 @@ pub struct Cluster {
     pub(crate) free_records: Vec<u32>,
     /// For each node the first of its pods.
     pub(crate) first_pods: Vec<u32>,
+    /// Nodes whose pods are alike.
+    pub(crate) rosters: Rosters,
     pub(crate) nominations: HashMap<PodKey, Nomination, Hashing>,
     pub(crate) namespaces: HashMap<Box<str>, Pairs, Hashing>,
     /// By namespace.
@@ -149,6 +152,7 @@ impl Cluster {
             records: Vec::new(),
             free_records: Vec::new(),
             first_pods: Vec::new(),
+            rosters: Rosters::new(hashing.clone()),
             nominations: HashMap::with_hasher(hashing.clone()),
             namespaces: HashMap::with_hasher(hashing.clone()),
             budgets: HashMap::with_hasher(hashing),

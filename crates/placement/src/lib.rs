@@ -41,6 +41,7 @@ mod pods;
 mod preempt;
 mod profile;
 pub mod queue;
+mod rosters;
 mod rules;
 mod sacrifices;
 mod semantics;
@@ -48,6 +49,7 @@ pub mod shards;
 mod storage;
 mod tally;
 mod terms;
+mod trying;
 mod verdict;
 mod volumes;
 

@@ -525,7 +525,7 @@ impl Counting {
         self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
     }
 
-    /// Counts a node with another load and pods thought away.
+    /// Counts nodes with another load and pods thought away.
     #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_with(
         &mut self,
@@ -537,9 +537,10 @@ impl Counting {
         load: &Load,
         gone: &[(u32, i64)],
         bits: VolumeBits,
+        nodes: usize,
     ) {
         let why = why_not_with(fleet, class, look, cell, shape, load, gone, bits);
-        self.count_one(fleet, class, why, shape, load, 1);
+        self.count_one(fleet, class, why, shape, load, nodes);
     }
 
     fn count_one(

@@ -155,8 +155,7 @@ impl Shard {
                 let against = self.against(&bars);
                 return self.with_class(class, &look, |cluster, class, look| {
                     let potential = cluster.potential_nodes(class, look, &against, pin.as_deref());
-                    let nodes: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
-                    Answer::Number(nodes as u64)
+                    Answer::Number(potential.total(cluster) as u64)
                 });
             }
             Order::TryOut(order) => {
