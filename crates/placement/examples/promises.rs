@@ -101,18 +101,22 @@ fn asking(cpu_milli: i64, memory_mib: i64) -> PodSpec {
 
 fn spread(place: usize) -> PodSpec {
     let app = format!("app-{}", place % 2_000);
+    let labels = vec![("app".into(), app.as_str().into())];
     let constraint = |key: &str, skew: i64| {
-        spread_constraint(&json!({
-            "maxSkew": skew, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": {"app": app}},
-        }))
+        spread_constraint(
+            &json!({
+                "maxSkew": skew, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"app": app}},
+            }),
+            &labels,
+        )
     };
     PodSpec {
-        labels: vec![("app".into(), app.as_str().into())],
         spread: vec![
             constraint("kubernetes.io/hostname", 3),
             constraint("topology.kubernetes.io/zone", 5),
         ],
+        labels,
         ..asking(100, 500)
     }
 }
