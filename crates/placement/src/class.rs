@@ -13,8 +13,9 @@ use crate::hashing::Hashing;
 use crate::index::Index;
 use crate::intern::Word;
 use crate::objects::{PodSpec, VolumeReason};
-use crate::profile::{Profile, Weights};
+use crate::profile::{Profile, Strategy, Weights};
 use crate::rules;
+use crate::scarce::ShapeSet;
 use crate::semantics::{self, Semantics};
 use crate::verdict::Plugin;
 use crate::volumes::VolumeBits;
@@ -150,6 +151,8 @@ pub(crate) struct Class {
     /// Words held for scored resources.
     held_words: Vec<Word>,
     best_effort: bool,
+    /// Weights of CPU and memory where only these two are scored, and by the rules of 1.36.
+    usual_room: Option<(i64, i64)>,
     /// As 1.20 does, the fit filter tests what the pod does not ask for, too.
     tests_all: bool,
     selector: Box<[Ask]>,
@@ -246,7 +249,7 @@ impl Class {
                 Scored::Scalar(word)
             }
         };
-        let fit_resources = profile
+        let fit_resources: Box<[(Scored, i64)]> = profile
             .fit_resources
             .iter()
             .map(|(name, weight)| (scored(name), *weight))
@@ -266,8 +269,15 @@ impl Class {
         let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
         let features = spec.features.iter();
         let features = features.map(|name| fleet.feature_word(name)).collect();
+        let usual = profile.strategy == Strategy::LeastAllocated
+            && profile.semantics == Semantics::V1_36
+            && matches!(*balanced_resources, [Scored::Cpu, Scored::Memory]);
         let class = Class {
             kind,
+            usual_room: match *fit_resources {
+                [(Scored::Cpu, cpu), (Scored::Memory, memory)] if usual => Some((cpu, memory)),
+                _ => None,
+            },
             tests_all: profile.semantics == Semantics::V1_20 && asks_for_any(&load),
             best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
             load,
@@ -611,6 +621,40 @@ impl Class {
         }
         let weights = &self.profile.weights;
         let sum = i64::wrapping_add;
+        if let Some((cpu, memory)) = self.usual_room {
+            let scored = [
+                (
+                    sum(load.scored_cpu_milli, want.scored_cpu_milli),
+                    capacity.cpu_milli,
+                    cpu,
+                ),
+                (
+                    sum(load.scored_memory_bytes, want.scored_memory_bytes),
+                    capacity.memory_bytes,
+                    memory,
+                ),
+            ];
+            let fit = rules::least_allocated(scored);
+            let balanced = if self.best_effort {
+                0
+            } else {
+                rules::balanced_two(
+                    [load.cpu_milli, load.memory_bytes],
+                    [
+                        sum(load.cpu_milli, want.cpu_milli),
+                        sum(load.memory_bytes, want.memory_bytes),
+                    ],
+                    [capacity.cpu_milli, capacity.memory_bytes],
+                )
+            };
+            let fit = if weights.fit == 0 { 0 } else { fit };
+            let balanced = if weights.balanced == 0 { 0 } else { balanced };
+            return Some(Dynamic {
+                fit,
+                balanced,
+                room: weights.fit * fit + weights.balanced * balanced,
+            });
+        }
         let fit = if weights.fit == 0 {
             0
         } else {
@@ -682,6 +726,18 @@ impl Class {
                     scalar(&load.scalars, word),
                 )
             }))
+    }
+
+    /// The shapes that could have room, where the pod asks for something that not all have: by what the fewest
+    /// have. Goes by the test of `fits` on other resources.
+    pub(crate) fn scarce_shapes(&self, fleet: &Fleet) -> Option<ShapeSet> {
+        if !self.profile.filters.contains(Plugin::NodeResourcesFit) {
+            return None;
+        }
+        let asked = self.fit_scalars.iter().filter(|(_, amount)| *amount > 0);
+        let (resource, _) =
+            asked.min_by_key(|(resource, _)| fleet.scarce.shapes_with(*resource))?;
+        Some(fleet.scarce.offering(*resource))
     }
 
     fn ports_clash(&self, fleet: &Fleet, load: &Load) -> bool {

@@ -7,13 +7,16 @@
 //! - *Load*: what the pods of a node take together.
 //! - *State*: (shape, load) with its members. Moving a node between states is O(1).
 //!
-//! States that become non-empty are appended to a log, which class indices replay. The fleet does not
+//! States that become non-empty, or grow into another part (see `parts.rs`), are appended to a log, which class indices
+//! replay. The fleet does not
 //! know classes, scores or pods; it knows which labels are asked about and who still refers to a state.
 
 use crate::cons::Cons;
 use crate::hashing::{Hashing, hash_one};
 use crate::intern::{Interner, Word};
 use crate::objects::{NodeInfo, PodRequest, ResourceList, Taint};
+use crate::parts;
+use crate::scarce::Scarce;
 use crate::tally::Tallies;
 use crate::terms::{HOSTNAME_KEY, HostPort};
 use hashbrown::{HashMap, HashTable};
@@ -246,6 +249,8 @@ pub(crate) struct Fleet {
     shapes: Cons<Shape>,
     states: Vec<State>,
     sizes: Vec<u32>,
+    /// The shape of each state: as in it, in a row.
+    state_shapes: Vec<u32>,
     free_states: Vec<u32>,
     by_state: HashTable<u32>,
     live_states: usize,
@@ -258,6 +263,7 @@ pub(crate) struct Fleet {
     pub(crate) tallies: Tallies,
     /// What pods add to a node.
     pub(crate) deltas: Cons<Load>,
+    pub(crate) scarce: Scarce,
     /// For each shape its nodes.
     shape_nodes: Vec<u32>,
     images: HashMap<Word, ImageState, Hashing>,
@@ -294,6 +300,7 @@ impl Fleet {
             shapes,
             states: Vec::new(),
             sizes: Vec::new(),
+            state_shapes: Vec::new(),
             free_states: Vec::new(),
             by_state: HashTable::new(),
             live_states: 0,
@@ -305,6 +312,7 @@ impl Fleet {
             stale_interests: 0,
             tallies: Tallies::new(hashing.clone()),
             deltas: Cons::new(hashing.clone()),
+            scarce: Scarce::new(hashing.clone()),
             shape_nodes: Vec::new(),
             images: HashMap::with_hasher(hashing.clone()),
             spelt_hosts: HashMap::with_hasher(hashing.clone()),
@@ -469,7 +477,7 @@ impl Fleet {
     }
 
     pub(crate) fn shape_of(&self, state: u32) -> u32 {
-        self.states[state as usize].shape
+        self.state_shapes[state as usize]
     }
 
     pub(crate) fn shape(&self, shape: u32) -> &Shape {
@@ -520,7 +528,7 @@ impl Fleet {
         self.log_start + self.log.len() as u64
     }
 
-    /// States that became non-empty since `cursor`; `None` when that is too long ago.
+    /// States that became non-empty or grew into another part since `cursor`; `None` when that is too long ago.
     pub(crate) fn log_since(&self, cursor: u64) -> Option<&[u32]> {
         let from = cursor.checked_sub(self.log_start)?;
         self.log.get(usize::try_from(from).ok()?..)
@@ -988,7 +996,11 @@ impl Fleet {
             }
             None => {
                 self.hold_words(&shape.labels, &shape.capacity);
-                self.shapes.insert(shape)
+                let scalars: Vec<Word> = shape.capacity.scalars.iter().map(|s| s.0).collect();
+                let id = self.shapes.insert(shape);
+                let generation = self.shapes.generation(id);
+                self.scarce.add(&scalars, (id, generation));
+                id
             }
         };
         if own.is_none() {
@@ -1000,6 +1012,10 @@ impl Fleet {
 
     fn release_shape(&mut self, shape: u32) {
         if let Some(gone) = self.shapes.release(shape) {
+            let shapes = &self.shapes;
+            let there = |(shape, generation)| shapes.generation(shape) == generation;
+            self.scarce
+                .remove(gone.capacity.scalars.iter().map(|s| s.0), &there);
             self.release_words(&gone.labels, &gone.capacity);
         }
     }
@@ -1203,6 +1219,7 @@ impl Fleet {
                 let slot = &mut self.states[id as usize];
                 slot.shape = shape;
                 slot.load = load;
+                self.state_shapes[id as usize] = shape;
                 id
             }
             None => {
@@ -1215,6 +1232,7 @@ impl Fleet {
                     next: NO_SUCCESSOR,
                 });
                 self.sizes.push(0);
+                self.state_shapes.push(shape);
                 (self.states.len() - 1) as u32
             }
         };
@@ -1290,11 +1308,9 @@ impl Fleet {
         record.state = state;
         record.at = at;
         self.touch(state);
-        if at == 0 {
-            self.live_states += 1;
-            if present {
-                self.append_to_log(state);
-            }
+        self.live_states += usize::from(at == 0);
+        if present && parts::begins(at) {
+            self.append_to_log(state);
         }
     }
 

@@ -256,9 +256,10 @@ impl Cluster {
         let before = class.entries();
         let best = class.best(&mut self.fleet);
         self.index_entries = self.index_entries + class.entries() - before;
-        if best.weight > 0
-            && let Some(node) = class.nth_best(&self.fleet, &best, below(best.weight, random))
-        {
+        let before = class.entries();
+        let drawn = class.draw(&mut self.fleet, &best, random);
+        self.index_entries = self.index_entries + class.entries() - before;
+        if let Some(node) = drawn {
             return Ok(node);
         }
         let version = self.fleet.version();
