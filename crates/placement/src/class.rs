@@ -9,7 +9,7 @@
 use crate::asks::{Ask, Names, Terms, compile, named_nodes};
 use crate::company::{Candidate, Company, Look, RawCompany, Refusal, Rules};
 use crate::fleet::{Capacity, Counts, Due, Fleet, Load, Port, Shape, scalar};
-use crate::hashing::Hashing;
+use crate::hashing::{Hashing, alike};
 use crate::index::Index;
 use crate::intern::Word;
 use crate::objects::{PodSpec, VolumeReason};
@@ -34,6 +34,7 @@ pub(crate) enum Static {
 }
 
 /// What shapes can have in common for a class.
+#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Standing {
     /// Soft taints not tolerated.
@@ -52,17 +53,12 @@ pub(crate) struct Standing {
 }
 
 /// What states can have in common for a class, room apart.
+#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Cell {
     pub(crate) standing: u32,
     pub(crate) own: Box<[i64]>,
     pub(crate) claims: Counts<(i32, u32)>,
-}
-
-/// Equal, without a comparison where both are empty: that one reads a byte at an address that is none, under a mask, and
-/// takes some processors longer than all the rest.
-fn alike<T: PartialEq>(some: &[T], others: &[T]) -> bool {
-    some.len() == others.len() && (some.is_empty() || some == others)
 }
 
 impl PartialEq for Standing {

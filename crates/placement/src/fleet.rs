@@ -12,7 +12,7 @@
 //! know classes, scores or pods; it knows which labels are asked about and who still refers to a state.
 
 use crate::cons::Cons;
-use crate::hashing::{Hashing, hash_one};
+use crate::hashing::{Hashing, alike, hash_one};
 use crate::intern::{Interner, Word};
 use crate::objects::{NodeInfo, PodRequest, ResourceList, Taint};
 use crate::parts;
@@ -125,7 +125,8 @@ pub(crate) struct Capacity {
     pub(crate) scalars: Box<[(Word, i64)]>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[derive(Clone, Debug, Default, Eq, Hash)]
 struct Body {
     labels: Box<[(Word, Word)]>,
     /// The host name label equals the node's name, and so is left out of `labels`.
@@ -137,6 +138,18 @@ struct Body {
     taints: Box<[Taint]>,
     unschedulable: bool,
     capacity: Capacity,
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.host_is_name == other.host_is_name
+            && self.unschedulable == other.unschedulable
+            && self.capacity == other.capacity
+            && alike(&self.labels, &other.labels)
+            && alike(&self.images, &other.images)
+            && alike(&self.features, &other.features)
+            && alike(&self.taints, &other.taints)
+    }
 }
 
 /// See the module's head.
@@ -417,8 +430,7 @@ impl Fleet {
             return;
         }
         if self.touched.len() >= self.litter_max.max(4 * self.live_states) {
-            self.touched_start += self.touched.len() as u64;
-            self.touched.clear();
+            self.touched_start += drop_half(&mut self.touched);
         }
         self.touched.push(state);
     }
@@ -1356,11 +1368,17 @@ impl Fleet {
     fn append_to_log(&mut self, state: u32) {
         // A reader that far behind is better off reading the states themselves.
         if self.log.len() >= self.litter_max.max(4 * self.live_states) {
-            self.log_start += self.log.len() as u64;
-            self.log.clear();
+            self.log_start += drop_half(&mut self.log);
         }
         self.log.push(state);
     }
+}
+
+/// Drops the older half of a log, so that not all its readers fall behind at once; says how much that was.
+fn drop_half(log: &mut Vec<u32>) -> u64 {
+    let older = log.len().div_ceil(2);
+    log.drain(..older);
+    older as u64
 }
 
 /// Nodes to look at again after interests changed.

@@ -59,11 +59,73 @@ const UNLISTED: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Index {
     groups: Vec<Group>,
-    /// For each state the parts it is listed under, a bit each.
-    listed: Vec<u8>,
+    listed: Listed,
     cursor: u64,
     entries: usize,
     census: Option<Census>,
+}
+
+/// For each part the states that are listed under it, a bit each: few bytes, as most of them are read whenever the index
+/// is brought up to the present.
+#[derive(Debug)]
+struct Listed {
+    parts: [Vec<u64>; parts::PARTS],
+    words: usize,
+}
+
+impl Listed {
+    fn new() -> Listed {
+        Listed {
+            parts: Default::default(),
+            words: 0,
+        }
+    }
+
+    /// Numbers of states are below this.
+    fn grow(&mut self, bound: usize) {
+        self.words = bound.div_ceil(64);
+        for part in self.parts.iter_mut().filter(|part| !part.is_empty()) {
+            part.resize(self.words, 0);
+        }
+    }
+
+    /// Of these parts those that the state is not listed under.
+    fn missing(&self, state: u32, wanted: u8) -> u8 {
+        let (word, bit) = (state as usize / 64, state % 64);
+        let has = |part: usize| {
+            let word = self.parts[part].get(word);
+            word.is_some_and(|word| word >> bit & 1 != 0)
+        };
+        let known = parts::each(wanted).filter(|&part| has(part));
+        known.fold(wanted, |missing, part| missing & !(1 << part))
+    }
+
+    fn is_listed(&self, state: u32) -> bool {
+        self.missing(state, u8::MAX) != u8::MAX
+    }
+
+    fn add(&mut self, state: u32, wanted: u8) {
+        for part in parts::each(wanted) {
+            let part = &mut self.parts[part];
+            if part.is_empty() {
+                part.resize(self.words, 0);
+            }
+            part[state as usize / 64] |= 1 << (state % 64);
+        }
+    }
+
+    fn remove(&mut self, state: u32, part: usize) {
+        self.parts[part][state as usize / 64] &= !(1 << (state % 64));
+    }
+
+    fn states(&self) -> impl Iterator<Item = u32> + '_ {
+        let any = |at: usize| self.parts.iter().filter_map(move |part| part.get(at));
+        let words = (0..self.words).map(move |at| (at, any(at).fold(0, |all, word| all | word)));
+        words.flat_map(|(at, word)| {
+            let bits = (0..64).filter(move |bit| word >> bit & 1 != 0);
+            bits.map(move |bit| (at * 64 + bit) as u32)
+        })
+    }
 }
 
 /// The cells whose top levels hold the best total.
@@ -82,7 +144,7 @@ impl Class {
         let Some(index) = self.index.take() else {
             return 0;
         };
-        for (state, _) in (0..).zip(&index.listed).filter(|(_, parts)| **parts != 0) {
+        for state in index.listed.states() {
             fleet.release_state(state);
         }
         if index.census.is_some() {
@@ -116,34 +178,34 @@ impl Class {
                 });
                 let mut index = Index {
                     groups: Vec::new(),
-                    listed: vec![0; fleet.state_bound()],
+                    listed: Listed::new(),
                     cursor: end,
                     entries: 0,
                     census,
                 };
+                index.listed.grow(fleet.state_bound());
+                let all = 0..fleet.state_bound() as u32;
                 match self.scarce_shapes(fleet) {
-                    None => {
-                        for at in 0..fleet.state_bound() as u32 {
-                            self.list(fleet, &mut index, at);
-                        }
-                    }
-                    Some(shapes) => {
-                        for at in 0..fleet.state_bound() as u32 {
-                            if shapes.has(fleet.shape_of(at)) {
-                                self.list(fleet, &mut index, at);
-                            }
-                        }
-                    }
+                    None => all.for_each(|state| self.list(fleet, &mut index, state)),
+                    Some(shapes) => all
+                        .filter(|&state| shapes.has(fleet.shape_of(state)))
+                        .collect::<Vec<u32>>()
+                        .into_iter()
+                        .for_each(|state| self.list(fleet, &mut index, state)),
                 }
                 self.index = Some(index);
             }
             Some(mut index) => {
                 if index.cursor < end {
-                    index.listed.resize(fleet.state_bound(), 0);
-                    let mut at = 0;
-                    while let Some(&state) = fleet.log_since(index.cursor).and_then(|l| l.get(at)) {
+                    index.listed.grow(fleet.state_bound());
+                    // Most are listed already. In a loop of its own, so that the memory is asked for all at once.
+                    let news = fleet.log_since(index.cursor).unwrap_or(&[]).iter();
+                    let news = news.copied().filter(|&state| {
+                        let wanted = parts::of_size(fleet.size(state));
+                        index.listed.missing(state, wanted) != 0
+                    });
+                    for state in news.collect::<Vec<u32>>() {
                         self.list(fleet, &mut index, state);
-                        at += 1;
                     }
                     index.cursor = end;
                 }
@@ -154,11 +216,9 @@ impl Class {
     }
 
     fn list(&mut self, fleet: &mut Fleet, index: &mut Index, state: u32) {
-        let (known, wanted) = (
-            index.listed[state as usize],
-            parts::of_size(fleet.size(state)),
-        );
-        if wanted & !known == 0 {
+        let wanted = parts::of_size(fleet.size(state));
+        let missing = index.listed.missing(state, wanted);
+        if missing == 0 {
             return;
         }
         let shape = fleet.shape_of(state);
@@ -184,12 +244,13 @@ impl Class {
         }
         let group = &mut index.groups[cell as usize];
         let score = (score.room.max(0) as usize).min(group.levels.len() - 1);
-        for part in parts::each(wanted & !known) {
+        for part in parts::each(missing) {
             group.levels[score].push(part, state);
         }
         group.top = group.top.max(score);
-        index.listed[state as usize] |= wanted;
-        if known == 0 {
+        let is_new = !index.listed.is_listed(state);
+        index.listed.add(state, missing);
+        if is_new {
             index.entries += 1;
             index.begin_to_count(fleet, state, cell);
             fleet.hold_state(state);
@@ -495,9 +556,8 @@ impl Index {
     /// Forgets that a state has a part; with the last the state. It counts for nothing already: sizes are counted
     /// before states are dropped.
     fn unlist(&mut self, fleet: &mut Fleet, part: usize, state: u32) {
-        let listed = &mut self.listed[state as usize];
-        *listed &= !(1 << part);
-        if *listed != 0 {
+        self.listed.remove(state, part);
+        if self.listed.is_listed(state) {
             return;
         }
         self.entries -= 1;

@@ -6,7 +6,7 @@
 //! listed again when it grows into another part. Knows no states.
 
 /// Parts there are: with the last all members that 32 bits can number.
-const PARTS: usize = 8;
+pub(crate) const PARTS: usize = 8;
 const BITS: u32 = 4;
 
 /// The part of the member of that number.

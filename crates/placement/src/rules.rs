@@ -2,6 +2,7 @@
 //!
 //! Pure functions on numbers and names. Does not know classes, states or who else is on a node.
 
+use crate::hashing::same_text;
 use crate::objects::{Effect, Taint, Toleration, TolerationOperator};
 use crate::profile::{SCORED_RESOURCES_MAX, Strategy};
 use crate::semantics::Semantics;
@@ -18,9 +19,9 @@ const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 fn tolerates(toleration: &Toleration, key: &str, value: &str, effect: Effect) -> bool {
     toleration.effect.is_none_or(|e| e == effect)
-        && (toleration.key.is_empty() || &*toleration.key == key)
+        && (toleration.key.is_empty() || same_text(&toleration.key, key))
         && match toleration.operator {
-            TolerationOperator::Equal => &*toleration.value == value,
+            TolerationOperator::Equal => same_text(&toleration.value, value),
             TolerationOperator::Exists => true,
             TolerationOperator::Unknown => false,
         }
@@ -218,13 +219,24 @@ pub(crate) fn balanced(resources: impl Iterator<Item = (i64, i64, i64)> + Clone)
     half + (half + with - without) / 2
 }
 
+/// Below this, a hundredfold is exact in floating point: 64 TiB.
+const EXACT_MAX: i64 = 1 << 46;
+
 /// [`allocation_score`] where the most free is best: what nearly every pod on nearly every node is scored by.
 pub(crate) fn least_allocated(resources: [(i64, i64, i64); 2]) -> i64 {
     let (mut sum, mut weights) = (0, 0);
     for (asked, capacity, weight) in resources {
         if capacity != 0 {
             let free = capacity - asked.max(0);
-            sum += weight * if free < 0 { 0 } else { scaled(free, capacity) };
+            sum += weight
+                * match free {
+                    ..0 => 0,
+                    // A whole quotient is exact, and any other further from the next one than it is rounded by.
+                    _ if capacity < EXACT_MAX => {
+                        ((free * MAX_SCORE) as f64 / capacity as f64) as i64
+                    }
+                    _ => scaled(free, capacity),
+                };
             weights += weight;
         }
     }
