@@ -91,17 +91,20 @@ impl Listed {
 
     /// Of these parts those that the state is not listed under.
     fn missing(&self, state: u32, wanted: u8) -> u8 {
-        let (word, bit) = (state as usize / 64, state % 64);
-        let has = |part: usize| {
-            let word = self.parts[part].get(word);
-            word.is_some_and(|word| word >> bit & 1 != 0)
-        };
-        let known = parts::each(wanted).filter(|&part| has(part));
-        known.fold(wanted, |missing, part| missing & !(1 << part))
+        let mut missing = wanted;
+        for part in parts::each(wanted) {
+            missing &= !(u8::from(self.has(state, part)) << part);
+        }
+        missing
+    }
+
+    fn has(&self, state: u32, part: usize) -> bool {
+        let word = self.parts[part].get(state as usize / 64);
+        word.is_some_and(|word| word >> (state % 64) & 1 != 0)
     }
 
     fn is_listed(&self, state: u32) -> bool {
-        self.missing(state, u8::MAX) != u8::MAX
+        (0..parts::PARTS).any(|part| self.has(state, part))
     }
 
     fn add(&mut self, state: u32, wanted: u8) {

@@ -26,8 +26,12 @@ pub(crate) fn of_size(members: u32) -> u8 {
 }
 
 /// Numbers of the parts with a bit set.
-pub(crate) fn each(parts: u8) -> impl Iterator<Item = usize> {
-    (0..PARTS).filter(move |part| parts >> part & 1 != 0)
+pub(crate) fn each(mut parts: u8) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let part = parts.trailing_zeros() as usize;
+        parts &= parts.wrapping_sub(1);
+        (part < PARTS).then_some(part)
+    })
 }
 
 /// The first member of a part.
