@@ -181,8 +181,8 @@ pub(crate) struct Class {
     by_standing: HashMap<Standing, u32, Hashing>,
     pub(crate) cells: Vec<Cell>,
     by_cell: HashMap<Cell, u32, Hashing>,
-    /// Where no company is kept: the cell of each standing, if it has one.
-    sole_cells: Vec<Option<u32>>,
+    /// For each standing the cell with nothing else, once there was one.
+    bare_cells: Vec<Option<u32>>,
     pub(crate) index: Option<Index>,
     hashing: Hashing,
 }
@@ -304,7 +304,7 @@ impl Class {
             by_standing: HashMap::with_hasher(hashing.clone()),
             cells: Vec::new(),
             by_cell: HashMap::with_hasher(hashing.clone()),
-            sole_cells: Vec::new(),
+            bare_cells: Vec::new(),
             index: None,
             hashing: hashing.clone(),
             spec,
@@ -374,7 +374,7 @@ impl Class {
         self.by_standing.clear();
         self.cells.clear();
         self.by_cell.clear();
-        self.sole_cells.clear();
+        self.bare_cells.clear();
         entries
     }
 
@@ -550,36 +550,38 @@ impl Class {
 
     /// The cell of a state whose shape has this standing.
     pub(crate) fn cell(&mut self, fleet: &Fleet, standing: u32, state: u32) -> u32 {
-        if self.company.is_empty() {
-            return self.sole_cell(standing);
-        }
         let load = fleet.load(state);
+        // Nothing but the standing: most nodes have none of what a class counts node by node.
+        let is_bare = self.company.is_empty()
+            || (self.company.counts_none(&load.tallies) && self.claims(load).next().is_none());
+        if is_bare && let Some(Some(known)) = self.bare_cells.get(standing as usize) {
+            return *known;
+        }
         let cell = Cell {
             standing,
             own: self.company.own(&load.tallies),
-            claims: self.claims(load).copied().collect(),
+            claims: if self.company.is_empty() {
+                Counts::default()
+            } else {
+                self.claims(load).copied().collect()
+            },
         };
-        if let Some(&known) = self.by_cell.get(&cell) {
-            return known;
+        let id = match self.by_cell.get(&cell) {
+            Some(&known) => known,
+            None => {
+                let id = self.cells.len() as u32;
+                self.by_cell.insert(cell.clone(), id);
+                self.cells.push(cell);
+                id
+            }
+        };
+        if is_bare {
+            let at = standing as usize;
+            self.bare_cells
+                .resize(self.bare_cells.len().max(at + 1), None);
+            self.bare_cells[at] = Some(id);
         }
-        let id = self.cells.len() as u32;
-        self.by_cell.insert(cell.clone(), id);
-        self.cells.push(cell);
         id
-    }
-
-    fn sole_cell(&mut self, standing: u32) -> u32 {
-        let at = standing as usize;
-        if self.sole_cells.len() <= at {
-            self.sole_cells.resize(at + 1, None);
-        }
-        *self.sole_cells[at].get_or_insert_with(|| {
-            self.cells.push(Cell {
-                standing,
-                ..Cell::default()
-            });
-            (self.cells.len() - 1) as u32
-        })
     }
 
     /// Claims of pods that go first: of no lower priority.

@@ -34,8 +34,9 @@ pub struct Config {
     pub hash_seed: u64,
     /// Classes kept that nobody retains; the least recently used go first. About 1 KiB each.
     pub classes_max: usize,
-    /// States listed by all class indices together, about 5 bytes each; above it the indices of the
-    /// least recently used classes are dropped and rebuilt when next needed.
+    /// States listed by all class indices together, about 5 bytes each, and 4 more whenever its nodes become
+    /// sixteen times as many; above it the indices of the least recently used classes are dropped and rebuilt when
+    /// next needed.
     pub index_entries_max: usize,
     /// What may lie about before it is tidied, of each kind, beyond what is in use: log entries, states
     /// that emptied but are still listed, label values nobody asks about any more. At most about
