@@ -119,11 +119,11 @@ impl Rig {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn who_must_go_is_what_trying_every_node_gives(
-        turns in proptest::collection::vec(turn(), 1..150),
+        turns in proptest::collection::vec(turn(), 1..100),
     ) {
         Rig::new(Config::default()).play(&turns);
     }
@@ -131,7 +131,7 @@ proptest! {
     #[test]
     fn who_must_go_in_shards_is_what_trying_every_node_gives(
         count in 1..4usize,
-        turns in proptest::collection::vec(turn(), 1..150),
+        turns in proptest::collection::vec(turn(), 1..100),
     ) {
         let direct = Direct::new(count, &Config::default());
         let shards = Coordinator::new(Config::default(), direct);
