@@ -34,7 +34,7 @@ pub(crate) enum Static {
 }
 
 /// What shapes can have in common for a class.
-#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Standing {
     /// Soft taints not tolerated.
@@ -53,7 +53,7 @@ pub(crate) struct Standing {
 }
 
 /// What states can have in common for a class, room apart.
-#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Cell {
     pub(crate) standing: u32,

@@ -125,7 +125,7 @@ pub(crate) struct Capacity {
     pub(crate) scalars: Box<[(Word, i64)]>,
 }
 
-#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Default, Eq, Hash)]
 struct Body {
     labels: Box<[(Word, Word)]>,

@@ -67,7 +67,7 @@ impl Effect {
 }
 
 /// A taint of a node.
-#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Eq, Hash)]
 pub struct Taint {
     /// Key.
@@ -79,7 +79,7 @@ pub struct Taint {
 }
 
 /// A toleration of a pod.
-#[expect(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
 #[derive(Clone, Debug, Eq, Hash)]
 pub struct Toleration {
     /// Key; empty means every key.
