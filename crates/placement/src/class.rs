@@ -9,12 +9,13 @@
 use crate::asks::{Ask, Names, Terms, compile, named_nodes};
 use crate::company::{Candidate, Company, Look, RawCompany, Refusal, Rules};
 use crate::fleet::{Capacity, Counts, Due, Fleet, Load, Port, Shape, scalar};
-use crate::hashing::Hashing;
+use crate::hashing::{Hashing, alike};
 use crate::index::Index;
 use crate::intern::Word;
 use crate::objects::{PodSpec, VolumeReason};
-use crate::profile::{Profile, Weights};
+use crate::profile::{Profile, Strategy, Weights};
 use crate::rules;
+use crate::scarce::ShapeSet;
 use crate::semantics::{self, Semantics};
 use crate::verdict::Plugin;
 use crate::volumes::VolumeBits;
@@ -33,7 +34,8 @@ pub(crate) enum Static {
 }
 
 /// What shapes can have in common for a class.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Standing {
     /// Soft taints not tolerated.
     pub(crate) soft: i64,
@@ -51,11 +53,29 @@ pub(crate) struct Standing {
 }
 
 /// What states can have in common for a class, room apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[derive(Clone, Debug, Default, Eq, Hash)]
 pub(crate) struct Cell {
     pub(crate) standing: u32,
     pub(crate) own: Box<[i64]>,
     pub(crate) claims: Counts<(i32, u32)>,
+}
+
+impl PartialEq for Standing {
+    fn eq(&self, other: &Self) -> bool {
+        let numbers = |s: &Self| (s.soft, s.preferred, s.counted, s.volumes, s.lacks_features);
+        numbers(self) == numbers(other)
+            && alike(&self.images, &other.images)
+            && alike(&self.domains, &other.domains)
+    }
+}
+
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        self.standing == other.standing
+            && alike(&self.own, &other.own)
+            && alike(&self.claims, &other.claims)
+    }
 }
 
 /// Scores of a state for a class.
@@ -127,6 +147,8 @@ pub(crate) struct Class {
     /// Words held for scored resources.
     held_words: Vec<Word>,
     best_effort: bool,
+    /// Weights of CPU and memory where only these two are scored, and by the rules of 1.36.
+    usual_room: Option<(i64, i64)>,
     /// As 1.20 does, the fit filter tests what the pod does not ask for, too.
     tests_all: bool,
     selector: Box<[Ask]>,
@@ -159,6 +181,8 @@ pub(crate) struct Class {
     by_standing: HashMap<Standing, u32, Hashing>,
     pub(crate) cells: Vec<Cell>,
     by_cell: HashMap<Cell, u32, Hashing>,
+    /// For each standing the cell with nothing else, once there was one.
+    bare_cells: Vec<Option<u32>>,
     pub(crate) index: Option<Index>,
     hashing: Hashing,
 }
@@ -221,7 +245,7 @@ impl Class {
                 Scored::Scalar(word)
             }
         };
-        let fit_resources = profile
+        let fit_resources: Box<[(Scored, i64)]> = profile
             .fit_resources
             .iter()
             .map(|(name, weight)| (scored(name), *weight))
@@ -241,8 +265,15 @@ impl Class {
         let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
         let features = spec.features.iter();
         let features = features.map(|name| fleet.feature_word(name)).collect();
+        let usual = profile.strategy == Strategy::LeastAllocated
+            && profile.semantics == Semantics::V1_36
+            && matches!(*balanced_resources, [Scored::Cpu, Scored::Memory]);
         let class = Class {
             kind,
+            usual_room: match *fit_resources {
+                [(Scored::Cpu, cpu), (Scored::Memory, memory)] if usual => Some((cpu, memory)),
+                _ => None,
+            },
             tests_all: profile.semantics == Semantics::V1_20 && asks_for_any(&load),
             best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
             load,
@@ -273,6 +304,7 @@ impl Class {
             by_standing: HashMap::with_hasher(hashing.clone()),
             cells: Vec::new(),
             by_cell: HashMap::with_hasher(hashing.clone()),
+            bare_cells: Vec::new(),
             index: None,
             hashing: hashing.clone(),
             spec,
@@ -342,6 +374,7 @@ impl Class {
         self.by_standing.clear();
         self.cells.clear();
         self.by_cell.clear();
+        self.bare_cells.clear();
         entries
     }
 
@@ -518,6 +551,12 @@ impl Class {
     /// The cell of a state whose shape has this standing.
     pub(crate) fn cell(&mut self, fleet: &Fleet, standing: u32, state: u32) -> u32 {
         let load = fleet.load(state);
+        // Nothing but the standing: most nodes have none of what a class counts node by node.
+        let is_bare = self.company.is_empty()
+            || (self.company.counts_none(&load.tallies) && self.claims(load).next().is_none());
+        if is_bare && let Some(Some(known)) = self.bare_cells.get(standing as usize) {
+            return *known;
+        }
         let cell = Cell {
             standing,
             own: self.company.own(&load.tallies),
@@ -527,12 +566,21 @@ impl Class {
                 self.claims(load).copied().collect()
             },
         };
-        if let Some(&known) = self.by_cell.get(&cell) {
-            return known;
+        let id = match self.by_cell.get(&cell) {
+            Some(&known) => known,
+            None => {
+                let id = self.cells.len() as u32;
+                self.by_cell.insert(cell.clone(), id);
+                self.cells.push(cell);
+                id
+            }
+        };
+        if is_bare {
+            let at = standing as usize;
+            self.bare_cells
+                .resize(self.bare_cells.len().max(at + 1), None);
+            self.bare_cells[at] = Some(id);
         }
-        let id = self.cells.len() as u32;
-        self.by_cell.insert(cell.clone(), id);
-        self.cells.push(cell);
         id
     }
 
@@ -571,6 +619,40 @@ impl Class {
         }
         let weights = &self.profile.weights;
         let sum = i64::wrapping_add;
+        if let Some((cpu, memory)) = self.usual_room {
+            let scored = [
+                (
+                    sum(load.scored_cpu_milli, want.scored_cpu_milli),
+                    capacity.cpu_milli,
+                    cpu,
+                ),
+                (
+                    sum(load.scored_memory_bytes, want.scored_memory_bytes),
+                    capacity.memory_bytes,
+                    memory,
+                ),
+            ];
+            let fit = rules::least_allocated(scored);
+            let balanced = if self.best_effort {
+                0
+            } else {
+                rules::balanced_two(
+                    [load.cpu_milli, load.memory_bytes],
+                    [
+                        sum(load.cpu_milli, want.cpu_milli),
+                        sum(load.memory_bytes, want.memory_bytes),
+                    ],
+                    [capacity.cpu_milli, capacity.memory_bytes],
+                )
+            };
+            let fit = if weights.fit == 0 { 0 } else { fit };
+            let balanced = if weights.balanced == 0 { 0 } else { balanced };
+            return Some(Dynamic {
+                fit,
+                balanced,
+                room: weights.fit * fit + weights.balanced * balanced,
+            });
+        }
         let fit = if weights.fit == 0 {
             0
         } else {
@@ -642,6 +724,18 @@ impl Class {
                     scalar(&load.scalars, word),
                 )
             }))
+    }
+
+    /// The shapes that could have room, where the pod asks for something that not all have: by what the fewest
+    /// have. Goes by the test of `fits` on other resources.
+    pub(crate) fn scarce_shapes(&self, fleet: &Fleet) -> Option<ShapeSet> {
+        if !self.profile.filters.contains(Plugin::NodeResourcesFit) {
+            return None;
+        }
+        let asked = self.fit_scalars.iter().filter(|(_, amount)| *amount > 0);
+        let (resource, _) =
+            asked.min_by_key(|(resource, _)| fleet.scarce.shapes_with(*resource))?;
+        Some(fleet.scarce.offering(*resource))
     }
 
     fn ports_clash(&self, fleet: &Fleet, load: &Load) -> bool {

@@ -14,6 +14,7 @@ use crate::makers::Makers;
 use crate::objects::NodeInfo;
 use crate::preempt::Budget;
 use crate::profile::Profile;
+use crate::rosters::Rosters;
 use crate::storage::{Attached, Storage};
 use crate::terms::{MakerKind, Pairs};
 use crate::verdict::Unschedulable;
@@ -33,8 +34,9 @@ pub struct Config {
     pub hash_seed: u64,
     /// Classes kept that nobody retains; the least recently used go first. About 1 KiB each.
     pub classes_max: usize,
-    /// States listed by all class indices together, about 5 bytes each; above it the indices of the
-    /// least recently used classes are dropped and rebuilt when next needed.
+    /// States listed by all class indices together, about 5 bytes each, and 4 more whenever its nodes become
+    /// sixteen times as many; above it the indices of the least recently used classes are dropped and rebuilt when
+    /// next needed.
     pub index_entries_max: usize,
     /// What may lie about before it is tidied, of each kind, beyond what is in use: log entries, states
     /// that emptied but are still listed, label values nobody asks about any more. At most about
@@ -118,6 +120,8 @@ pub struct Cluster {
     pub(crate) free_records: Vec<u32>,
     /// For each node the first of its pods.
     pub(crate) first_pods: Vec<u32>,
+    /// Nodes whose pods are alike.
+    pub(crate) rosters: Rosters,
     pub(crate) nominations: HashMap<PodKey, Nomination, Hashing>,
     pub(crate) namespaces: HashMap<Box<str>, Pairs, Hashing>,
     /// By namespace.
@@ -149,6 +153,7 @@ impl Cluster {
             records: Vec::new(),
             free_records: Vec::new(),
             first_pods: Vec::new(),
+            rosters: Rosters::new(hashing.clone()),
             nominations: HashMap::with_hasher(hashing.clone()),
             namespaces: HashMap::with_hasher(hashing.clone()),
             budgets: HashMap::with_hasher(hashing),

@@ -240,6 +240,11 @@ impl Company {
         bits
     }
 
+    /// Are all that [`Company::own`] gives 0?
+    pub(crate) fn counts_none(&self, tallies: &Counts<u32>) -> bool {
+        tallies.is_empty() || self.own.iter().all(|&t| scalar(tallies, t) == 0)
+    }
+
     pub(crate) fn own(&self, tallies: &Counts<u32>) -> Box<[i64]> {
         self.own.iter().map(|&t| scalar(tallies, t)).collect()
     }

@@ -7,13 +7,16 @@
 //! - *Load*: what the pods of a node take together.
 //! - *State*: (shape, load) with its members. Moving a node between states is O(1).
 //!
-//! States that become non-empty are appended to a log, which class indices replay. The fleet does not
+//! States that become non-empty, or grow into another part (see `parts.rs`), are appended to a log, which class indices
+//! replay. The fleet does not
 //! know classes, scores or pods; it knows which labels are asked about and who still refers to a state.
 
 use crate::cons::Cons;
-use crate::hashing::{Hashing, hash_one};
+use crate::hashing::{Hashing, alike, hash_one};
 use crate::intern::{Interner, Word};
 use crate::objects::{NodeInfo, PodRequest, ResourceList, Taint};
+use crate::parts;
+use crate::scarce::Scarce;
 use crate::tally::Tallies;
 use crate::terms::{HOSTNAME_KEY, HostPort};
 use hashbrown::{HashMap, HashTable};
@@ -122,7 +125,8 @@ pub(crate) struct Capacity {
     pub(crate) scalars: Box<[(Word, i64)]>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[derive(Clone, Debug, Default, Eq, Hash)]
 struct Body {
     labels: Box<[(Word, Word)]>,
     /// The host name label equals the node's name, and so is left out of `labels`.
@@ -134,6 +138,18 @@ struct Body {
     taints: Box<[Taint]>,
     unschedulable: bool,
     capacity: Capacity,
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.host_is_name == other.host_is_name
+            && self.unschedulable == other.unschedulable
+            && self.capacity == other.capacity
+            && alike(&self.labels, &other.labels)
+            && alike(&self.images, &other.images)
+            && alike(&self.features, &other.features)
+            && alike(&self.taints, &other.taints)
+    }
 }
 
 /// See the module's head.
@@ -246,6 +262,8 @@ pub(crate) struct Fleet {
     shapes: Cons<Shape>,
     states: Vec<State>,
     sizes: Vec<u32>,
+    /// The shape of each state: as in it, in a row.
+    state_shapes: Vec<u32>,
     free_states: Vec<u32>,
     by_state: HashTable<u32>,
     live_states: usize,
@@ -258,6 +276,7 @@ pub(crate) struct Fleet {
     pub(crate) tallies: Tallies,
     /// What pods add to a node.
     pub(crate) deltas: Cons<Load>,
+    pub(crate) scarce: Scarce,
     /// For each shape its nodes.
     shape_nodes: Vec<u32>,
     images: HashMap<Word, ImageState, Hashing>,
@@ -294,6 +313,7 @@ impl Fleet {
             shapes,
             states: Vec::new(),
             sizes: Vec::new(),
+            state_shapes: Vec::new(),
             free_states: Vec::new(),
             by_state: HashTable::new(),
             live_states: 0,
@@ -305,6 +325,7 @@ impl Fleet {
             stale_interests: 0,
             tallies: Tallies::new(hashing.clone()),
             deltas: Cons::new(hashing.clone()),
+            scarce: Scarce::new(hashing.clone()),
             shape_nodes: Vec::new(),
             images: HashMap::with_hasher(hashing.clone()),
             spelt_hosts: HashMap::with_hasher(hashing.clone()),
@@ -409,8 +430,7 @@ impl Fleet {
             return;
         }
         if self.touched.len() >= self.litter_max.max(4 * self.live_states) {
-            self.touched_start += self.touched.len() as u64;
-            self.touched.clear();
+            self.touched_start += drop_half(&mut self.touched);
         }
         self.touched.push(state);
     }
@@ -469,7 +489,7 @@ impl Fleet {
     }
 
     pub(crate) fn shape_of(&self, state: u32) -> u32 {
-        self.states[state as usize].shape
+        self.state_shapes[state as usize]
     }
 
     pub(crate) fn shape(&self, shape: u32) -> &Shape {
@@ -520,7 +540,7 @@ impl Fleet {
         self.log_start + self.log.len() as u64
     }
 
-    /// States that became non-empty since `cursor`; `None` when that is too long ago.
+    /// States that became non-empty or grew into another part since `cursor`; `None` when that is too long ago.
     pub(crate) fn log_since(&self, cursor: u64) -> Option<&[u32]> {
         let from = cursor.checked_sub(self.log_start)?;
         self.log.get(usize::try_from(from).ok()?..)
@@ -988,7 +1008,11 @@ impl Fleet {
             }
             None => {
                 self.hold_words(&shape.labels, &shape.capacity);
-                self.shapes.insert(shape)
+                let scalars: Vec<Word> = shape.capacity.scalars.iter().map(|s| s.0).collect();
+                let id = self.shapes.insert(shape);
+                let generation = self.shapes.generation(id);
+                self.scarce.add(&scalars, (id, generation));
+                id
             }
         };
         if own.is_none() {
@@ -1000,6 +1024,10 @@ impl Fleet {
 
     fn release_shape(&mut self, shape: u32) {
         if let Some(gone) = self.shapes.release(shape) {
+            let shapes = &self.shapes;
+            let there = |(shape, generation)| shapes.generation(shape) == generation;
+            self.scarce
+                .remove(gone.capacity.scalars.iter().map(|s| s.0), &there);
             self.release_words(&gone.labels, &gone.capacity);
         }
     }
@@ -1203,6 +1231,7 @@ impl Fleet {
                 let slot = &mut self.states[id as usize];
                 slot.shape = shape;
                 slot.load = load;
+                self.state_shapes[id as usize] = shape;
                 id
             }
             None => {
@@ -1215,6 +1244,7 @@ impl Fleet {
                     next: NO_SUCCESSOR,
                 });
                 self.sizes.push(0);
+                self.state_shapes.push(shape);
                 (self.states.len() - 1) as u32
             }
         };
@@ -1290,11 +1320,9 @@ impl Fleet {
         record.state = state;
         record.at = at;
         self.touch(state);
-        if at == 0 {
-            self.live_states += 1;
-            if present {
-                self.append_to_log(state);
-            }
+        self.live_states += usize::from(at == 0);
+        if present && parts::begins(at) {
+            self.append_to_log(state);
         }
     }
 
@@ -1340,11 +1368,17 @@ impl Fleet {
     fn append_to_log(&mut self, state: u32) {
         // A reader that far behind is better off reading the states themselves.
         if self.log.len() >= self.litter_max.max(4 * self.live_states) {
-            self.log_start += self.log.len() as u64;
-            self.log.clear();
+            self.log_start += drop_half(&mut self.log);
         }
         self.log.push(state);
     }
+}
+
+/// Drops the older half of a log, so that not all its readers fall behind at once; says how much that was.
+fn drop_half(log: &mut Vec<u32>) -> u64 {
+    let older = log.len().div_ceil(2);
+    log.drain(..older);
+    older as u64
 }
 
 /// Nodes to look at again after interests changed.

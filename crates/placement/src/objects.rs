@@ -4,6 +4,7 @@
 //! know any cluster: everything here is a plain value with its own strings.
 
 use crate::devices::Devices;
+use crate::hashing::same_text;
 use crate::storage::{Attach, Uses, Wanted};
 use crate::terms::{
     HostPort, Maker, Pairs, PodAffinity, SpreadConstraint, host_ports, images, maker,
@@ -66,7 +67,8 @@ impl Effect {
 }
 
 /// A taint of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[derive(Clone, Debug, Eq, Hash)]
 pub struct Taint {
     /// Key.
     pub key: Box<str>,
@@ -77,7 +79,8 @@ pub struct Taint {
 }
 
 /// A toleration of a pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(clippy::derived_hash_with_manual_eq)] // Equal is what would be derived.
+#[derive(Clone, Debug, Eq, Hash)]
 pub struct Toleration {
     /// Key; empty means every key.
     pub key: Box<str>,
@@ -87,6 +90,23 @@ pub struct Toleration {
     pub value: Box<str>,
     /// Effect; `None` means every effect.
     pub effect: Option<Effect>,
+}
+
+// Values are mostly empty.
+impl PartialEq for Toleration {
+    fn eq(&self, other: &Self) -> bool {
+        (self.operator, self.effect) == (other.operator, other.effect)
+            && same_text(&self.key, &other.key)
+            && same_text(&self.value, &other.value)
+    }
+}
+
+impl PartialEq for Taint {
+    fn eq(&self, other: &Self) -> bool {
+        self.effect == other.effect
+            && same_text(&self.key, &other.key)
+            && same_text(&self.value, &other.value)
+    }
 }
 
 /// How a toleration compares the taint's value.

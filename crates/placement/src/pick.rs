@@ -256,9 +256,10 @@ impl Cluster {
         let before = class.entries();
         let best = class.best(&mut self.fleet);
         self.index_entries = self.index_entries + class.entries() - before;
-        if best.weight > 0
-            && let Some(node) = class.nth_best(&self.fleet, &best, below(best.weight, random))
-        {
+        let before = class.entries();
+        let drawn = class.draw(&mut self.fleet, &best, random);
+        self.index_entries = self.index_entries + class.entries() - before;
+        if let Some(node) = drawn {
             return Ok(node);
         }
         let version = self.fleet.version();
@@ -525,7 +526,7 @@ impl Counting {
         self.rejected_by = self.rejected_by.with(Plugin::NodeAffinity);
     }
 
-    /// Counts a node with another load and pods thought away.
+    /// Counts nodes with another load and pods thought away.
     #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_with(
         &mut self,
@@ -537,9 +538,10 @@ impl Counting {
         load: &Load,
         gone: &[(u32, i64)],
         bits: VolumeBits,
+        nodes: usize,
     ) {
         let why = why_not_with(fleet, class, look, cell, shape, load, gone, bits);
-        self.count_one(fleet, class, why, shape, load, 1);
+        self.count_one(fleet, class, why, shape, load, nodes);
     }
 
     fn count_one(

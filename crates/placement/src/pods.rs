@@ -37,6 +37,9 @@ impl Cluster {
                 if let Some(slot) = self.pods.get(&key).copied() {
                     let name_hash = self.name_hash(&pod.name);
                     let record = &mut self.records[slot as usize];
+                    if record.started_micros != pod.started_micros {
+                        self.rosters.touch(node);
+                    }
                     record.started_micros = pod.started_micros;
                     record.name_hash = name_hash;
                     // Who is being evicted stays so until it is gone, whatever an older view shows.
@@ -149,6 +152,7 @@ impl Cluster {
 
     fn link(&mut self, slot: u32) {
         let node = self.records[slot as usize].node as usize;
+        self.rosters.touch(node as u32);
         if self.first_pods.len() <= node {
             self.first_pods.resize(node + 1, NO_POD);
         }
@@ -167,6 +171,7 @@ impl Cluster {
             previous,
             ..
         } = self.records[slot as usize];
+        self.rosters.touch(node);
         match self.records.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
             None => self.first_pods[node as usize] = next,

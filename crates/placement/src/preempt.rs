@@ -17,6 +17,7 @@ use crate::fleet::Load;
 use crate::key::PodKey;
 use crate::pick::{Counting, PickError, WhyNot, below, why_not, why_not_with};
 use crate::terms::selects;
+use crate::trying::Range;
 use crate::verdict::Unschedulable;
 use crate::volumes::{Against, VolumeBits, may_pass, with_bits};
 use meta::labels::LabelSelector;
@@ -78,6 +79,38 @@ pub enum Preemption {
     NotEligible(&'static str),
     /// Nothing, and why: what follows "preemption: " in the event. A node it had in view is of no use.
     Hopeless(String),
+}
+
+/// Nodes on which evicting may help, by state: all of the state, or these.
+#[derive(Debug, Default)]
+pub(crate) struct Potential(Vec<(u32, Option<Vec<u32>>)>);
+
+impl Potential {
+    /// The nodes of each state.
+    pub(crate) fn parts<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+    ) -> impl Iterator<Item = (u32, &'a [u32])> {
+        let all = |state: &u32| cluster.fleet.members(*state);
+        self.0
+            .iter()
+            .map(move |(state, some)| (*state, some.as_deref().unwrap_or_else(|| all(state))))
+    }
+
+    /// How many nodes those are.
+    pub(crate) fn total(&self, cluster: &Cluster) -> usize {
+        self.parts(cluster).map(|(_, nodes)| nodes.len()).sum()
+    }
+
+    /// All nodes; so many come last that would come first.
+    pub(crate) fn in_turn<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+        offset: usize,
+    ) -> impl Iterator<Item = u32> + 'a {
+        let nodes = || self.parts(cluster).flat_map(|(_, nodes)| nodes).copied();
+        nodes().skip(offset).chain(nodes().take(offset))
+    }
 }
 
 /// One node tried out.
@@ -314,9 +347,34 @@ impl Cluster {
         random: &mut dyn FnMut() -> u64,
         admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
     ) -> Preemption {
-        match self.find_sacrifices(class, nomination, pin, now_micros, random, admit) {
-            Ok(found) => self.best_of(class, &found, now_micros),
-            Err(none) => none,
+        if admit.is_some() {
+            return match self.find_sacrifices(class, nomination, pin, now_micros, random, admit) {
+                Ok(found) => self.best_of(class, &found, now_micros),
+                Err(none) => none,
+            };
+        }
+        let field = match self.field(class, nomination, pin, now_micros, random) {
+            Ok(field) => field,
+            Err(none) => return none,
+        };
+        if !self.tries_alike(class, &field.against) {
+            return match self.try_each(class, &field, None) {
+                Ok(found) => self.best_of(class, &found, now_micros),
+                Err(none) => none,
+            };
+        }
+        let Field {
+            look,
+            against,
+            potential,
+            range,
+        } = field;
+        match self.try_alike(class, &look, &against, &potential, &range) {
+            Ok(best) => self.sacrificed(class, &best),
+            Err(counting) => {
+                let total = potential.total(self);
+                Preemption::Hopeless(self.hopeless(counting, total))
+            }
         }
     }
 
@@ -328,8 +386,21 @@ impl Cluster {
         pin: Option<&str>,
         now_micros: i64,
         random: &mut dyn FnMut() -> u64,
-        mut admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
+        admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
     ) -> Result<Vec<Sacrifice>, Preemption> {
+        let field = self.field(class, nomination, pin, now_micros, random)?;
+        self.try_each(class, &field, admit)
+    }
+
+    /// Where to look, and how far.
+    fn field(
+        &mut self,
+        class: &mut Class,
+        nomination: Option<Nomination>,
+        pin: Option<&str>,
+        now_micros: i64,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Field, Preemption> {
         if class.spec.never_preempts {
             return Err(Preemption::NotEligible(
                 "not eligible due to preemptionPolicy=Never.",
@@ -345,7 +416,7 @@ impl Cluster {
             ));
         }
         let potential = self.potential_nodes(class, &look, &against, pin);
-        let total: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
+        let total = potential.total(self);
         if !self.kinds.some_below(class.spec.priority) {
             let mut counting = Counting::default();
             counting.add_text(NO_VICTIMS, total);
@@ -353,29 +424,45 @@ impl Cluster {
         }
         let wanted =
             (total * class.profile.candidates_percent / 100).max(class.profile.candidates_min);
-        let offset = below(total as u64, random) as usize;
+        Ok(Field {
+            look,
+            against,
+            potential,
+            range: Range {
+                offset: below(total as u64, random) as usize,
+                wanted,
+                now_micros,
+            },
+        })
+    }
+
+    /// Tries nodes out one by one, until there are candidates enough.
+    fn try_each(
+        &self,
+        class: &mut Class,
+        field: &Field,
+        mut admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission>,
+    ) -> Result<Vec<Sacrifice>, Preemption> {
+        let (look, against, range) = (&field.look, &field.against, &field.range);
         let mut counting = Counting::default();
         let mut found: Vec<Sacrifice> = Vec::new();
-        let mut in_order = potential
-            .iter()
-            .flat_map(|(_, nodes)| nodes.iter().copied());
-        let skipped: Vec<u32> = in_order.by_ref().take(offset).collect();
-        for node in in_order.chain(skipped) {
+        for node in field.potential.in_turn(self, range.offset) {
             if let Some(admit) = &mut admit
                 && let Admission::No(why) = admit(Asked::new(&self.fleet, node))
             {
                 counting.add_text(why, 1);
                 continue;
             }
-            match self.try_out(class, &look, &against, node, now_micros) {
+            match self.try_out(class, look, against, node, range.now_micros) {
                 Ok(sacrifice) => found.push(sacrifice),
-                Err(why) => self.count_failure(class, &look, &against, why, &mut counting),
+                Err(why) => self.count_failure(class, look, against, why, 1, &mut counting),
             }
-            if found.len() >= wanted && found.iter().any(|s| s.violations == 0) {
+            if found.len() >= range.wanted && found.iter().any(|s| s.violations == 0) {
                 break;
             }
         }
         if found.is_empty() {
+            let total = field.potential.total(self);
             return Err(Preemption::Hopeless(self.hopeless(counting, total)));
         }
         Ok(found)
@@ -444,7 +531,7 @@ impl Cluster {
         look: &Look,
         against: &Against,
         pin: Option<&str>,
-    ) -> Vec<(u32, Vec<u32>)> {
+    ) -> Potential {
         let named: Option<Vec<u32>> = match (class.pinned(pin), &class.names) {
             (_, crate::asks::Names::Contradiction) => Some(Vec::new()),
             (Some(pin), _) => Some(self.fleet.node(pin).into_iter().collect()),
@@ -454,17 +541,18 @@ impl Cluster {
             (None, crate::asks::Names::Any) => None,
         };
         if class.waits_for_volumes() || class.waits_for_devices() {
-            return Vec::new();
+            return Potential::default();
         }
         let mut helps = |state: u32, bits: VolumeBits| {
             with_bits(why_not(&self.fleet, class, look, state), bits).is_some()
                 && self.is_resolvable(class, look, state, bits)
         };
-        match named {
+        let parts = match named {
             Some(nodes) => nodes
                 .into_iter()
-                .map(|node| (self.fleet.state_of(node), vec![node]))
-                .filter(|(state, nodes)| helps(*state, against.node(nodes[0])))
+                .map(|node| (self.fleet.state_of(node), node))
+                .filter(|(state, node)| helps(*state, against.node(*node)))
+                .map(|(state, node)| (state, Some(vec![node])))
                 .collect(),
             None if !against.is_empty() => {
                 let live: Vec<u32> = self.fleet.live().collect();
@@ -473,19 +561,30 @@ impl Cluster {
                     let nodes = nodes.filter(|node| helps(state, against.node(*node)));
                     (state, nodes.collect::<Vec<u32>>())
                 });
-                members.filter(|(_, nodes)| !nodes.is_empty()).collect()
+                let some = members.filter(|(_, nodes)| !nodes.is_empty());
+                some.map(|(state, nodes)| (state, Some(nodes))).collect()
             }
             None => {
                 let live: Vec<u32> = self.fleet.live().collect();
                 live.into_iter()
                     .filter(|&state| helps(state, 0))
-                    .map(|state| (state, self.fleet.members(state).to_vec()))
+                    .map(|state| (state, None))
                     .collect()
             }
-        }
+        };
+        Potential(parts)
     }
 
-    fn priority_of(&self, slot: u32) -> i32 {
+    /// The earliest start among the node's pods of a priority.
+    pub(crate) fn earliest_of(&self, node: u32, priority: i32, now_micros: i64) -> i64 {
+        self.pods_of(node)
+            .filter(|&slot| self.priority_of(slot) == priority)
+            .map(|slot| self.started(slot, now_micros))
+            .min()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn priority_of(&self, slot: u32) -> i32 {
         let kind = self.records[slot as usize].kind & !ASSUMED;
         self.kinds.get(kind).map_or(0, |kind| kind.priority)
     }
@@ -634,16 +733,18 @@ impl Cluster {
 
     // ---- why not
 
+    #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_failure(
         &self,
         class: &mut Class,
         look: &Look,
         against: &Against,
         why: Option<Box<Attempt>>,
+        nodes: usize,
         counting: &mut Counting,
     ) {
         match why {
-            None => counting.add_text(NO_VICTIMS, 1),
+            None => counting.add_text(NO_VICTIMS, nodes),
             Some(attempt) => counting.count_with(
                 &self.fleet,
                 class,
@@ -653,6 +754,7 @@ impl Cluster {
                 &attempt.load,
                 &attempt.gone,
                 self.against_without(class, against, attempt.node, &attempt.away),
+                nodes,
             ),
         }
     }
@@ -663,6 +765,14 @@ impl Cluster {
         let failure: Unschedulable = counting.finish(&self.fleet);
         failure.message()
     }
+}
+
+/// Where a pod that preempts looks for room.
+struct Field {
+    look: Look,
+    against: Against,
+    potential: Potential,
+    range: Range,
 }
 
 /// A node with pods thought away.

@@ -2,6 +2,7 @@
 //!
 //! Pure functions on numbers and names. Does not know classes, states or who else is on a node.
 
+use crate::hashing::same_text;
 use crate::objects::{Effect, Taint, Toleration, TolerationOperator};
 use crate::profile::{SCORED_RESOURCES_MAX, Strategy};
 use crate::semantics::Semantics;
@@ -18,9 +19,9 @@ const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 fn tolerates(toleration: &Toleration, key: &str, value: &str, effect: Effect) -> bool {
     toleration.effect.is_none_or(|e| e == effect)
-        && (toleration.key.is_empty() || &*toleration.key == key)
+        && (toleration.key.is_empty() || same_text(&toleration.key, key))
         && match toleration.operator {
-            TolerationOperator::Equal => &*toleration.value == value,
+            TolerationOperator::Equal => same_text(&toleration.value, value),
             TolerationOperator::Exists => true,
             TolerationOperator::Unknown => false,
         }
@@ -218,6 +219,44 @@ pub(crate) fn balanced(resources: impl Iterator<Item = (i64, i64, i64)> + Clone)
     half + (half + with - without) / 2
 }
 
+/// Below this, a hundredfold is exact in floating point: 64 TiB.
+const EXACT_MAX: i64 = 1 << 46;
+
+/// [`allocation_score`] where the most free is best: what nearly every pod on nearly every node is scored by.
+pub(crate) fn least_allocated(resources: [(i64, i64, i64); 2]) -> i64 {
+    let (mut sum, mut weights) = (0, 0);
+    for (asked, capacity, weight) in resources {
+        if capacity != 0 {
+            let free = capacity - asked.max(0);
+            sum += weight
+                * match free {
+                    ..0 => 0,
+                    // A whole quotient is exact, and any other further from the next one than it is rounded by.
+                    _ if capacity < EXACT_MAX => {
+                        ((free * MAX_SCORE) as f64 / capacity as f64) as i64
+                    }
+                    _ => scaled(free, capacity),
+                };
+            weights += weight;
+        }
+    }
+    if weights == 0 { 0 } else { sum / weights }
+}
+
+/// [`balanced`] for two resources: without the pod, with it, and the capacities.
+pub(crate) fn balanced_two(without: [i64; 2], with: [i64; 2], capacity: [i64; 2]) -> i64 {
+    let half = MAX_SCORE / 2;
+    if capacity.contains(&0) {
+        return half + half / 2;
+    }
+    let even = |asked: [i64; 2]| {
+        let part = |at: usize| (asked[at] as f64 / capacity[at] as f64).clamp(0.0, 1.0);
+        let deviation = ((part(0) - part(1)) / 2.0).abs();
+        ((1.0 - deviation) * MAX_SCORE as f64) as i64
+    };
+    half + (half + even(with) - even(without)) / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +284,45 @@ mod tests {
         assert_eq!(allocation_score(&strategy, Semantics::V1_20, resources), 37);
         // Amounts whose hundredfold does not fit 64 bits.
         assert_eq!(least(&[(0, 1, 1), (i64::MAX / 2, i64::MAX, 1)]), 75);
+    }
+
+    #[test]
+    fn two_resources_are_scored_as_any_number() {
+        let amounts = [
+            -5,
+            0,
+            1,
+            2,
+            3,
+            99,
+            100,
+            101,
+            4_000,
+            123_457,
+            1 << 35,
+            i64::MAX / 50,
+            i64::MAX,
+        ];
+        let mut dice = 1u64;
+        let mut any = || {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            amounts[(dice >> 33) as usize % amounts.len()]
+        };
+        for _ in 0..20_000 {
+            let (without, with) = ([any(), any()], [any(), any()]);
+            let capacity = [any().max(0), any().max(0)];
+            let weights = [1 + any().rem_euclid(3), 1];
+            let all = |at: usize| (with[at], without[at], capacity[at]);
+            assert_eq!(
+                balanced_two(without, with, capacity),
+                balanced([all(0), all(1)].into_iter())
+            );
+            let resources = [0, 1].map(|at| (with[at], capacity[at], weights[at]));
+            assert_eq!(
+                least_allocated(resources),
+                score(&Strategy::LeastAllocated, &resources)
+            );
+        }
     }
 
     #[test]

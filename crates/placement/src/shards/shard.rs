@@ -11,7 +11,7 @@ use crate::cluster::{ASSUMED, ClassId, Cluster, Config, Nomination};
 use crate::company::Look;
 use crate::fleet::ABSENT;
 use crate::objects::PodSpec;
-use crate::pick::{Counting, below, why_not};
+use crate::pick::{Counting, why_not};
 use crate::profile::Profile;
 use crate::volumes::{Against, VolumeBits, with_bits};
 use hashbrown::HashMap;
@@ -155,8 +155,7 @@ impl Shard {
                 let against = self.against(&bars);
                 return self.with_class(class, &look, |cluster, class, look| {
                     let potential = cluster.potential_nodes(class, look, &against, pin.as_deref());
-                    let nodes: usize = potential.iter().map(|(_, nodes)| nodes.len()).sum();
-                    Answer::Number(nodes as u64)
+                    Answer::Number(potential.total(cluster) as u64)
                 });
             }
             Order::TryOut(order) => {
@@ -348,9 +347,9 @@ impl Cluster {
             let mut class = self.take_class(id)?;
             let before = class.entries();
             let best = class.best_of(&mut self.fleet, &|cell| totals.get(&cell).map(|t| t.0));
-            let node = best.as_ref().and_then(|(best, _)| {
-                class.nth_best(&self.fleet, best, below(best.weight, &mut random))
-            });
+            let node = best
+                .as_ref()
+                .and_then(|(best, _)| class.draw(&mut self.fleet, best, &mut random));
             let full = class
                 .candidates(&mut self.fleet)
                 .iter()

@@ -1,5 +1,6 @@
 //! The pick against a plain model: random clusters, pods and changes, every answer compared.
 
+mod alike;
 mod around;
 mod evict;
 mod model;
