@@ -169,7 +169,7 @@ pub(crate) async fn follow(fleet: &Arc<Fleet>, kind: Kind) {
             }
             let is_built_in = kind == Kind::Pod && kind.stages(fleet).is_empty();
             let mut changes = reflector.spawn_reading(
-                move |message| is_built_in.then(|| Some((glance::settled(message)?, None)))?,
+                move |message, _| is_built_in.then(|| Some((glance::settled(message)?, None)))?,
                 move |object| looker.look(&fleet_of, kind, &object),
             );
             loop {
