@@ -122,7 +122,7 @@ impl Shared {
             }),
             node_info: picked(
                 content(content(&message, number::STATUS), number::NODE_INFO),
-                &|field| !number::IDENTITIES.contains(&field),
+                |field| !number::IDENTITIES.contains(&field),
             ),
         }
     }
