@@ -733,7 +733,6 @@ impl Cluster {
 
     // ---- why not
 
-    #[expect(clippy::too_many_arguments)]
     pub(crate) fn count_failure(
         &self,
         class: &mut Class,
