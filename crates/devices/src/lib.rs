@@ -9,6 +9,7 @@
 //!
 //! - [`Inventory`]: slices, classes, and which devices are taken; [`Inventory::allocate`] answers for one node.
 //! - [`Claim`], [`Slice`], [`Class`]: what is read from API objects.
+//! - [`substitute`]: the claim that takes the place of extended resources.
 //!
 //! Pools are gone through by driver and name, their slices by name, devices in the slice's order; those whose pool has
 //! binding conditions come last. The first solution counts, so equal input gives equal output. A solution is found
@@ -24,6 +25,7 @@ mod capacity;
 mod claim;
 mod constraint;
 mod expression;
+mod extended;
 mod inventory;
 mod node;
 mod outcome;
@@ -36,6 +38,7 @@ pub use allocate::{Failure, STEPS_MAX};
 
 pub use claim::{ALTERNATIVES_MAX, Claim, Class, RESERVED_FOR_MAX, RESULTS_MAX};
 
+pub use extended::{Ask, CLASS_PREFIX, Substitute, substitute};
 pub use inventory::Inventory;
 pub use node::{Node, NodeSelector};
 
