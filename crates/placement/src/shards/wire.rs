@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Changes with every change of any message, or of what one means.
-pub const WIRE_VERSION: u64 = 2;
+pub const WIRE_VERSION: u64 = 3;
 /// What a greeting begins with.
 const MAGIC: &[u8; 8] = b"mp-shard";
 
@@ -442,7 +442,7 @@ fields! {
     Requirement { key, operator, values }
     Term { expressions, names, pinned, broken }
     VolumeRule { reason, terms }
-    Devices { obstacle, rules, ask }
+    Devices { obstacle, rules, delegated, ask }
     Barred { everywhere, some }
     PodSpec {
         request, tolerations, node_selector, required, preferred, node_name, namespace, labels, priority,

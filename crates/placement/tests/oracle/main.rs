@@ -294,6 +294,7 @@ impl Rig {
     fn schedule(&mut self, uid: String, object: Value, random: u64) {
         let mut pod = PodInfo::from_object(&object).unwrap();
         pod.spec.volumes = self.cluster.volumes_of(&pod);
+        pod.spec.devices.delegated = objects::delegated(&object);
         let class = self.cluster.class_of(&pod.spec);
         let finding = self.model.find(&uid, &object);
         if !finding.narrowed && !finding.conflict && finding.obstacle.is_none() {
