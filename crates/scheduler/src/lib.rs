@@ -10,6 +10,7 @@
 
 mod claiming;
 mod devices;
+mod extended;
 mod extenders;
 mod extending;
 mod ganging;
@@ -23,6 +24,7 @@ mod reserving;
 mod roster;
 mod settings;
 mod shards;
+mod special;
 mod surroundings;
 mod volumes;
 mod work;
@@ -464,12 +466,12 @@ impl Scheduler {
         }
         self.surroundings.devices.note_pod(pod, &info);
         let mut gated = false;
-        if info.resource_claims.is_empty() {
-            // Nothing to find out.
-        } else if !filters.contains(Plugin::DynamicResources) {
-            info.not_considered.push("resourceClaims");
-        } else {
-            let outcome = self.surroundings.devices.outcome(&info, now);
+        if !filters.contains(Plugin::DynamicResources) {
+            if !info.resource_claims.is_empty() {
+                info.not_considered.push("resourceClaims");
+            }
+        } else if let Some(noted) = self.surroundings.devices.info(pod) {
+            let outcome = self.surroundings.devices.outcome(&noted, now);
             info.spec.devices = outcome.devices;
             gated = outcome.gated;
         }

@@ -176,11 +176,12 @@ pub fn plan<'a>(
     let own = pod.claims.iter().filter_map(|one| {
         let name = one.claim.as_deref().filter(|name| !name.is_empty())?;
         let found = claim(name)?;
+        let is_made = one.template.is_some() || one.extended;
         let controller = object::controller_of(found);
         let is_own = controller.is_some_and(|owner| owner["uid"] == *pod.uid);
         let mut users = object::array_at(found, &["status", "reservedFor"]).iter();
         let is_reserved = users.any(|user| is_pod(user) && user["uid"] == *pod.uid);
-        ((one.template.is_none() || is_own) && is_reserved).then_some(found)
+        ((!is_made || is_own) && is_reserved).then_some(found)
     });
     let due = own.filter_map(|claim| due_micros(claim, taints)).min();
     match due {
@@ -344,6 +345,19 @@ mod tests {
         let soft = tainted(json!([taint("NoSchedule", 5)]));
         assert!(soft.is_clean());
         assert_eq!(planned(&pod("n1"), &hit, &soft, 11), "");
+    }
+
+    #[test]
+    fn a_claim_for_extended_resources_counts_if_it_is_the_pods_own() {
+        let taints = tainted(json!([taint("NoExecute", 10)]));
+        let pod = Pod::from_object(
+            &json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"}, "spec": {"nodeName": "n1"},
+            "status": {"extendedResourceClaimStatus": {"resourceClaimName": "c"}}}),
+        );
+        let mut hit = claim("gpu-0", json!([]));
+        assert_eq!(planned(&pod, &hit, &taints, 11), "");
+        hit["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true}]);
+        assert!(planned(&pod, &hit, &taints, 11).ends_with("delete pods n/p uid=u\n"));
     }
 
     #[test]

@@ -173,3 +173,87 @@ fn slices_say_in_one_way_where_they_can_be_reached() {
     let moved = with(old.clone(), "spec.nodeName", json!("other"));
     assert!(refused(res, &old, moved).ends_with("field is immutable"));
 }
+
+#[test]
+fn classes_name_resources_as_vendors_do() {
+    let class =
+        |name: &str| json!({"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": name}});
+    for name in ["example.com/gpu", "gpu.example.com/a100"] {
+        let class = stored(res("deviceclasses"), class(name));
+        assert_eq!(class["spec"]["extendedResourceName"], name);
+    }
+    for name in [
+        "gpu",
+        "deviceclass.resource.kubernetes.io/gpu",
+        "requests.example.com/gpu",
+        "example.com/-",
+        "",
+    ] {
+        assert_eq!(
+            faults(res("deviceclasses"), class(name)),
+            format!(
+                "spec.extendedResourceName: Invalid value: {name:?}: must be a valid extended resource name"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_a_pod_says_of_its_extended_resources_is_checked() {
+    let pods = resource("v1", "pods");
+    let pod = stored(
+        pods,
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "i",
+            "resources": {"limits": {"example.com/gpu": "1"}}}]}}),
+    );
+    let write = |mappings: Value, claim: &str| {
+        let status = json!({"resourceClaimName": claim, "requestMappings": mappings});
+        let new = with(pod.clone(), "status.extendedResourceClaimStatus", status);
+        match update_sub(pods, Some("status"), &pod, new) {
+            Ok(_) => String::new(),
+            Err(error) => error.message,
+        }
+    };
+    let mapping = |container: &str, resource: &str, request: &str| json!({"containerName": container, "resourceName": resource, "requestName": request});
+    let good = || mapping("main", "example.com/gpu", "container-0-request-0");
+    assert_eq!(write(json!([good()]), "p-extended-resources-x"), "");
+    let at = "status.extendedResourceClaimStatus";
+    for (mappings, claim, expected) in [
+        (
+            json!([]),
+            "c",
+            format!(
+                "{at}.requestMappings: Required value: at least one request mapping is required"
+            ),
+        ),
+        (
+            json!([mapping("other", "example.com/gpu", "r")]),
+            "c",
+            format!(
+                "{at}.requestMappings[0].containerName: Invalid value: \"other\": must match the name of an entry in \
+                 spec.initContainers.name or spec.containers.name"
+            ),
+        ),
+        (
+            json!([mapping("main", "example.com/nic", "r")]),
+            "c",
+            format!(
+                "{at}.requestMappings[0].resourceName: Invalid value: \"example.com/nic\": must match the extended \
+                 resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests"
+            ),
+        ),
+        (
+            json!([good(), good()]),
+            "c",
+            format!("{at}.requestMappings[1].containerName: Duplicate value: \"main\""),
+        ),
+        (
+            json!([good()]),
+            "",
+            format!("{at}.resourceClaimName: Required value"),
+        ),
+    ] {
+        let told = write(mappings, claim);
+        assert!(told.contains(&expected), "{told}");
+    }
+}
