@@ -315,14 +315,22 @@ fn a_claim_that_is_left_is_deleted_first() {
             .collect();
         assert_eq!(names.len(), 1);
         assert_ne!(names[0], "left");
-        let options = ListOptions::default();
-        let events = plane.client.list(core("events"), NAMESPACE, &options);
-        let events = events.await.unwrap().items;
-        let told = events.iter().any(|event| {
-            event["message"] == "0/1 nodes are available: 1 cannot schedule extended resource claim. deletion of \
-                ResourceClaim completed, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
-        });
-        assert!(told, "{events:?}");
+        let message = "0/1 nodes are available: 1 cannot schedule extended resource claim. deletion of ResourceClaim \
+            completed, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+        let told = async {
+            loop {
+                let options = ListOptions::default();
+                let events = plane.client.list(core("events"), NAMESPACE, &options);
+                let events = events.await.unwrap().items;
+                if events.iter().any(|event| event["message"] == message) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told)
+            .await
+            .expect("nobody was told");
     });
 }
 
