@@ -434,7 +434,7 @@ impl Cluster {
         self.with_prefix(resource, &format!("{namespace}/"))
     }
 
-    fn with_prefix<'a>(
+    pub(crate) fn with_prefix<'a>(
         &'a self,
         resource: ResourceRef,
         prefix: &str,

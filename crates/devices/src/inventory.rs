@@ -11,6 +11,7 @@ use crate::claim::{Claim, Class};
 use crate::extended::Names;
 use crate::node::Node;
 use crate::outcome::{Allocation, Taken};
+use crate::rule::{Rules, TaintRule};
 use crate::selector::Selectors;
 use crate::slice::Slice;
 
@@ -60,6 +61,7 @@ pub struct Inventory {
     pools: HashMap<PoolId, Members>,
     classes: HashMap<Box<str>, Class>,
     names: Names,
+    rules: Rules,
     uses: HashMap<PoolId, HashMap<Box<str>, Use>>,
     /// Nodes with slices of their own that have a device nobody has for himself, in no order, and the place of each.
     open: Vec<Box<str>>,
@@ -160,6 +162,21 @@ impl Inventory {
     /// Is there such a class?
     pub fn has_class(&self, name: &str) -> bool {
         self.classes.contains_key(name)
+    }
+
+    /// A taint rule came or changed.
+    pub fn note_rule(&mut self, name: &str, rule: TaintRule) {
+        self.rules.note(name, rule);
+    }
+
+    /// A taint rule is gone.
+    pub fn forget_rule(&mut self, name: &str) {
+        self.rules.forget(name);
+    }
+
+    /// What rules say of devices.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// A claim takes devices.

@@ -16,7 +16,7 @@
 //! whenever there is one, unless the search ends before ([`STEPS_MAX`]).
 //!
 //! Prioritized lists, admin access, partitionable devices, device taints, consumable capacity and binding conditions
-//! are there. List-typed attributes and taint rules, off by default in 1.36, are not.
+//! are there, and taint rules for whoever turns them on. List-typed attributes, off by default in 1.36, are not.
 //!
 //! Does not know pods, other rules about nodes, or the API. No I/O, no clock, no randomness of its own.
 
@@ -30,6 +30,7 @@ mod inventory;
 mod node;
 mod outcome;
 mod pools;
+mod rule;
 mod selector;
 mod slice;
 mod write;
@@ -43,6 +44,7 @@ pub use inventory::Inventory;
 pub use node::{Node, NodeSelector};
 
 pub use outcome::{Allocation, Binding, Taken, binding, taken};
+pub use rule::TaintRule;
 pub use selector::{EXPRESSION_BYTES_MAX, EXPRESSION_COST_MAX, Unusable, check_expression};
 pub use slice::Slice;
 

@@ -26,6 +26,7 @@ mod settings;
 mod shards;
 mod special;
 mod surroundings;
+mod tainting;
 mod volumes;
 mod work;
 
@@ -52,6 +53,7 @@ use crate::rejections::Rejectors;
 use crate::roster::Roster;
 use crate::shards::{Placer, REVIVE_INTERVAL};
 use crate::surroundings::{Heard, Surroundings, Told};
+use crate::tainting::Tainting;
 use crate::work::Worker;
 
 /// Changes taken in before pods are placed again, so that neither starves the other.
@@ -110,6 +112,8 @@ pub struct SchedulerConfig {
     pub extenders: Vec<ExtenderConfig>,
     /// Gangs are heeded: pods of a PodGroup with a least number start together (feature gate GangScheduling).
     pub gangs: bool,
+    /// Device taint rules are heeded (feature gate DRADeviceTaintRules).
+    pub device_taint_rules: bool,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
     /// Whether the nodes are divided.
@@ -124,6 +128,7 @@ impl Default for SchedulerConfig {
             max_backoff: Duration::from_secs(10),
             extenders: Vec::new(),
             gangs: false,
+            device_taint_rules: false,
             seed: 0x9e37_79b9_7f4a_7c15,
             shards: Shards::One,
         }
@@ -176,6 +181,7 @@ struct Scheduler {
     surroundings: Surroundings,
     extending: Extending,
     ganging: Ganging,
+    tainting: Tainting,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
     /// Nodes that came or changed since then.
@@ -220,6 +226,7 @@ impl Scheduler {
             surroundings: Surroundings::default(),
             extending: Extending::new(&config.extenders),
             ganging: Ganging::new(config.gangs, seed),
+            tainting: Tainting::new(config.device_taint_rules),
             happened: Vec::new(),
             random: seed | 1,
             config,
@@ -245,6 +252,7 @@ impl Scheduler {
         let mut pod_changes = follow_pods(&self.client);
         let mut told = surroundings::follow(&self.client);
         let mut groups = self.ganging.follow(&self.client);
+        let mut rules = self.tainting.follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events, self.progress.clone());
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
@@ -278,6 +286,13 @@ impl Scheduler {
                     self.group(change);
                     if let Some(groups) = &mut groups {
                         drain(groups, |change| self.group(change));
+                    }
+                }
+                change = next(&mut rules) => {
+                    let Some(change) = change else { return };
+                    self.taint_rule(change);
+                    if let Some(rules) = &mut rules {
+                        drain(rules, |change| self.taint_rule(change));
                     }
                 }
                 result = done.recv() => {
@@ -318,6 +333,7 @@ impl Scheduler {
             && self.pods.is_synced()
             && self.surroundings.is_synced()
             && self.ganging.is_synced()
+            && self.tainting.is_synced()
             && self.cluster.must_list().is_none()
     }
 

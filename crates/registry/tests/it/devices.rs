@@ -257,3 +257,76 @@ fn what_a_pod_says_of_its_extended_resources_is_checked() {
         assert!(told.contains(&expected), "{told}");
     }
 }
+
+#[test]
+fn taint_rules_note_since_when_they_hold() {
+    let rules = resource("resource.k8s.io/v1beta2", "devicetaintrules");
+    let rule = |selector: Value, taint: Value| json!({"metadata": {"name": "r"}, "spec": {"deviceSelector": selector, "taint": taint}});
+    let first = stored(
+        rules,
+        rule(
+            json!({"driver": "d.example.com"}),
+            json!({"key": "a.b/hot", "effect": "None"}),
+        ),
+    );
+    let time = |rule: &Value| rule["spec"]["taint"]["timeAdded"].clone();
+    assert!(time(&first).is_string());
+    assert_eq!(first["metadata"]["generation"], 1);
+    let old = with(
+        first.clone(),
+        "spec.taint.timeAdded",
+        json!("2020-01-01T00:00:00Z"),
+    );
+    // The same effect keeps its time; another one begins now, unless it says otherwise.
+    let other = updated(
+        rules,
+        &old,
+        with(old.clone(), "spec.taint.value", json!("x")),
+    );
+    assert_eq!(time(&other), "2020-01-01T00:00:00Z");
+    assert_eq!(other["metadata"]["generation"], 2);
+    let other = updated(
+        rules,
+        &old,
+        with(old.clone(), "spec.taint.effect", json!("NoExecute")),
+    );
+    assert_eq!(time(&other), time(&first));
+    let said = with(old.clone(), "spec.taint.effect", json!("NoExecute"));
+    let said = with(said, "spec.taint.timeAdded", json!("2021-01-01T00:00:00Z"));
+    assert_eq!(time(&updated(rules, &old, said)), "2021-01-01T00:00:00Z");
+    for (selector, taint, expected) in [
+        (
+            json!({"driver": ""}),
+            json!({"key": "a", "effect": "None"}),
+            "spec.deviceSelector.driver: Required value",
+        ),
+        (
+            json!({"device": "A"}),
+            json!({"key": "a", "effect": "None"}),
+            "spec.deviceSelector.device: Invalid value: \"A\"",
+        ),
+        (
+            json!({"pool": "a//b"}),
+            json!({"key": "a", "effect": "None"}),
+            "spec.deviceSelector.pool: Invalid value: \"\"",
+        ),
+        (
+            json!({}),
+            json!({"key": "-", "effect": "None"}),
+            "spec.taint.key: Invalid value: \"-\"",
+        ),
+        (
+            json!({}),
+            json!({"key": "a", "effect": "PreferNoSchedule"}),
+            "spec.taint.effect: Unsupported value: \"PreferNoSchedule\": supported values: \"NoExecute\", \"NoSchedule\", \"None\"",
+        ),
+        (
+            json!({}),
+            json!({"key": "a"}),
+            "spec.taint.effect: Required value",
+        ),
+    ] {
+        let told = faults(rules, rule(selector, taint));
+        assert!(told.contains(expected), "{told}");
+    }
+}

@@ -362,6 +362,41 @@ fn a_claim_is_deleted_again_when_binding_fails() {
     });
 }
 
+/// With the gate on, a rule keeps pods away from devices for as long as it is there; with the gate off it does not.
+#[test]
+fn devices_that_a_rule_taints_are_not_given() {
+    run(|| async {
+        for heeded in [true, false] {
+            let plane = Plane::start_serving(&[("resource.k8s.io", "v1beta2")]).await;
+            let rules = schema::resource("resource.k8s.io", "v1beta2", "devicetaintrules").unwrap();
+            let rule = json!({"apiVersion": "resource.k8s.io/v1beta2", "kind": "DeviceTaintRule",
+                "metadata": {"name": "r"}, "spec": {"deviceSelector": {"driver": DRIVER, "device": "gpu-0"},
+                "taint": {"key": "hot", "effect": "NoSchedule"}}});
+            plane.client.create(rules, "", &rule).await.unwrap();
+            class(&plane, "gpu", Some(GPU)).await;
+            node(&plane, "a", 2).await;
+            plane.add_scheduler(|config| config.device_taint_rules = heeded);
+            pod(&plane, "first", "1").await;
+            plane.placed("first").await;
+            let claim = claim_of(&plane, "first").await;
+            let device = &claim["status"]["allocation"]["devices"]["results"][0]["device"];
+            assert_eq!(device, if heeded { "gpu-1" } else { "gpu-0" });
+            pod(&plane, "second", "1").await;
+            if heeded {
+                says(
+                    &plane,
+                    "second",
+                    "0/1 nodes are available: 1 cannot allocate all claims.",
+                )
+                .await;
+                let options = DeleteOptions::default();
+                plane.client.delete(rules, "", "r", &options).await.unwrap();
+            }
+            plane.placed("second").await;
+        }
+    });
+}
+
 /// Scheduler and controllers together: the device comes back with the pod, or when it ends.
 #[test]
 fn three_pods_share_a_device_by_turns() {
