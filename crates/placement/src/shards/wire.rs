@@ -15,6 +15,7 @@ use crate::objects::*;
 use crate::preempt::Budget;
 use crate::profile::{Profile, SpreadDefaults, Strategy, Weights};
 use crate::semantics::Semantics;
+use crate::storage::{Holders, Holding, Limit};
 use crate::tally::Role;
 use crate::terms::{HostPort, Maker, MakerKind, PodAffinity, PodTerm, SpreadConstraint};
 use crate::verdict::{PluginSet, Unschedulable};
@@ -427,7 +428,10 @@ fields! {
     Claim { pod, node, priority, kind, add }
     Take { class, generation, cell, nth, pod }
     Run { class, generation, totals, floor, together, seed, pods }
-    TryOut { class, pin, look, bars, now_micros, wanted, seed }
+    TryOut { class, pin, look, bars, holding, now_micros, wanted, seed }
+    Holding { disks, once, limits }
+    Holders { always, pods }
+    Limit { wanted, others, most }
     Told { anew, generation, cells, gone, part }
     CellTold { cell, facts, level }
     Level { top, top_nodes, nodes }
