@@ -453,17 +453,17 @@ fn rules_taint_devices_by_driver_pool_and_name() {
         (
             json!({"driver": "other.example.com"}),
             "NoSchedule",
-            "n1/d1",
+            "req=d1",
         ),
-        (json!({"device": "d1"}), "NoExecute", "n1/d2"),
-        (json!({"device": "d1"}), "None", "n1/d1"),
+        (json!({"device": "d1"}), "NoExecute", "req=d2"),
+        (json!({"device": "d1"}), "None", "req=d1"),
         (
             json!({"driver": DRIVER, "pool": "n1", "device": "d1"}),
             "NoSchedule",
-            "n1/d2",
+            "req=d2",
         ),
-        (json!({"pool": "n2"}), "NoSchedule", "n1/d1"),
-        (Value::Null, "NoSchedule", "n1/d1"),
+        (json!({"pool": "n2"}), "NoSchedule", "req=d1"),
+        (Value::Null, "NoSchedule", "req=d1"),
         (json!({}), "NoSchedule", "cannot allocate all claims"),
     ] {
         inventory.note_rule("r", rule(selector.clone(), effect));

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::hash::{Hash as _, Hasher};
 use std::sync::Arc;
 
-use devices::{Ask, Claim, Substitute, Taken, substitute};
+use devices::{Ask, Claim, Substitute, substitute};
 use meta::Value;
 use placement::{Asked, ExtendedAsk, PodInfo, PodKey};
 use value::json;
@@ -237,8 +237,8 @@ pub(crate) fn is_not_there(key: &str) -> bool {
     key.ends_with(NOT_THERE)
 }
 
-/// The devices that a claim which was made has, by the claims that were written.
+/// Whether a claim was made, and has devices, among those that were written.
 pub(crate) fn has_devices(written: &[(Box<str>, Kept)]) -> bool {
     let mut special = written.iter().filter(|(_, kept)| kept.special);
-    special.any(|(_, kept)| !<[Taken]>::is_empty(&kept.taken))
+    special.any(|(_, kept)| !kept.taken.is_empty())
 }
