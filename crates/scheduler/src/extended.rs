@@ -114,6 +114,11 @@ impl Devices {
 
     fn left(&self, info: &PodInfo) -> Option<Wanted> {
         let key = self.extended.claims.get(&info.uid)?;
+        // Anybody may name a pod as the owner of what is his; that is no claim of the pod's.
+        let (namespace, _) = key.split_once('/')?;
+        if *namespace != *info.namespace {
+            return None;
+        }
         let kept = self.claim(key)?;
         Some(Wanted {
             key: key.clone(),
