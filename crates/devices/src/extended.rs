@@ -115,11 +115,14 @@ fn share<'a>(asks: &[Ask<'a>]) -> (Counted, Vec<(&'a str, String)>) {
     (requests, mapped)
 }
 
+/// Classes for one resource: the newest first, then by name.
+type Classes = BTreeSet<(Reverse<i64>, Box<str>)>;
+
 /// Which class stands for which resource. Of several with one name the newest does, then the first by name (k8s).
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// By resource: when classes were made, and their names.
-    explicit: HashMap<Box<str>, BTreeSet<(Reverse<i64>, Box<str>)>>,
+    /// By resource.
+    explicit: HashMap<Box<str>, Classes>,
     /// By class.
     of_class: HashMap<Box<str>, (Option<Box<str>>, i64)>,
 }
