@@ -504,7 +504,7 @@ impl Cluster {
         self.begin_with(self.place(resource), format!("{namespace}/"))
     }
 
-    fn with_prefix<'a>(
+    pub(crate) fn with_prefix<'a>(
         &'a self,
         resource: ResourceRef,
         prefix: String,

@@ -58,11 +58,13 @@ pub(crate) enum Controller {
     Provisioner,
     /// Keys: pods, by `namespace/name`, with devices.
     DeviceTaint,
+    /// Keys: device taint rules.
+    DeviceTaintRule,
 }
 
 impl Controller {
     /// All of them; the place of each is its number.
-    pub(crate) const ALL: [Controller; 25] = [
+    pub(crate) const ALL: [Controller; 26] = [
         Controller::Deployment,
         Controller::ReplicaSet,
         Controller::ReplicationController,
@@ -88,6 +90,7 @@ impl Controller {
         Controller::PodVolumes,
         Controller::Provisioner,
         Controller::DeviceTaint,
+        Controller::DeviceTaintRule,
     ];
 
     /// The resource whose objects are its keys, if it writes to them.
@@ -148,7 +151,7 @@ impl Controller {
             Controller::ClaimProtection => "pvc-protection-controller",
             Controller::PodVolumes => "ephemeral_volume",
             Controller::Provisioner => reconcile::volume::SIMULATED_PROVISIONER,
-            Controller::DeviceTaint => "device-taint-eviction",
+            Controller::DeviceTaint | Controller::DeviceTaintRule => "device-taint-eviction",
         }
     }
 }

@@ -38,7 +38,7 @@ const METADATA: [&str; 5] = [
     "metadata.ownerReferences",
 ];
 /// What [`Pod`] reads beside it. Each text that is not decoded is an allocation that a million pods do not make.
-const POD: [&str; 26] = [
+const POD: [&str; 27] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.nodeName",
@@ -65,6 +65,7 @@ const POD: [&str; 26] = [
     "status.initContainerStatuses.name",
     "status.initContainerStatuses.state.terminated.exitCode",
     "status.resourceClaimStatuses",
+    "status.extendedResourceClaimStatus.resourceClaimName",
 ];
 /// What [`NodeView`] and [`NodeFacts`] read beside it.
 const NODE: [&str; 6] = [
@@ -468,7 +469,7 @@ mod tests {
             "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "t", "emptyDir": {}},
                 {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}],
             "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]},
-            "status": {"phase": "Failed", "podIP": "10.0.0.1", "resourceClaimStatuses": [{"name": "r", "resourceClaimName": "x-r"}], "containerStatuses": [ended], "initContainerStatuses": [ended],
+            "status": {"phase": "Failed", "podIP": "10.0.0.1", "resourceClaimStatuses": [{"name": "r", "resourceClaimName": "x-r"}], "extendedResourceClaimStatus": {"resourceClaimName": "x-e", "requestMappings": []}, "containerStatuses": [ended], "initContainerStatuses": [ended],
             "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:08Z"}]}})
         };
         let node = json!({"metadata": metadata, "spec": {"unschedulable": true, "podCIDR": "10.0.0.0/24",

@@ -24,6 +24,7 @@ mod pods;
 mod queue;
 mod storage;
 mod storing;
+mod tainting;
 mod wake;
 
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct ControllersConfig {
     pub ended_pods_max: usize,
     /// Requests in flight. Each controller may use half of them.
     pub requests_in_flight_max: usize,
+    /// Device taint rules are heeded (feature gate DRADeviceTaintRules).
+    pub device_taint_rules: bool,
     /// Whether volumes of the provisioner [`SIMULATED_PROVISIONER`] are made: for nodes that are simulated, too.
     pub simulated_provisioner: bool,
 }
@@ -57,6 +60,7 @@ impl Default for ControllersConfig {
             node_lifecycle: NodeLifecycleConfig::default(),
             ended_pods_max: reconcile::podgc::TERMINATED_PODS_MAX,
             requests_in_flight_max: 256,
+            device_taint_rules: false,
             simulated_provisioner: false,
         }
     }

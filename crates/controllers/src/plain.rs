@@ -392,7 +392,8 @@ fn read_status(message: &[u8], pod: &mut Pod) -> Option<()> {
                     Some(())
                 })?;
             }
-            (1 | 2 | 6 | 8 | 15, _) => return None,
+            // Resource claims, or a field in another form.
+            (1 | 2 | 6 | 8 | 15 | 18, _) => return None,
             _ => {}
         }
         Some(())

@@ -224,6 +224,9 @@ fn what_is_rare_or_broken_is_left_to_the_general_way() {
         rare(&|pod| pod["status"]["phase"] = "Succeeded".into()),
         rare(&|pod| pod["spec"]["affinity"] = json!({"podAffinity": {}})),
         rare(&|pod| pod["spec"]["resourceClaims"] = json!([{"name": "r"}])),
+        rare(&|pod| {
+            pod["status"]["extendedResourceClaimStatus"] = json!({"resourceClaimName": "c"});
+        }),
         rare(&|pod| pod["metadata"]["creationTimestamp"] = "1960-01-01T00:00:00Z".into()),
     ] {
         assert!(plain.read(&message, "7").is_none());

@@ -29,6 +29,7 @@ use crate::execute::{Executor, FailureKind, Job, Report};
 use crate::expectations::Expectations;
 use crate::feed::{Batch, start};
 use crate::queue::{Queue, Verdict};
+use crate::tainting::{self, Tainting};
 use crate::{ControllersConfig, ControllersProgress};
 use client::events::Recorder;
 
@@ -118,6 +119,8 @@ pub(crate) struct Plane {
     pub(crate) told: HashMap<Box<str>, (String, Instant)>,
     /// Devices that pods have to leave.
     pub(crate) taints: devicetaint::Taints,
+    /// and what is known of the rules among them.
+    pub(crate) tainting: Tainting,
     /// Plans of evictions under way or to be repeated, by pod.
     evictions: HashMap<Arc<str>, Vec<Action>>,
     pub(crate) lanes: Vec<Lane>,
@@ -138,6 +141,8 @@ pub(crate) async fn run(
     progress: Arc<ControllersProgress>,
 ) {
     let mut batches = start(&client);
+    let heeds_rules = config.device_taint_rules;
+    let mut rules = heeds_rules.then(|| tainting::follow(&client)).flatten();
     let (sender, mut reports) = mpsc::channel(REPORTS_WAITING_MAX);
     let recorder = Recorder::start(client.clone(), progress.events.clone());
     let executor = Executor::new(
@@ -157,6 +162,7 @@ pub(crate) async fn run(
         fresh_classes: HashSet::new(),
         told: HashMap::new(),
         taints: devicetaint::Taints::default(),
+        tainting: Tainting::default(),
         evictions: HashMap::new(),
         lanes: Controller::ALL.iter().map(|_| Lane::default()).collect(),
         turn: 0,
@@ -177,6 +183,7 @@ pub(crate) async fn run(
                 None => return,
             },
             Some(report) = reports.recv() => plane.finished(report, Instant::now()),
+            Some(change) = tainting::next(&mut rules) => plane.note_rule(change, Instant::now()),
             () = tokio::time::sleep_until(next.into()) => {}
         }
         for _ in 0..BATCHES_A_ROUND_MAX {
@@ -600,6 +607,7 @@ impl Plane {
             Controller::PodVolumes => self.plan_pod_volumes(key),
             Controller::Provisioner => self.plan_provisioner(key),
             Controller::DeviceTaint => self.plan_device_taints(key, micros),
+            Controller::DeviceTaintRule => self.plan_taint_rule(key, micros),
             Controller::Garbage | Controller::NodeLifecycle | Controller::Eviction => None,
         };
         planned.unwrap_or_else(|| {
@@ -854,14 +862,12 @@ impl Plane {
         Some(resourceclaim::plan_pod(&pod, &observed))
     }
 
-    fn plan_device_taints(&self, key: &str, micros: i64) -> Option<Vec<Action>> {
-        let pod = self.cluster.pod(key)?;
-        let claim = |name: &str| {
-            let key = format!("{}/{name}", pod.namespace);
-            let found = self.cluster.whole(action::RESOURCE_CLAIMS, &key);
-            found.map(|found| &**found)
-        };
-        Some(devicetaint::plan(pod, &claim, &self.taints, micros))
+    fn plan_device_taints(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {
+        let pod = self.cluster.pod(key)?.clone();
+        let claim = |name: &str| self.claim_named(&pod.namespace, name);
+        let actions = devicetaint::plan(&pod, &claim, &self.taints, micros);
+        self.count_evicted(&pod, &actions);
+        Some(actions)
     }
 
     fn plan_claim(&mut self, key: &str, micros: i64) -> Option<Vec<Action>> {

@@ -79,20 +79,20 @@ fn spec() -> Value {
 
 /// A client of a plane with controllers, which end with what comes beside it.
 async fn start() -> (Client, [watch::Sender<bool>; 2]) {
+    start_with(ControllersConfig::default()).await
+}
+
+async fn start_with(config: ControllersConfig) -> (Client, [watch::Sender<bool>; 2]) {
     let (stop_api, stopping) = watch::channel(false);
-    let api = Api::new(Arc::new(Store::new(StoreConfig::default())), stopping);
+    let store = Arc::new(Store::new(StoreConfig::default()));
+    let api = Api::serving(store, stopping, &[("resource.k8s.io", "v1beta2")]);
     api.bootstrap("127.0.0.1:6443".parse().unwrap())
         .await
         .unwrap();
     let client = Client::new(Arc::new(api), Some(Api::system_user()), "test");
     let (stop, stopped) = watch::channel(false);
     let progress = Arc::new(ControllersProgress::default());
-    tokio::spawn(controllers::run(
-        client.clone(),
-        ControllersConfig::default(),
-        progress,
-        stopped,
-    ));
+    tokio::spawn(controllers::run(client.clone(), config, progress, stopped));
     until(async || {
         let account = schema::resource("", "v1", "serviceaccounts").unwrap();
         client.get(account, NAMESPACE, "default").await.ok()
@@ -162,6 +162,63 @@ async fn pods_leave_devices_that_are_tainted() {
     // One that comes to a tainted device goes as well.
     user(&client, "second").await;
     leaves(&client, "second").await;
+}
+
+#[tokio::test]
+async fn pods_leave_devices_that_a_rule_taints_and_its_status_tells_of_it() {
+    let config = ControllersConfig {
+        device_taint_rules: true,
+        ..ControllersConfig::default()
+    };
+    let (client, _stop) = start_with(config).await;
+    let nodes = schema::resource("", "v1", "nodes").unwrap();
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    client.create(nodes, "", &node).await.unwrap();
+    slice(&client, json!([])).await;
+    user(&client, "first").await;
+    let rules = schema::resource("resource.k8s.io", "v1beta2", "devicetaintrules").unwrap();
+    let rule = json!({"apiVersion": "resource.k8s.io/v1beta2", "kind": "DeviceTaintRule", "metadata": {"name": "r"},
+        "spec": {"deviceSelector": {"driver": "d.example.com", "pool": "p"}, "taint": {"key": "d.example.com/hot", "effect": "None"}}});
+    client.create(rules, "", &rule).await.unwrap();
+    let says = async |message: &str| {
+        until(async || {
+            let rule = client.get(rules, "", "r").await.unwrap();
+            let condition = rule["status"]["conditions"][0].clone();
+            (condition["message"] == message).then_some(condition)
+        })
+        .await
+    };
+    let condition = says(
+        "2 published devices selected. 1 allocated device selected. 1 pod would be evicted in 1 namespace if the effect was \
+         NoExecute. This information will not be updated again. Recreate the DeviceTaintRule to trigger an update.",
+    )
+    .await;
+    assert_eq!(
+        (
+            &condition["type"],
+            &condition["status"],
+            &condition["reason"],
+            &condition["observedGeneration"]
+        ),
+        (
+            &json!("EvictionInProgress"),
+            &json!("False"),
+            &json!("NoEffect"),
+            &json!(1)
+        )
+    );
+    // Nobody goes for that.
+    let first = client.get(pods(), NAMESPACE, "first").await.unwrap();
+    assert!(first["metadata"]["deletionTimestamp"].is_null());
+    let hard = json!({"spec": {"taint": {"effect": "NoExecute"}}});
+    let patched = client.patch(rules, "", "r", "", PatchType::Merge, &hard);
+    patched.await.unwrap();
+    leaves(&client, "first").await;
+    let condition = says("1 pod evicted since starting the controller.").await;
+    assert_eq!(
+        (&condition["status"], &condition["reason"]),
+        (&json!("False"), &json!("Completed"))
+    );
 }
 
 #[tokio::test]

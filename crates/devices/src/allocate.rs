@@ -489,11 +489,14 @@ impl<'a, 'm, 'n> Search<'a, 'm, 'n> {
     fn pick(&mut self, at: At, wanted: &'a Wanted, spot: Spot, must: bool) -> Found {
         let device = self.device(spot);
         let taken = self.is_taken(at.claim, wanted, spot) && (!wanted.admin || !device.shared);
+        let id = self.pools[spot.pool].id;
         let tainted = || {
-            device
-                .taints
-                .iter()
-                .any(|t| t.keeps_away(&wanted.tolerations))
+            let by_rules = self
+                .inventory
+                .rules()
+                .of(&id.driver, &id.pool, &device.name);
+            let mut taints = device.taints.iter().chain(by_rules);
+            taints.any(|t| t.keeps_away(&wanted.tolerations))
         };
         if taken || tainted() || !self.has_enough(wanted, spot) {
             return Ok(false);

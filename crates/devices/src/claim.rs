@@ -97,6 +97,10 @@ pub(crate) struct Config {
 pub struct Class {
     pub(crate) selectors: Vec<Option<Box<str>>>,
     pub(crate) config: Vec<Config>,
+    /// The extended resource it stands for, besides that of its name.
+    pub(crate) resource: Option<Box<str>>,
+    /// `metadata.creationTimestamp`, in microseconds.
+    pub(crate) made_micros: i64,
 }
 
 impl Class {
@@ -106,6 +110,9 @@ impl Class {
         Class {
             selectors: selectors(&spec["selectors"]),
             config: items(&spec["config"]).map(config).collect(),
+            resource: spec["extendedResourceName"].as_str().map(Into::into),
+            made_micros: meta::time::parse(text(&object["metadata"]["creationTimestamp"]))
+                .unwrap_or(0),
         }
     }
 }

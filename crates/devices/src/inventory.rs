@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::allocate::{Failure, Search};
 use crate::capacity::{Amounts, shift};
 use crate::claim::{Claim, Class};
+use crate::extended::Names;
 use crate::node::Node;
 use crate::outcome::{Allocation, Taken};
+use crate::rule::{Rules, TaintRule};
 use crate::selector::Selectors;
 use crate::slice::Slice;
 
@@ -58,6 +60,8 @@ pub struct Inventory {
     for_all: BTreeSet<Box<str>>,
     pools: HashMap<PoolId, Members>,
     classes: HashMap<Box<str>, Class>,
+    names: Names,
+    rules: Rules,
     uses: HashMap<PoolId, HashMap<Box<str>, Use>>,
     /// Nodes with slices of their own that have a device nobody has for himself, in no order, and the place of each.
     open: Vec<Box<str>>,
@@ -136,19 +140,43 @@ impl Inventory {
         }
     }
 
-    /// A class came or changed.
-    pub fn note_class(&mut self, name: &str, class: Class) {
+    /// A class came or changed. Gives the extended resources that another class may stand for now, or one at all.
+    pub fn note_class(&mut self, name: &str, class: Class) -> Vec<Box<str>> {
+        let resource = class.resource.as_deref();
+        let changed = self.names.note(name, resource, class.made_micros);
         self.classes.insert(name.into(), class);
+        changed
     }
 
-    /// A class is gone.
-    pub fn forget_class(&mut self, name: &str) {
+    /// A class is gone. Gives the extended resources that another class may stand for now, or none.
+    pub fn forget_class(&mut self, name: &str) -> Vec<Box<str>> {
         self.classes.remove(name);
+        self.names.forget(name)
+    }
+
+    /// The class whose devices stand for an extended resource.
+    pub fn class_for(&self, resource: &str) -> Option<&str> {
+        self.names.class_for(resource)
     }
 
     /// Is there such a class?
     pub fn has_class(&self, name: &str) -> bool {
         self.classes.contains_key(name)
+    }
+
+    /// A taint rule came or changed.
+    pub fn note_rule(&mut self, name: &str, rule: TaintRule) {
+        self.rules.note(name, rule);
+    }
+
+    /// A taint rule is gone.
+    pub fn forget_rule(&mut self, name: &str) {
+        self.rules.forget(name);
+    }
+
+    /// What rules say of devices.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// A claim takes devices.

@@ -9,13 +9,14 @@
 //!
 //! - [`Inventory`]: slices, classes, and which devices are taken; [`Inventory::allocate`] answers for one node.
 //! - [`Claim`], [`Slice`], [`Class`]: what is read from API objects.
+//! - [`substitute`]: the claim that takes the place of extended resources.
 //!
 //! Pools are gone through by driver and name, their slices by name, devices in the slice's order; those whose pool has
 //! binding conditions come last. The first solution counts, so equal input gives equal output. A solution is found
 //! whenever there is one, unless the search ends before ([`STEPS_MAX`]).
 //!
 //! Prioritized lists, admin access, partitionable devices, device taints, consumable capacity and binding conditions
-//! are there. List-typed attributes and taint rules, off by default in 1.36, are not.
+//! are there, and taint rules for whoever turns them on. List-typed attributes, off by default in 1.36, are not.
 //!
 //! Does not know pods, other rules about nodes, or the API. No I/O, no clock, no randomness of its own.
 
@@ -24,10 +25,12 @@ mod capacity;
 mod claim;
 mod constraint;
 mod expression;
+mod extended;
 mod inventory;
 mod node;
 mod outcome;
 mod pools;
+mod rule;
 mod selector;
 mod slice;
 mod write;
@@ -36,10 +39,12 @@ pub use allocate::{Failure, STEPS_MAX};
 
 pub use claim::{ALTERNATIVES_MAX, Claim, Class, RESERVED_FOR_MAX, RESULTS_MAX};
 
+pub use extended::{Ask, CLASS_PREFIX, Substitute, substitute};
 pub use inventory::Inventory;
 pub use node::{Node, NodeSelector};
 
 pub use outcome::{Allocation, Binding, Taken, binding, taken};
+pub use rule::TaintRule;
 pub use selector::{EXPRESSION_BYTES_MAX, EXPRESSION_COST_MAX, Unusable, check_expression};
 pub use slice::Slice;
 

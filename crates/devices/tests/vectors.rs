@@ -2,7 +2,7 @@
 //!
 //! Everything goes in as API objects and comes out as an allocation result.
 
-use devices::{Allocation, Claim, Class, Failure, Inventory, Node, Slice};
+use devices::{Allocation, Claim, Class, Failure, Inventory, Node, Slice, TaintRule};
 use meta::Value;
 use value::json;
 
@@ -438,6 +438,46 @@ fn parts_of_a_device_share_its_counters() {
         told(&mut inventory, "n1", &[&simple("two", 2)]),
         "cannot allocate all claims"
     );
+}
+
+#[test]
+fn rules_taint_devices_by_driver_pool_and_name() {
+    let rule = |selector: Value, effect: &str| {
+        TaintRule::read(
+            &json!({"spec": {"deviceSelector": selector, "taint": {"key": "hot", "effect": effect}}}),
+        )
+    };
+    let mut inventory = inventory(&[local("n1", named(&["d1", "d2"]))]);
+    let one = || simple("c", 1);
+    for (selector, effect, expected) in [
+        (
+            json!({"driver": "other.example.com"}),
+            "NoSchedule",
+            "req=d1",
+        ),
+        (json!({"device": "d1"}), "NoExecute", "req=d2"),
+        (json!({"device": "d1"}), "None", "req=d1"),
+        (
+            json!({"driver": DRIVER, "pool": "n1", "device": "d1"}),
+            "NoSchedule",
+            "req=d2",
+        ),
+        (json!({"pool": "n2"}), "NoSchedule", "req=d1"),
+        (Value::Null, "NoSchedule", "req=d1"),
+        (json!({}), "NoSchedule", "cannot allocate all claims"),
+    ] {
+        inventory.note_rule("r", rule(selector.clone(), effect));
+        let told = told(&mut inventory, "n1", &[&one()]);
+        assert!(told.contains(expected), "{selector} {effect}: {told}");
+    }
+    let tolerant = claim(
+        "c",
+        json!({"requests": [{"name": "req", "exactly": {"deviceClassName": "gpu",
+            "tolerations": [{"key": "hot", "operator": "Exists"}]}}]}),
+    );
+    assert!(on(&mut inventory, "n1", &[&tolerant]).is_ok());
+    inventory.forget_rule("r");
+    assert!(on(&mut inventory, "n1", &[&one()]).is_ok());
 }
 
 #[test]

@@ -163,7 +163,8 @@ pub struct UpOptions {
     /// Into how many parts the scheduler divides the nodes, each on a thread of its own
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = crate::scheduler_command::shards)]
     pub scheduler_shards: usize,
-    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
+    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together,
+    /// DRADeviceTaintRules=true lets DeviceTaintRules taint devices
     #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
     pub feature_gates: FeatureGates,
     #[command(flatten)]

@@ -4,8 +4,10 @@
 
 /// The API that gangs are told by.
 const GANG_API: (&str, &str) = ("scheduling.k8s.io", "v1alpha2");
-/// The gates that may be turned on: the API of pod groups, and the plugin that heeds them.
-const KNOWN: [&str; 2] = ["GenericWorkload", "GangScheduling"];
+/// The API of device taint rules.
+const RULES_API: (&str, &str) = ("resource.k8s.io", "v1beta2");
+/// The gates that may be turned on: the API of pod groups, the plugin that heeds them, and device taint rules.
+const KNOWN: [&str; 3] = ["GenericWorkload", "GangScheduling", "DRADeviceTaintRules"];
 
 /// What is turned on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,16 +16,16 @@ pub struct FeatureGates {
     pub workload: bool,
     /// Pods of a PodGroup with a least number start together.
     pub gangs: bool,
+    /// Device taint rules are served, and heeded.
+    pub device_taint_rules: bool,
 }
 
 impl FeatureGates {
     /// Group-versions served beside those that are by default.
-    pub fn also_served(self) -> &'static [(&'static str, &'static str)] {
-        if self.workload || self.gangs {
-            &[GANG_API]
-        } else {
-            &[]
-        }
+    pub fn also_served(self) -> Vec<(&'static str, &'static str)> {
+        let gangs = (self.workload || self.gangs).then_some(GANG_API);
+        let rules = self.device_taint_rules.then_some(RULES_API);
+        gangs.into_iter().chain(rules).collect()
     }
 }
 
@@ -50,10 +52,11 @@ pub fn parse(text: &str) -> Result<FeatureGates, String> {
         match name.trim() {
             "GenericWorkload" => gates.workload = on,
             "GangScheduling" => gates.gangs = on,
+            "DRADeviceTaintRules" => gates.device_taint_rules = on,
             other => {
                 return Err(format!(
                     "unrecognized feature gate: {other} (there are {})",
-                    KNOWN.join(" and ")
+                    KNOWN.join(", ")
                 ));
             }
         }
@@ -70,6 +73,9 @@ mod tests {
         let gates = parse("GenericWorkload=true,GangScheduling=true").unwrap();
         assert!(gates.workload && gates.gangs);
         assert_eq!(gates.also_served(), [GANG_API]);
+        let both = parse("GangScheduling=true,DRADeviceTaintRules=true").unwrap();
+        assert_eq!(both.also_served(), [GANG_API, RULES_API]);
+        assert!(both.device_taint_rules && !gates.device_taint_rules);
         assert_eq!(parse(""), Ok(FeatureGates::default()));
         assert!(
             parse("GangScheduling=false")

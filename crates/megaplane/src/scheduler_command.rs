@@ -48,7 +48,8 @@ pub struct SchedulerOptions {
     /// A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together
+    /// What 1.36 has and leaves off: GangScheduling=true lets pods of a PodGroup start together,
+    /// DRADeviceTaintRules=true lets DeviceTaintRules taint devices
     #[arg(long, value_name = "NAME=BOOL,…", default_value = "", value_parser = crate::feature_gates::parse)]
     pub feature_gates: crate::feature_gates::FeatureGates,
     /// Whether a Lease decides which of several schedulers works [default: as the configuration says, else true]
@@ -158,6 +159,7 @@ pub fn run(options: &SchedulerOptions) -> Result<(), Box<dyn std::error::Error>>
         Shards::Processes(options.shard_addresses.clone())
     };
     settings.scheduler.gangs = options.feature_gates.gangs;
+    settings.scheduler.device_taint_rules = options.feature_gates.device_taint_rules;
     settings.scheduler.check()?;
     if let Some(elect) = options.leader_elect {
         settings.leader_election.elect = elect;

@@ -180,7 +180,7 @@ impl Plane {
         };
         let (stopping, stop) = watch::channel(false);
         let also = options.feature_gates.also_served();
-        let api = Api::serving(store.clone(), stop.clone(), also);
+        let api = Api::serving(store.clone(), stop.clone(), &also);
         let pki = Pki::open(&PkiOptions {
             directory: places.data.as_ref().map(|data| data.join("pki")),
             bind_address: options.bind_address,
@@ -263,6 +263,7 @@ impl Plane {
             let (client, stop) = (client.clone(), stop.clone());
             let mut config = settings.scheduler;
             config.gangs = options.feature_gates.gangs;
+            config.device_taint_rules = options.feature_gates.device_taint_rules;
             self.rooms.push(threads::spawn("scheduler", move || {
                 scheduler::run(client, config, scheduler, stop)
             })?);
@@ -272,6 +273,7 @@ impl Plane {
             let config = ControllersConfig {
                 ca_certificate_pem: Some(pki.ca_pem.clone()),
                 simulated_provisioner: self.nodes_wanted > 0,
+                device_taint_rules: options.feature_gates.device_taint_rules,
                 ..ControllersConfig::default()
             };
             self.rooms.push(threads::spawn("controllers", move || {

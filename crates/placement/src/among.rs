@@ -15,6 +15,7 @@ use crate::pick::{Counting, PickError, below, why_not};
 use crate::rules::normalise;
 use crate::verdict::Plugin;
 use crate::volumes::with_bits;
+use hashbrown::HashSet;
 use std::sync::Arc;
 
 /// A node that may be admitted.
@@ -39,6 +40,13 @@ pub enum Admission {
 pub enum Where<'a> {
     /// These nodes, by name; those that do not exist are passed over.
     Named(Box<dyn Iterator<Item = &'a str> + 'a>),
+    /// These by name, and in turn with them those that offer some of these resources, from one of them on; any number
+    /// will do.
+    NamedOrOffering(
+        Box<dyn Iterator<Item = &'a str> + 'a>,
+        &'a [Box<str>],
+        usize,
+    ),
     /// All nodes, from one of them on; any number will do.
     All(usize),
 }
@@ -70,6 +78,11 @@ impl<'a> Asked<'a> {
     /// The value of one of its labels.
     pub fn label(&self, key: &str) -> Option<&'a str> {
         self.fleet.label_of(self.node, key)
+    }
+
+    /// How much of an extended resource it offers, taken or not.
+    pub fn offers(&self, resource: &str) -> i64 {
+        self.fleet.offered(self.node, resource)
     }
 }
 
@@ -190,6 +203,22 @@ impl Cluster {
                     }
                     if let Some(node) = self.fleet.node(name) {
                         ask(node, &mut feasible)?;
+                    }
+                }
+            }
+            (None, Where::NamedOrOffering(names, resources, start)) => {
+                let mut named = names.filter_map(|name| self.fleet.node(name)).fuse();
+                let mut offering = self.fleet.offering(resources, *start).fuse();
+                let mut asked = HashSet::new();
+                loop {
+                    let pair = [named.next(), offering.next()];
+                    if pair == [None, None] || feasible.len() >= among.wanted {
+                        break;
+                    }
+                    for node in pair.into_iter().flatten() {
+                        if feasible.len() < among.wanted && asked.insert(node) {
+                            ask(node, &mut feasible)?;
+                        }
                     }
                 }
             }

@@ -142,6 +142,8 @@ pub(crate) struct Class {
     load: Load,
     /// Other resources that the fit filter looks at.
     fit_scalars: Box<[(Word, i64)]>,
+    /// Those of them that devices stand for where a node offers none.
+    delegated: Box<[Word]>,
     fit_resources: Box<[(Scored, i64)]>,
     balanced_resources: Box<[Scored]>,
     /// Words held for scored resources.
@@ -255,12 +257,18 @@ impl Class {
             .iter()
             .map(|name| scored(name))
             .collect();
-        let fit_scalars = load
+        let fit_scalars: Box<[(Word, i64)]> = load
             .scalars
             .iter()
             .filter(|(word, _)| !profile.ignores(fleet.words.text(*word)))
             .copied()
             .collect();
+        let of_devices = |word: &Word| {
+            let name = fleet.words.text(*word);
+            spec.devices.delegated.iter().any(|known| **known == *name)
+        };
+        let delegated = fit_scalars.iter().map(|(word, _)| *word);
+        let delegated = delegated.filter(of_devices).collect();
         let node_name = spec.node_name.as_ref().map(|n| fleet.words.acquire(n));
         let images = spec.images.iter().map(|i| fleet.image_word(i)).collect();
         let features = spec.features.iter();
@@ -278,6 +286,7 @@ impl Class {
             best_effort: balanced_resources.iter().all(|r| r.real(&load) == 0),
             load,
             fit_scalars,
+            delegated,
             fit_resources,
             balanced_resources,
             held_words,
@@ -718,11 +727,8 @@ impl Class {
                 load.ephemeral_bytes,
             )
             || self.fit_scalars.iter().any(|&(word, amount)| {
-                short(
-                    amount,
-                    scalar(&capacity.scalars, word),
-                    scalar(&load.scalars, word),
-                )
+                let have = scalar(&capacity.scalars, word);
+                !self.delegates(word, have) && short(amount, have, scalar(&load.scalars, word))
             }))
     }
 
@@ -798,14 +804,22 @@ impl Class {
             load.ephemeral_bytes,
         );
         for &(word, amount) in &self.fit_scalars {
-            check(
-                Shortage::Scalar(word),
-                amount,
-                scalar(&capacity.scalars, word),
-                scalar(&load.scalars, word),
-            );
+            let have = scalar(&capacity.scalars, word);
+            if !self.delegates(word, have) {
+                check(
+                    Shortage::Scalar(word),
+                    amount,
+                    have,
+                    scalar(&load.scalars, word),
+                );
+            }
         }
         resolvable
+    }
+
+    /// Does a node that has so much of a resource have to have devices instead?
+    fn delegates(&self, word: Word, have: i64) -> bool {
+        have <= 0 && self.delegated.contains(&word)
     }
 
     // ---- cells

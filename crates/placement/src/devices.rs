@@ -1,7 +1,7 @@
 //! What a pod's resource claims come to, as far as it decides where the pod can go: found out by who knows claims.
 //!
-//! Allocated claims are rules about nodes like any others. Those that are still to be allocated are not told by a node's
-//! state: see `among.rs`. Does not know claims.
+//! Allocated claims are rules about nodes like any others. Those that are still to be allocated, and extended resources
+//! that devices stand for, are not told by a node's state: see `among.rs`. Does not know claims.
 
 use crate::class::Class;
 use crate::objects::Term;
@@ -14,6 +14,8 @@ pub struct Devices {
     pub obstacle: Option<Box<str>>,
     /// For each allocated claim that is not there for all nodes: one of the terms matches.
     pub rules: Vec<Vec<Term>>,
+    /// Extended resources that devices stand for, sorted: a node that offers none of one is asked for devices instead.
+    pub delegated: Vec<Box<str>>,
     /// Tells pods apart whose claims are still to be allocated and ask for different things: what is found out about one
     /// of them then says nothing about the other.
     pub ask: u64,

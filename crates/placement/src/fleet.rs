@@ -474,6 +474,35 @@ impl Fleet {
         nodes.filter(|(_, n)| n.body != NOBODY).map(|(at, _)| at)
     }
 
+    /// How much of a resource a node offers; nothing of what is no scalar.
+    pub(crate) fn offered(&self, node: u32, resource: &str) -> i64 {
+        let word = self.words.lookup(resource);
+        let capacity = &self.shape(self.shape_of(self.state_of(node))).capacity;
+        word.map_or(0, |word| scalar(&capacity.scalars, word))
+    }
+
+    /// Nodes that offer some of these resources, from one of them on; any number will do.
+    pub(crate) fn offering(
+        &self,
+        resources: &[Box<str>],
+        start: usize,
+    ) -> impl Iterator<Item = u32> + '_ {
+        let words = resources.iter().filter_map(|name| self.words.lookup(name));
+        let words: Vec<Word> = words.collect();
+        let offers = |state: &u32| {
+            let scalars = &self.shape(self.shape_of(*state)).capacity.scalars;
+            words.iter().any(|word| scalar(scalars, *word) > 0)
+        };
+        let mut states: Vec<u32> = self.live().filter(offers).collect();
+        let first = start % states.len().max(1);
+        states.rotate_left(first);
+        states.into_iter().flat_map(move |state| {
+            let members = self.members(state);
+            let (last, first) = members.split_at(start % members.len().max(1));
+            first.iter().chain(last).copied()
+        })
+    }
+
     /// The name of a node that need not exist (any more).
     pub(crate) fn known_name(&self, node: u32) -> &str {
         self.nodes.get(node as usize).map_or("", |node| &*node.name)

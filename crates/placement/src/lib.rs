@@ -26,6 +26,7 @@ mod cluster;
 mod company;
 mod cons;
 mod devices;
+mod extended;
 mod features;
 mod fleet;
 pub mod gangs;
@@ -59,6 +60,7 @@ pub use among::{Admission, Among, Asked, Where};
 pub use candidates::Candidates;
 pub use cluster::{ClassId, Cluster, Config, NodeId, Sizes};
 pub use devices::Devices;
+pub use extended::ExtendedAsk;
 pub use fleet::NodeChange;
 pub use key::PodKey;
 pub use objects::{

@@ -4,6 +4,7 @@
 //! know any cluster: everything here is a plain value with its own strings.
 
 use crate::devices::Devices;
+use crate::extended::ExtendedAsk;
 use crate::hashing::same_text;
 use crate::storage::{Attach, Uses, Wanted};
 use crate::terms::{
@@ -376,6 +377,8 @@ pub struct PodInfo {
     pub uses: Option<Arc<Uses>>,
     /// Resource claims it uses.
     pub resource_claims: Vec<PodClaim>,
+    /// What its containers ask of extended resources.
+    pub extended: Vec<ExtendedAsk>,
     /// The one node its required affinity names (how DaemonSet pods are placed), lifted out so that
     /// all pods of a DaemonSet are one class.
     pub pin: Option<Box<str>>,
@@ -469,6 +472,7 @@ impl PodInfo {
             claims: claims(metadata, spec),
             uses: Uses::read(metadata, spec).map(Arc::new),
             resource_claims: resource_claims(spec, &pod["status"]),
+            extended: crate::extended::asks(spec),
             pin,
         })
     }

@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::key::PodKey;
 use crate::objects::{PodInfo, VolumeReason, Volumes};
 use crate::pick::{Counting, Explanation, WhyNot, below, scores, why_not};
-use crate::storage::{Bindings, Concerned, Found, Place, Search, Thing, ThingKind};
+use crate::storage::{Bindings, Concerned, Found, Holding, Place, Search, Thing, ThingKind};
 use crate::verdict::Unschedulable;
 use hashbrown::{HashMap, HashSet};
 
@@ -22,6 +22,8 @@ use hashbrown::{HashMap, HashSet};
 pub(crate) struct Against {
     everywhere: VolumeBits,
     some: HashMap<u32, VolumeBits>,
+    /// Where others are in the way, who they are: told to shards, which do not know it.
+    pub(crate) holding: HashMap<u32, Holding>,
 }
 
 impl Against {
@@ -32,7 +34,28 @@ impl Against {
         Against {
             everywhere,
             some: some.collect(),
+            holding: HashMap::new(),
         }
+    }
+
+    /// What speaks against a node with some pods thought away, as far as it was told who is in the way.
+    fn without(&self, node: u32, away: &[PodKey]) -> VolumeBits {
+        let bits = self.node(node);
+        let Some(holding) = self.holding.get(&node) else {
+            return bits;
+        };
+        let mut left = bits & !PASSING;
+        for (is_so, reason) in [
+            (holding.disks.hold(away), VolumeReason::Disk),
+            (holding.once.hold(away), VolumeReason::OncePod),
+            (
+                holding.limits.iter().any(|l| l.is_exceeded(away)),
+                VolumeReason::Limit,
+            ),
+        ] {
+            left |= if is_so { bit(reason) } else { 0 };
+        }
+        left
     }
 
     /// This speaks against a node, too.
@@ -220,15 +243,7 @@ impl Cluster {
         );
         let asked = class.asked();
         let volumes = &class.spec.volumes;
-        let mut candidates: Vec<u32> = Vec::new();
-        if let Some(uses) = &volumes.uses {
-            candidates.extend(self.attached.nodes_with(&uses.disks));
-        }
-        candidates.extend(self.attached.short_of(&volumes.attach));
-        candidates.extend(self.attached.expecting());
-        candidates.sort_unstable();
-        candidates.dedup();
-        for node in candidates {
+        for node in self.contested(class) {
             let bits = self.passing_bits(class, node, &[]);
             if bits != 0 {
                 against.some.insert(node, bits);
@@ -243,6 +258,47 @@ impl Cluster {
             self.search_all(&self.storage.search(&volumes.to_bind), &mut against);
         }
         against
+    }
+
+    /// Nodes where others may be in the way of volumes of a class, but for claims that allow one pod alone.
+    fn contested(&self, class: &Class) -> Vec<u32> {
+        let volumes = &class.spec.volumes;
+        let mut nodes: Vec<u32> = Vec::new();
+        if let Some(uses) = &volumes.uses {
+            nodes.extend(self.attached.nodes_with(&uses.disks));
+        }
+        nodes.extend(self.attached.short_of(&volumes.attach));
+        nodes.extend(self.attached.expecting());
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
+    /// Who is in the way of volumes of a class on nodes that exist, of so many nodes at most. Up to date after
+    /// [`Cluster::against`].
+    pub(crate) fn holding(&self, class: &Class, max: usize) -> Vec<(u32, Holding)> {
+        let volumes = &class.spec.volumes;
+        let Some(uses) = &volumes.uses else {
+            return Vec::new();
+        };
+        let users = volumes
+            .exclusive
+            .iter()
+            .flat_map(|c| self.attached.users_of(c));
+        let mut nodes: Vec<u32> = users.map(|(_, node)| node).collect();
+        nodes.extend(self.contested(class));
+        nodes.sort_unstable();
+        nodes.dedup();
+        let there = nodes.into_iter().filter_map(|node| {
+            let name = self.fleet.node_name(node)?;
+            let asked = (&*uses.disks, &*volumes.exclusive, &*volumes.attach);
+            let priority = class.spec.priority;
+            let holding = self
+                .attached
+                .holding(&self.storage, asked, (node, name), priority);
+            Some((node, holding))
+        });
+        there.take(max).collect()
     }
 
     fn search_all(&self, search: &Search<'_>, against: &mut Against) {
@@ -299,8 +355,8 @@ impl Cluster {
         away: &[PodKey],
     ) -> VolumeBits {
         if self.outside.is_some() {
-            // Who uses what is known to the coordinator alone.
-            return against.node(node);
+            // Who uses what is known to the coordinator alone, which told it.
+            return against.without(node, away) & class.asked();
         }
         if !class.minds_volumes() {
             return 0;

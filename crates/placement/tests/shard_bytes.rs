@@ -119,7 +119,7 @@ fn a_greeting_says_who_speaks_and_in_which_version() {
     let error = Greeting::from_bytes(&other).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "the other end speaks version 77 of the messages, this one 2: start both from the same release"
+        "the other end speaks version 77 of the messages, this one 3: start both from the same release"
     );
 }
 

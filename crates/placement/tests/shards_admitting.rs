@@ -8,11 +8,16 @@ use placement::{
 use value::json;
 
 const NODES: usize = 9;
+/// Two of it on nodes 3 and 7.
+const GPU: &str = "example.com/gpu";
 
 fn node(at: usize) -> NodeInfo {
     let cpu = format!("{}", 1 + at % 3 * 3);
-    let node = json!({"metadata": {"name": format!("n{at}"), "labels": {"rack": format!("r{}", at % 2)}},
+    let mut node = json!({"metadata": {"name": format!("n{at}"), "labels": {"rack": format!("r{}", at % 2)}},
         "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}}});
+    if at % 4 == 3 {
+        node["status"]["allocatable"][GPU] = "2".into();
+    }
     NodeInfo::from_object(&node).unwrap()
 }
 
@@ -39,25 +44,45 @@ type Said = Option<Result<String, PickError>>;
 
 /// Both are asked, with the same say; the first is told.
 fn ask(cpu: &str, say: &dyn Fn(Asked<'_>) -> Admission, named: &[&str], wanted: usize) -> Said {
-    let (mut one, mut many) = both();
     let pod = pod("w", cpu, 0, None);
-    let key = PodKey::of("w");
-    let among = |admit| Among {
-        candidates: if named.is_empty() {
-            Where::All(4)
-        } else {
-            Where::Named(Box::new(named.iter().copied()))
+    ask_with(&pod, say, (named, &[]), wanted)
+}
+
+/// Names, none for all nodes; and resources whose offerers are asked, too.
+type Whom<'a> = (&'a [&'a str], &'a [Box<str>]);
+
+fn among<'a>(
+    (named, resources): Whom<'a>,
+    wanted: usize,
+    admit: &'a mut dyn FnMut(Asked<'_>) -> Admission,
+) -> Among<'a> {
+    let named_ones = || Box::new(named.iter().copied());
+    Among {
+        candidates: match (named, resources) {
+            ([], []) => Where::All(4),
+            (_, []) => Where::Named(named_ones()),
+            _ => Where::NamedOrOffering(named_ones(), resources, 5),
         },
         wanted,
         weight: 2,
         otherwise: "cannot allocate all claims",
         admit,
-    };
+    }
+}
+
+fn ask_with(
+    pod: &PodInfo,
+    say: &dyn Fn(Asked<'_>) -> Admission,
+    whom: Whom<'_>,
+    wanted: usize,
+) -> Said {
+    let (mut one, mut many) = both();
+    let key = PodKey::of("w");
     let (class, same) = (one.class_of(&pod.spec), many.class_of(&pod.spec));
     let mut admit = |asked: Asked<'_>| say(asked);
-    let here = one.pick_admitted(key, class, None, among(&mut admit), &mut || 0);
+    let here = one.pick_admitted(key, class, None, among(whom, wanted, &mut admit), &mut || 0);
     let mut admit = |asked: Asked<'_>| say(asked);
-    let there = many.pick_admitted(key, same, None, among(&mut admit), &mut || 0);
+    let there = many.pick_admitted(key, same, None, among(whom, wanted, &mut admit), &mut || 0);
     let here = here.map(|picked| picked.map(|node| one.node_name(node).unwrap().to_owned()));
     let there = there.map(|picked| picked.map(|node| many.node_name(node).unwrap().to_owned()));
     assert_eq!(here, there);
@@ -121,4 +146,53 @@ fn nobody_is_evicted_from_nodes_that_are_not_admitted() {
     };
     assert_eq!(many.node_name(node), Some("n6"));
     assert_eq!(victims, [PodKey::of("p6")]);
+}
+
+/// A resource that some nodes offer and devices stand for on others.
+#[test]
+fn who_offers_a_resource_is_asked_beside_those_with_devices() {
+    let with = |gpus: i64, delegated: bool| {
+        let mut pod = pod("w", "500m", 0, None);
+        pod.spec.request.real.scalars = vec![(GPU.into(), gpus)];
+        if delegated {
+            pod.spec.devices.delegated = vec![GPU.into()];
+        }
+        pod
+    };
+    let resources: [Box<str>; 1] = [GPU.into()];
+    let whom: Whom<'_> = (&["n1", "n2"], &resources);
+    // Nodes that offer it need nothing else; of the others one has devices.
+    let say = |asked: Asked<'_>| match (asked.offers(GPU), asked.name()) {
+        (2, _) | (0, "n1") => Admission::Yes(0),
+        _ => Admission::No("no device"),
+    };
+    let best = |asked: Asked<'_>| match asked.name() {
+        "n7" => Admission::Yes(9),
+        _ => say(asked),
+    };
+    let fits = with(2, true);
+    assert_eq!(ask_with(&fits, &best, whom, 100), Some(Ok("n7".into())));
+    let only = |asked: Asked<'_>| match asked.name() {
+        "n1" => Admission::Yes(0),
+        _ => Admission::No("no device"),
+    };
+    assert_eq!(ask_with(&fits, &only, whom, 100), Some(Ok("n1".into())));
+    let message = |pod: &PodInfo| match ask_with(pod, &|_| Admission::No("no device"), whom, 100) {
+        Some(Err(PickError::Unschedulable(why))) => why.message(),
+        other => panic!("{other:?}"),
+    };
+    // Four nodes are candidates; the other five have no devices.
+    assert_eq!(
+        message(&fits),
+        "0/9 nodes are available: 4 no device, 5 cannot allocate all claims."
+    );
+    // More than a node offers is lacking there only.
+    assert_eq!(
+        message(&with(3, true)),
+        "0/9 nodes are available: 2 Insufficient example.com/gpu, 2 no device, 5 cannot allocate all claims."
+    );
+    assert_eq!(
+        message(&with(3, false)),
+        "0/9 nodes are available: 9 Insufficient example.com/gpu."
+    );
 }

@@ -100,6 +100,10 @@ pub const RESOURCE_CLAIM_TEMPLATES: ResourceRef =
 pub const RESOURCE_SLICES: ResourceRef =
     ResourceRef::new("resource.k8s.io", "v1", "resourceslices");
 
+/// `resource.k8s.io/v1beta2 devicetaintrules`.
+pub const DEVICE_TAINT_RULES: ResourceRef =
+    ResourceRef::new("resource.k8s.io", "v1beta2", "devicetaintrules");
+
 /// How dependents of a deleted object are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {

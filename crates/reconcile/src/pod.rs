@@ -60,6 +60,8 @@ pub struct PodClaim {
     pub template: Option<Box<str>>,
     /// The claim's name; None: not recorded yet, empty: none is needed.
     pub claim: Option<Box<str>>,
+    /// The scheduler made it, for extended resources; no entry of the spec asks for it.
+    pub extended: bool,
 }
 
 /// A volume of a pod that a claim stands for.
@@ -328,10 +330,18 @@ fn claims(pod: &Value) -> Box<[PodClaim]> {
                 Some(named) => Some(named.into()),
                 None => recorded.map(|status| text_of(status, "resourceClaimName").into()),
             },
+            extended: false,
         }
     };
     let claims = items(pod, &["spec", "resourceClaims"]).iter().map(of);
-    claims.collect()
+    let extended = ["status", "extendedResourceClaimStatus", "resourceClaimName"];
+    let extended = object::str_at(pod, &extended).map(|name| PodClaim {
+        name: Box::default(),
+        template: None,
+        claim: Some(name.into()),
+        extended: true,
+    });
+    claims.chain(extended).collect()
 }
 
 fn claim_volumes(pod: &Value) -> Option<Box<ClaimVolumes>> {

@@ -8,6 +8,7 @@
 //! made.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use devices::{Allocation, Claim, Failure, Inventory, Node};
 use meta::Value;
@@ -18,6 +19,7 @@ use placement::{
 };
 
 use crate::devices::{Concerned, Kept, Wanted};
+use crate::extended::{Backed, LEFT, Variant};
 use crate::reserving::Reservation;
 use crate::work::Worker;
 use crate::{Scheduler, next_random, now_micros};
@@ -77,6 +79,22 @@ fn allocate(
     inventory.allocate(&node, claims, &mut || share_id(ids))
 }
 
+/// The same with a claim for extended resources, if there has to be one; nothing where nothing is asked for.
+fn allocate_with(
+    inventory: &Inventory,
+    candidate: Asked<'_>,
+    claims: &[&Claim],
+    special: &Option<Arc<Variant>>,
+    ids: &mut u64,
+) -> Result<Vec<Allocation>, Failure> {
+    let mut all = claims.to_vec();
+    all.extend(special.iter().map(|variant| &*variant.wanted.claim));
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    allocate(inventory, candidate, &all, ids)
+}
+
 impl Scheduler {
     /// Looks for a node for a pod.
     pub(crate) fn look_for_node(&mut self, turn: Turn, pin: Option<&str>) -> Tried {
@@ -88,13 +106,14 @@ impl Scheduler {
             _ => Vec::new(),
         };
         let open: Vec<&Wanted> = wanted.iter().filter(|one| one.open).collect();
-        if open.is_empty() {
+        let backed = self.backed(turn.pod);
+        if open.is_empty() && backed.is_none() {
             let picked = self
                 .cluster
                 .pick_for(turn.pod, turn.class, pin, &mut || next_random(&mut random));
             self.random = random;
             return match picked {
-                Ok(node) => Tried::Placed(node, reservations(&wanted, Vec::new())),
+                Ok(node) => Tried::Placed(node, reservations(&wanted, Vec::new(), None)),
                 Err(error) => Tried::Failed(error),
             };
         }
@@ -103,11 +122,17 @@ impl Scheduler {
         let mut ids = next_random(&mut random) | 1;
         let (mut found, mut wrong) = (HashMap::new(), None);
         let inventory = &self.surroundings.devices.inventory;
-        let mut admit =
-            |candidate: Asked<'_>| match allocate(inventory, candidate, &claims, &mut ids) {
+        // Nothing is tried as long as a claim is left from an earlier try: it has devices.
+        let left = backed.as_ref().is_some_and(|backed| backed.left.is_some());
+        let resources = backed.as_ref().map(|backed| backed.resources.clone());
+        let mut variants = backed.map(Backed::variants);
+        let mut admit = |candidate: Asked<'_>| {
+            let special = variants.as_mut().and_then(|known| known.on(&candidate));
+            let allocated = allocate_with(inventory, candidate, &claims, &special, &mut ids);
+            match allocated {
                 Ok(allocations) => {
                     let worth = allocations.iter().map(|one| one.score).sum();
-                    found.insert(candidate.name().to_owned(), allocations);
+                    found.insert(candidate.name().to_owned(), (allocations, special));
                     Admission::Yes(worth)
                 }
                 Err(Failure::Wrong(why)) => {
@@ -115,11 +140,16 @@ impl Scheduler {
                     Admission::Stop
                 }
                 Err(failure) => Admission::No(reason(&failure)),
-            };
-        let anywhere =
-            inventory.reaches_all() || claims.iter().all(|claim| claim.asks_for_nothing());
-        let candidates = if anywhere {
+            }
+        };
+        let for_nothing = || claims.iter().all(|claim| claim.asks_for_nothing());
+        let anywhere = inventory.reaches_all() || resources.is_none() && for_nothing();
+        let candidates = if left {
+            Where::Named(Box::new(std::iter::empty()))
+        } else if anywhere {
             Where::All(start)
+        } else if let Some(resources) = &resources {
+            Where::NamedOrOffering(Box::new(inventory.open_nodes(start)), resources, start)
         } else if claims.iter().all(|claim| claim.only_looks_after()) {
             Where::Named(Box::new(inventory.nodes()))
         } else {
@@ -131,7 +161,7 @@ impl Scheduler {
             candidates,
             wanted: NODES_COMPARED,
             weight: rules.weights.devices,
-            otherwise: NOT_HERE,
+            otherwise: if left { LEFT } else { NOT_HERE },
             admit: &mut admit,
         };
         let picked = self
@@ -143,8 +173,8 @@ impl Scheduler {
         match picked {
             Some(Ok(node)) => {
                 let name = self.cluster.node_name(node).unwrap_or_default();
-                let allocations = found.remove(name).unwrap_or_default();
-                Tried::Placed(node, reservations(&wanted, allocations))
+                let (allocations, special) = found.remove(name).unwrap_or_default();
+                Tried::Placed(node, reservations(&wanted, allocations, special))
             }
             Some(Err(error)) => Tried::Failed(error),
             None => {
@@ -159,13 +189,21 @@ impl Scheduler {
         let wanted = self.surroundings.devices.wanted(pod);
         let opens = wanted
             .is_some_and(|wanted| wanted.map_or(true, |wanted| wanted.iter().any(|one| one.open)));
-        opens && self.considers_claims(pod)
+        (opens && self.considers_claims(pod)) || self.backed(pod).is_some()
+    }
+
+    /// Its extended resources that devices stand for.
+    fn backed(&self, pod: PodKey) -> Option<Backed> {
+        let backed = self.surroundings.devices.backed_of(pod)?;
+        self.considers_claims(pod).then_some(backed)
     }
 
     /// What is to be written into the claims of a pod all of which have their devices.
     pub(crate) fn reservations_of(&self, pod: PodKey) -> Vec<Reservation> {
         match self.surroundings.devices.wanted(pod) {
-            Some(Ok(wanted)) if self.considers_claims(pod) => reservations(&wanted, Vec::new()),
+            Some(Ok(wanted)) if self.considers_claims(pod) => {
+                reservations(&wanted, Vec::new(), None)
+            }
             _ => Vec::new(),
         }
     }
@@ -227,16 +265,24 @@ impl Scheduler {
         let open = wanted.iter().filter(|one| one.open);
         let claims: Vec<&Claim> = open.map(|one| &*one.claim).collect();
         let now = now_micros();
-        if claims.is_empty() {
+        let backed = self.backed(turn.pod);
+        if claims.is_empty() && backed.is_none() {
             return self.cluster.preempt(turn.pod, turn.class, pin, now, random);
         }
         let mut ids = random() | 1;
         let inventory = &self.surroundings.devices.inventory;
-        let mut admit =
-            |candidate: Asked<'_>| match allocate(inventory, candidate, &claims, &mut ids) {
+        let left = backed.as_ref().is_some_and(|backed| backed.left.is_some());
+        let mut variants = backed.map(Backed::variants);
+        let mut admit = |candidate: Asked<'_>| {
+            if left {
+                return Admission::No(LEFT);
+            }
+            let special = variants.as_mut().and_then(|known| known.on(&candidate));
+            match allocate_with(inventory, candidate, &claims, &special, &mut ids) {
                 Ok(_) => Admission::Yes(0),
                 Err(failure) => Admission::No(reason(&failure)),
-            };
+            }
+        };
         let admit: Option<&mut dyn FnMut(Asked<'_>) -> Admission> = Some(&mut admit);
         self.cluster
             .preempt_among(turn.pod, turn.class, pin, now, random, admit)
@@ -251,7 +297,9 @@ impl Scheduler {
         worker: &Worker,
     ) -> &'static str {
         let devices = &self.surroundings.devices;
-        if !matches!(devices.wanted(pod), Some(Ok(wanted)) if !wanted.is_empty()) {
+        let backed = devices.backed_of(pod);
+        let has_claims = matches!(devices.wanted(pod), Some(Ok(wanted)) if !wanted.is_empty());
+        if !has_claims && backed.is_none() {
             return "no new claims to deallocate";
         }
         let elsewhere = why.reasons.iter().any(|(reason, _)| reason == ELSEWHERE);
@@ -260,6 +308,11 @@ impl Scheduler {
             && worker.deallocate(&idle)
         {
             return "deallocation of ResourceClaim completed";
+        }
+        if let Some(left) = backed.and_then(|backed| backed.left)
+            && worker.delete_left(&left)
+        {
+            return "deletion of ResourceClaim completed";
         }
         "still not schedulable"
     }
@@ -296,7 +349,11 @@ impl Scheduler {
 }
 
 /// What is to be written into claims: allocations in their order for those that need one.
-fn reservations(wanted: &[Wanted], allocations: Vec<Allocation>) -> Vec<Reservation> {
+fn reservations(
+    wanted: &[Wanted],
+    allocations: Vec<Allocation>,
+    special: Option<Arc<Variant>>,
+) -> Vec<Reservation> {
     let mut allocations = allocations.into_iter();
     let all = wanted.iter().map(|one| Reservation {
         wanted: one.clone(),
@@ -305,7 +362,16 @@ fn reservations(wanted: &[Wanted], allocations: Vec<Allocation>) -> Vec<Reservat
         } else {
             None
         },
+        special: None,
     });
-    all.filter(|one| one.wanted.open || !one.wanted.used)
-        .collect()
+    let mut all: Vec<Reservation> = all
+        .filter(|one| one.wanted.open || !one.wanted.used)
+        .collect();
+    // It comes last, as its allocation does.
+    all.extend(special.map(|variant| Reservation {
+        wanted: variant.wanted.clone(),
+        allocation: allocations.next().map(|allocation| allocation.value),
+        special: Some(variant),
+    }));
+    all
 }

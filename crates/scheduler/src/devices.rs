@@ -7,6 +7,8 @@
 //!   claim not there ──────► the pod waits
 //! ```
 //!
+//! Claims that are made for extended resources are in `extended.rs`.
+//!
 //! An allocation counts from the moment a node is chosen for it: it is *in flight* until it is written, or given up.
 //! Does not know nodes, and makes no requests.
 
@@ -19,6 +21,8 @@ use devices::{Binding, Claim, Class, Inventory, Slice, Taken};
 use meta::Value;
 use placement::queue::Event;
 use placement::{PodInfo, PodKey, Term};
+
+use crate::extended::{self, Index};
 
 /// Longest wait for a device's driver, in microseconds (k8s: `bindingTimeout`, 600 s).
 pub(crate) const BINDING_WAIT_MICROS: i64 = 600_000_000;
@@ -46,14 +50,16 @@ pub(crate) struct Kept {
     version: u64,
     deleting: bool,
     /// Uid of the pod that it was made for.
-    owner: Box<str>,
+    pub(crate) owner: Box<str>,
+    /// It was made by a scheduler, for extended resources.
+    pub(crate) special: bool,
     pub(crate) claim: Arc<Claim>,
     /// Tells apart what claims ask for.
     ask: u64,
     pub(crate) allocated: bool,
     /// Where its devices can be used; `None` for everywhere.
     terms: Option<Vec<Term>>,
-    taken: Vec<Taken>,
+    pub(crate) taken: Vec<Taken>,
     binding: Binding,
     /// When it was allocated, in microseconds.
     since_micros: i64,
@@ -116,7 +122,9 @@ pub(crate) struct Devices {
     flights: HashSet<Box<str>>,
     /// The same by the pod for which it is, with their keys.
     flying: HashMap<PodKey, Vec<Flight>>,
-    /// Waiting pods with claims, and which.
+    /// What is known of extended resources.
+    pub(crate) extended: Index,
+    /// Waiting pods with claims, or with extended resources, and which claims.
     pods: HashMap<PodKey, (Arc<PodInfo>, Vec<Box<str>>)>,
     by_claim: HashMap<Box<str>, Vec<PodKey>>,
 }
@@ -153,6 +161,7 @@ impl Kept {
             version: text(&metadata["resourceVersion"]).parse().unwrap_or(0),
             deleting: !metadata["deletionTimestamp"].is_null(),
             owner: controller.map_or("", |owner| text(&owner["uid"])).into(),
+            special: extended::is_special(object),
             claim: Arc::new(Claim::read(object)),
             ask: ask.finish(),
             allocated: allocation.is_object(),
@@ -182,6 +191,7 @@ impl Kept {
 impl Devices {
     /// Takes in one that came or changed.
     pub(crate) fn note(&mut self, key: &str, thing: Thing) -> Concerned {
+        let mut pods = Vec::new();
         let event = match thing {
             Thing::Claim(kept) => return self.note_claim(key, *kept),
             Thing::Slice(slice) => {
@@ -189,12 +199,13 @@ impl Devices {
                 Event::ResourceSlice
             }
             Thing::Class(class) => {
-                self.inventory.note_class(key, *class);
+                let resources = self.inventory.note_class(key, *class);
+                pods = self.extended.asking(&resources);
                 Event::DeviceClass
             }
         };
         Concerned {
-            pods: Vec::new(),
+            pods,
             event: Some(event),
         }
     }
@@ -203,14 +214,21 @@ impl Devices {
     pub(crate) fn forget(&mut self, kind: Kind, key: &str) -> Concerned {
         match kind {
             Kind::Slices => self.inventory.forget_slice(key),
-            Kind::Classes => self.inventory.forget_class(key),
+            Kind::Classes => {
+                let resources = self.inventory.forget_class(key);
+                return Concerned {
+                    pods: self.extended.asking(&resources),
+                    event: None,
+                };
+            }
             Kind::Claims => {
                 let Some(old) = self.claims.remove(key) else {
                     return Concerned::default();
                 };
                 self.count(&old.uid, Vec::new());
+                let owner = self.extended.note_claim(key, &old, false);
                 return Concerned {
-                    pods: self.using(key),
+                    pods: self.using(key).into_iter().chain(owner).collect(),
                     event: old.allocated.then_some(Event::ResourceClaim),
                 };
             }
@@ -236,9 +254,10 @@ impl Devices {
         if !self.flights.contains(&kept.uid) {
             self.count(&kept.uid.clone(), kept.taken.clone());
         }
+        let owner = self.extended.note_claim(key, &kept, true);
         self.claims.insert(key.into(), kept);
         Concerned {
-            pods: self.using(key),
+            pods: self.using(key).into_iter().chain(owner).collect(),
             event: (freed || left).then_some(Event::ResourceClaim),
         }
     }
@@ -264,9 +283,9 @@ impl Devices {
 
     // ---- pods
 
-    /// Notes a waiting pod, if it has claims.
+    /// Notes a waiting pod, if it has claims, or asks for extended resources.
     pub(crate) fn note_pod(&mut self, pod: PodKey, info: &PodInfo) {
-        if info.resource_claims.is_empty() {
+        if info.resource_claims.is_empty() && info.extended.is_empty() {
             return;
         }
         self.forget_pod(pod);
@@ -278,14 +297,16 @@ impl Devices {
         for key in &keys {
             self.by_claim.entry(key.clone()).or_default().push(pod);
         }
+        self.extended.enter(pod, info);
         self.pods.insert(pod, (Arc::new(info.clone()), keys));
     }
 
     /// It waits no longer.
     pub(crate) fn forget_pod(&mut self, pod: PodKey) {
-        let Some((_, keys)) = self.pods.remove(&pod) else {
+        let Some((info, keys)) = self.pods.remove(&pod) else {
             return;
         };
+        self.extended.leave(pod, &info);
         for key in keys {
             if let Some(pods) = self.by_claim.get_mut(&key) {
                 pods.retain(|other| *other != pod);
@@ -296,7 +317,12 @@ impl Devices {
         }
     }
 
-    /// What is known of a waiting pod with claims.
+    /// What is kept of a claim.
+    pub(crate) fn claim(&self, key: &str) -> Option<&Kept> {
+        self.claims.get(key)
+    }
+
+    /// What is known of a waiting pod with claims, or extended resources.
     pub(crate) fn info(&self, pod: PodKey) -> Option<Arc<PodInfo>> {
         self.pods.get(&pod).map(|(info, _)| info.clone())
     }
@@ -335,7 +361,7 @@ impl Devices {
     }
 
     /// What a pod's claims come to now.
-    pub(crate) fn outcome(&self, pod: &PodInfo, now_micros: i64) -> Outcome {
+    pub(crate) fn outcome(&self, pod: &Arc<PodInfo>, now_micros: i64) -> Outcome {
         let mut outcome = Outcome::default();
         let claims = match self.claims_of(pod) {
             Ok(claims) => claims,
@@ -362,12 +388,20 @@ impl Devices {
                 outcome.devices.ask = ask.finish();
             }
         }
+        if let Some(backed) = self.backed(pod) {
+            backed.hash(&mut ask);
+            outcome.devices.ask = ask.finish();
+            outcome.devices.delegated = backed.resources;
+        }
         outcome
     }
 
     /// The claims of a pod that is to be placed; `None` when it has none. A text says why it cannot be tried now.
     pub(crate) fn wanted(&self, pod: PodKey) -> Option<Result<Vec<Wanted>, String>> {
         let (info, _) = self.pods.get(&pod)?;
+        if info.resource_claims.is_empty() {
+            return None;
+        }
         let claims = match self.claims_of(info) {
             Ok(claims) => claims,
             // That is told of the pod's class already.
@@ -444,6 +478,7 @@ impl Devices {
         for (_, uid) in &landed {
             self.flights.remove(uid);
         }
+        let made = extended::has_devices(&written);
         let written = written.into_iter();
         let mut concerned: Vec<Concerned> = written
             .map(|(key, kept)| self.note_claim(&key, kept))
@@ -451,7 +486,7 @@ impl Devices {
         for (key, uid) in landed {
             let kept = self.claims.get(&key).filter(|kept| kept.uid == uid);
             let taken = kept.map(|kept| kept.taken.clone()).unwrap_or_default();
-            let given_up = taken.is_empty();
+            let given_up = taken.is_empty() && !(made && extended::is_not_there(&key));
             self.count(&uid, taken);
             // Who was told that the claim is being allocated may try, too.
             concerned.push(Concerned {
@@ -483,13 +518,15 @@ mod tests {
         devices.note(&key, Thing::read(Kind::Claims, object))
     }
 
-    fn pod(claims: Value, status: Value) -> PodInfo {
-        PodInfo::from_object(&json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"},
-            "spec": {"containers": [], "resourceClaims": claims}, "status": {"resourceClaimStatuses": status}}))
-        .unwrap()
+    fn pod(claims: Value, status: Value) -> Arc<PodInfo> {
+        let info = PodInfo::from_object(
+            &json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"},
+            "spec": {"containers": [], "resourceClaims": claims}, "status": {"resourceClaimStatuses": status}}),
+        );
+        Arc::new(info.unwrap())
     }
 
-    fn obstacle(devices: &Devices, pod: &PodInfo) -> String {
+    fn obstacle(devices: &Devices, pod: &Arc<PodInfo>) -> String {
         let outcome = devices.outcome(pod, 0);
         assert!(!outcome.gated && outcome.devices.rules.is_empty());
         outcome.devices.obstacle.unwrap_or_default().into()

@@ -10,6 +10,7 @@
 
 mod claiming;
 mod devices;
+mod extended;
 mod extenders;
 mod extending;
 mod ganging;
@@ -23,7 +24,9 @@ mod reserving;
 mod roster;
 mod settings;
 mod shards;
+mod special;
 mod surroundings;
+mod tainting;
 mod templates;
 mod volumes;
 mod work;
@@ -51,6 +54,7 @@ use crate::rejections::Rejectors;
 use crate::roster::Roster;
 use crate::shards::{Placer, REVIVE_INTERVAL};
 use crate::surroundings::{Heard, Surroundings, Told};
+use crate::tainting::Tainting;
 use crate::templates::Templates;
 use crate::work::Worker;
 
@@ -110,6 +114,8 @@ pub struct SchedulerConfig {
     pub extenders: Vec<ExtenderConfig>,
     /// Gangs are heeded: pods of a PodGroup with a least number start together (feature gate GangScheduling).
     pub gangs: bool,
+    /// Device taint rules are heeded (feature gate DRADeviceTaintRules).
+    pub device_taint_rules: bool,
     /// Seed of hash tables and tie breaks.
     pub seed: u64,
     /// Whether the nodes are divided.
@@ -124,6 +130,7 @@ impl Default for SchedulerConfig {
             max_backoff: Duration::from_secs(10),
             extenders: Vec::new(),
             gangs: false,
+            device_taint_rules: false,
             seed: 0x9e37_79b9_7f4a_7c15,
             shards: Shards::One,
         }
@@ -176,6 +183,7 @@ struct Scheduler {
     surroundings: Surroundings,
     extending: Extending,
     ganging: Ganging,
+    tainting: Tainting,
     /// What happened since pods were last placed: many events of a kind wake the waiting once.
     happened: Vec<Event>,
     /// Nodes that came or changed since then.
@@ -220,6 +228,7 @@ impl Scheduler {
             surroundings: Surroundings::default(),
             extending: Extending::new(&config.extenders),
             ganging: Ganging::new(config.gangs, seed),
+            tainting: Tainting::new(config.device_taint_rules),
             happened: Vec::new(),
             random: seed | 1,
             config,
@@ -248,6 +257,7 @@ impl Scheduler {
         let mut pod_changes = follow_pods(&self.client);
         let mut told = surroundings::follow(&self.client);
         let mut groups = self.ganging.follow(&self.client);
+        let mut rules = self.tainting.follow(&self.client);
         let events = Recorder::start(self.client.clone(), self.progress.events.clone());
         let (worker, mut done) = Worker::new(self.client.clone(), events, self.progress.clone());
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
@@ -281,6 +291,13 @@ impl Scheduler {
                     self.group(change);
                     if let Some(groups) = &mut groups {
                         drain(groups, |change| self.group(change));
+                    }
+                }
+                change = next(&mut rules) => {
+                    let Some(change) = change else { return };
+                    self.taint_rule(change);
+                    if let Some(rules) = &mut rules {
+                        drain(rules, |change| self.taint_rule(change));
                     }
                 }
                 result = done.recv() => {
@@ -321,6 +338,7 @@ impl Scheduler {
             && self.pods.is_synced()
             && self.surroundings.is_synced()
             && self.ganging.is_synced()
+            && self.tainting.is_synced()
             && self.cluster.must_list().is_none()
     }
 
@@ -469,12 +487,12 @@ impl Scheduler {
         }
         self.surroundings.devices.note_pod(pod, &info);
         let mut gated = false;
-        if info.resource_claims.is_empty() {
-            // Nothing to find out.
-        } else if !filters.contains(Plugin::DynamicResources) {
-            info.not_considered.push("resourceClaims");
-        } else {
-            let outcome = self.surroundings.devices.outcome(&info, now);
+        if !filters.contains(Plugin::DynamicResources) {
+            if !info.resource_claims.is_empty() {
+                info.not_considered.push("resourceClaims");
+            }
+        } else if let Some(noted) = self.surroundings.devices.info(pod) {
+            let outcome = self.surroundings.devices.outcome(&noted, now);
             info.spec.devices = outcome.devices;
             gated = outcome.gated;
         }

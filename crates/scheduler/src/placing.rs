@@ -118,7 +118,7 @@ impl Scheduler {
         match tried {
             Tried::Placed(node, reservations) => {
                 // Where devices decide, not all nodes are compared.
-                if pin.is_none() && reservations.iter().all(|r| r.allocation.is_none()) {
+                if pin.is_none() && !self.opens_claims(turn.pod) {
                     self.audit(turn, node);
                 }
                 self.settle(turn, (node, false), reservations, this, worker);
@@ -282,10 +282,13 @@ impl Scheduler {
             }
         }
         // Where there is no node no plugin rejected one: whatever comes may help.
-        let rejected_by = if why.rejected_by.is_empty() {
-            PluginSet::ALL
-        } else {
-            why.rejected_by
+        let rejected_by = match why.rejected_by {
+            none if none.is_empty() => PluginSet::ALL,
+            // A node may come to offer the resource that devices stand for now.
+            by if self.surroundings.devices.backed_of(pod).is_some() => {
+                by.with(Plugin::NodeResourcesFit)
+            }
+            by => by,
         };
         if alone || self.cluster.nominated_name(pod).is_some() {
             self.queue.unschedulable_alone(pod, rejected_by, now);

@@ -7,6 +7,7 @@
 //!
 //! Does not know why a pod gets its devices.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientError, PatchType};
@@ -15,14 +16,16 @@ use meta::Value;
 use value::json;
 
 use crate::devices::{BINDING_WAIT_MICROS, Wanted};
+use crate::extended::Variant;
 use crate::now_micros;
 use crate::pending::Address;
+use crate::special;
 use crate::work::{Worker, resource, with_tries};
 
 /// Keeps a claim that is allocated from being deleted.
-const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+pub(crate) const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 /// Tries of a write that loses to another one (client-go: `retry.DefaultRetry`).
-const TRIES_MAX: u32 = 5;
+pub(crate) const TRIES_MAX: u32 = 5;
 /// Pause between two looks at devices that are being made ready (k8s: 5 s).
 const READY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,8 @@ pub(crate) struct Reservation {
     pub(crate) wanted: Wanted,
     /// The allocation to be written, if it has none.
     pub(crate) allocation: Option<Value>,
+    /// The claim still has to be made, for extended resources.
+    pub(crate) special: Option<Arc<Variant>>,
 }
 
 /// What came of it.
@@ -43,11 +48,11 @@ pub(crate) struct Reserved {
     pub(crate) error: Option<String>,
 }
 
-fn claims() -> &'static schema::Resource {
+pub(crate) fn claims() -> &'static schema::Resource {
     resource("resource.k8s.io", "resourceclaims")
 }
 
-fn split(key: &str) -> (&str, &str) {
+pub(crate) fn split(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or(("", key))
 }
 
@@ -59,12 +64,16 @@ pub(crate) async fn reserve(
 ) -> Reserved {
     let mut reserved = Reserved::default();
     for one in reservations {
-        match reserve_one(client, address, one).await {
-            Ok(claim) => reserved.claims.push(claim),
-            Err(why) => {
-                reserved.error = Some(why);
-                break;
+        let result = match &one.special {
+            Some(variant) => special::reserve(client, address, (one, variant), &mut reserved).await,
+            None => {
+                let claim = reserve_one(client, address, one).await;
+                claim.map(|claim| reserved.claims.push(claim))
             }
+        };
+        if let Err(why) = result {
+            reserved.error = Some(why);
+            break;
         }
     }
     if reserved.error.is_none() {
@@ -76,10 +85,12 @@ pub(crate) async fn reserve(
     reserved
 }
 
-async fn reserve_one(
+pub(crate) async fn reserve_one(
     client: &Client,
     address: &Address,
-    Reservation { wanted, allocation }: &Reservation,
+    Reservation {
+        wanted, allocation, ..
+    }: &Reservation,
 ) -> Result<Value, String> {
     let key = &wanted.key;
     let (namespace, name) = split(key);
@@ -183,8 +194,10 @@ async fn wait_for_devices(client: &Client, all: &mut [Value]) -> Result<(), Stri
     Ok(())
 }
 
-/// Takes a pod's reservations back. Claims stay allocated: the next try may use them, or give them back.
-pub(crate) async fn release(client: &Client, address: &Address, all: &mut [Value]) {
+/// Takes a pod's reservations back. Claims stay allocated: the next try may use them, or give them back. Those that
+/// were made for its extended resources are deleted.
+pub(crate) async fn release(client: &Client, address: &Address, all: &mut Vec<Value>) {
+    special::take_back(client, all).await;
     for claim in all {
         let metadata = &claim["metadata"];
         let text = |field: &str| metadata[field].as_str().unwrap_or_default();

@@ -484,7 +484,7 @@ fn is_marked(pod: &Value, message: &str) -> bool {
 }
 
 /// `None` when the object is not there, or is another one of the same name.
-fn unless_gone<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+pub(crate) fn unless_gone<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() || is_another(&error) => Ok(None),
@@ -492,7 +492,7 @@ fn unless_gone<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientErr
     }
 }
 
-async fn patch_status(
+pub(crate) async fn patch_status(
     client: &Client,
     address: &Address,
     status: Value,

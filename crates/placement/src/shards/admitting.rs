@@ -152,8 +152,28 @@ impl<L: Links> Coordinator<L> {
         asking: &mut Asking,
     ) -> Result<Result<(), Stopped>, Lost> {
         let mut next = 0;
+        let mut offering = match &among.candidates {
+            Where::NamedOrOffering(_, resources, start) => {
+                let offering = self.brain.fleet.offering(resources, *start);
+                offering.collect::<Vec<u32>>().into_iter()
+            }
+            _ => Vec::new().into_iter(),
+        };
         while asking.feasible.len() < among.wanted {
             let piece: Vec<Box<str>> = match &mut among.candidates {
+                Where::NamedOrOffering(names, ..) => {
+                    let name = |node| Some(self.brain.node_name(NodeId(node))?.into());
+                    let mut piece = Vec::new();
+                    while piece.len() + 2 <= ASKS_AT_ONCE {
+                        let named = names.next().map(Into::into);
+                        let pair = [named, offering.next().and_then(name)];
+                        if pair == [None, None] {
+                            break;
+                        }
+                        piece.extend(pair.into_iter().flatten());
+                    }
+                    piece
+                }
                 Where::Named(names) => names.take(ASKS_AT_ONCE).map(Into::into).collect(),
                 Where::All(start) => {
                     let nodes = self.brain.fleet.node_bound();

@@ -12,6 +12,7 @@ use crate::cluster::{ClassId, NodeId};
 use crate::key::PodKey;
 use crate::pick::{PickError, below};
 use crate::preempt::{NO_VICTIMS, NOT_HELPFUL, Preemption};
+use crate::storage::Holding;
 use crate::verdict::{OUTSIDE_NAMED_NODES, Plugin, Unschedulable};
 use crate::volumes::Against;
 use hashbrown::HashMap;
@@ -25,7 +26,12 @@ struct Ask<'a> {
     pin: Option<&'a str>,
     now_micros: i64,
     against: Option<Against>,
+    holding: Vec<(u32, Holding)>,
 }
+
+/// Nodes of which shards are told who is in the way of volumes, with each question about evicting: a few KiB each at
+/// most. What others hold on more nodes is not expected to become free.
+pub(crate) const HOLDING_MAX: usize = 4_096;
 
 impl<L: Links> Coordinator<L> {
     /// Why no node would do, for a class without named nodes; remembered as long as nothing changes.
@@ -171,6 +177,7 @@ impl<L: Links> Coordinator<L> {
             pin,
             now_micros,
             against: self.not_admitted(&current, admit),
+            holding: self.brain.holding(&current, HOLDING_MAX),
         };
         let tried = self.try_to_preempt(class, &current, ask, random);
         if let Some(nomination) = &nomination {
@@ -199,6 +206,7 @@ impl<L: Links> Coordinator<L> {
             pin,
             now_micros,
             against,
+            holding,
         } = ask;
         if class.spec.never_preempts {
             return Ok(Preemption::NotEligible(
@@ -231,6 +239,15 @@ impl<L: Links> Coordinator<L> {
             class.profile.candidates_min,
         );
         let wanted = (total * percent as u64 / 100).max(min as u64);
+        let mut holding_of: HashMap<usize, Vec<(Box<str>, Holding)>> = HashMap::new();
+        for (node, holding) in holding {
+            if let Some(name) = self.brain.fleet.node_name(node)
+                && let Some(home) = self.home(name)
+            {
+                let of_shard = holding_of.entry(home).or_default();
+                of_shard.push((name.into(), holding));
+            }
+        }
         let mut orders: Vec<(usize, Order)> = Vec::new();
         for (shard, nodes) in potential.into_iter().filter(|(_, nodes)| *nodes > 0) {
             let order = TryOut {
@@ -238,6 +255,7 @@ impl<L: Links> Coordinator<L> {
                 pin: pin.map(Into::into),
                 look: look.clone(),
                 bars: barred.get(&shard).cloned(),
+                holding: holding_of.remove(&shard).unwrap_or_default(),
                 now_micros,
                 wanted: (wanted * nodes).div_ceil(total),
                 seed: random(),

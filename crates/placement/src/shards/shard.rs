@@ -159,7 +159,12 @@ impl Shard {
                 });
             }
             Order::TryOut(order) => {
-                let against = self.against(&order.bars);
+                let mut against = self.against(&order.bars);
+                for (name, holding) in &order.holding {
+                    if let Some(node) = self.cluster.fleet.node(name) {
+                        against.holding.insert(node, holding.clone());
+                    }
+                }
                 return self.with_class(order.class, &order.look, |cluster, class, look| {
                     cluster.try_all(class, look, &against, &order)
                 });

@@ -2,7 +2,7 @@
 //! with the questions.
 //!
 //! The coordinator knows claims, volumes, labels of nodes, and the pods that use volumes; shards know none of it.
-//! So no shard can tell what would be free if a pod went: evicting helps against nothing that volumes say.
+//! Who is in the way of volumes, and so what evicting helps against, travels with the question who would have to go.
 
 use super::choose::{Nothing, Rated};
 use super::coordinator::owner;

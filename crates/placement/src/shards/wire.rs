@@ -15,6 +15,7 @@ use crate::objects::*;
 use crate::preempt::Budget;
 use crate::profile::{Profile, SpreadDefaults, Strategy, Weights};
 use crate::semantics::Semantics;
+use crate::storage::{Holders, Holding, Limit};
 use crate::tally::Role;
 use crate::terms::{HostPort, Maker, MakerKind, PodAffinity, PodTerm, SpreadConstraint};
 use crate::verdict::{PluginSet, Unschedulable};
@@ -24,7 +25,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Changes with every change of any message, or of what one means.
-pub const WIRE_VERSION: u64 = 2;
+pub const WIRE_VERSION: u64 = 3;
 /// What a greeting begins with.
 const MAGIC: &[u8; 8] = b"mp-shard";
 
@@ -427,7 +428,10 @@ fields! {
     Claim { pod, node, priority, kind, add }
     Take { class, generation, cell, nth, pod }
     Run { class, generation, totals, floor, together, seed, pods }
-    TryOut { class, pin, look, bars, now_micros, wanted, seed }
+    TryOut { class, pin, look, bars, holding, now_micros, wanted, seed }
+    Holding { disks, once, limits }
+    Holders { always, pods }
+    Limit { wanted, others, most }
     Told { anew, generation, cells, gone, part }
     CellTold { cell, facts, level }
     Level { top, top_nodes, nodes }
@@ -442,7 +446,7 @@ fields! {
     Requirement { key, operator, values }
     Term { expressions, names, pinned, broken }
     VolumeRule { reason, terms }
-    Devices { obstacle, rules, ask }
+    Devices { obstacle, rules, delegated, ask }
     Barred { everywhere, some }
     PodSpec {
         request, tolerations, node_selector, required, preferred, node_name, namespace, labels, priority,

@@ -7,6 +7,7 @@ use super::volumes::Barred;
 use crate::key::PodKey;
 use crate::objects::{NodeInfo, PodSpec};
 use crate::preempt::Budget;
+use crate::storage::Holding;
 use crate::tally::Role;
 use crate::terms::{MakerKind, Pairs, PodTerm};
 use crate::verdict::Unschedulable;
@@ -162,6 +163,8 @@ pub(crate) struct TryOut {
     pub(crate) pin: Option<Box<str>>,
     pub(crate) look: Looked,
     pub(crate) bars: Bars,
+    /// By node, who is in the way of volumes.
+    pub(crate) holding: Vec<(Box<str>, Holding)>,
     pub(crate) now_micros: i64,
     /// Candidates to be found.
     pub(crate) wanted: u64,

@@ -114,11 +114,41 @@ impl Attached {
         there.chain(coming.into_iter().flatten())
     }
 
-    fn coming_to(&self, node: u32, priority: i32) -> impl Iterator<Item = &Arc<Uses>> {
+    pub(super) fn coming_to(&self, node: u32, priority: i32) -> impl Iterator<Item = &Arc<Uses>> {
         let coming = self.coming.iter().filter(move |(pod, coming)| {
             coming.node == node && coming.priority >= priority && self.left_out != Some(**pod)
         });
         coming.map(|(_, coming)| &coming.uses)
+    }
+
+    /// Pods on a node that use volumes.
+    pub(super) fn users_on(&self, node: u32) -> impl Iterator<Item = (PodKey, &Arc<Uses>)> {
+        let there = self.by_node.get(&node).into_iter().flatten();
+        there.filter_map(|pod| self.pods.get(pod).map(|(_, uses)| (*pod, uses)))
+    }
+
+    /// Pods that use a claim which is not theirs alone, and the nodes they are on.
+    pub(crate) fn users_of(&self, claim: &str) -> impl Iterator<Item = (PodKey, u32)> {
+        let users = self.by_claim.get(claim).into_iter().flatten();
+        users.filter_map(move |pod| {
+            let (node, uses) = self.pods.get(pod)?;
+            names(uses, claim).then_some((*pod, *node))
+        })
+    }
+
+    /// Does one that is on its way to a node use a claim?
+    pub(super) fn is_expected(&self, claim: &str, node: u32, priority: i32) -> bool {
+        self.coming_to(node, priority)
+            .any(|uses| names(uses, claim))
+    }
+
+    /// How many volumes of which driver a node takes. Up to date after [`Attached::catch_up`].
+    pub(super) fn limits_of(&self, node: u32) -> Vec<(Box<str>, i64)> {
+        let drivers = self.counts.get(&node).map(|count| &count.drivers);
+        let drivers = drivers.into_iter().flatten();
+        drivers
+            .map(|(driver, _, most)| (driver.clone(), *most))
+            .collect()
     }
 
     /// Nodes where somebody is on its way to.

@@ -10,12 +10,13 @@
 //! - `things.rs`: what is kept of each object. `uses.rs`: what a pod says of its volumes.
 //! - `outcome.rs`: what a pod's claims come to, whatever the node.
 //! - `supply.rs`: which volumes a pod would get on a node, or have made there.
-//! - `attached.rs`: volumes of pods that have a node.
+//! - `attached.rs`: volumes of pods that have a node. `holding.rs`: which of them are in the way of others.
 //!
 //! Between the choice of a node and the API's word that a volume is bound the choice is *assumed*: others do not
 //! get the volume. Makes no requests.
 
 mod attached;
+mod holding;
 mod migrated;
 mod outcome;
 mod supply;
@@ -23,6 +24,7 @@ mod things;
 mod uses;
 
 pub(crate) use attached::Attached;
+pub(crate) use holding::{Holders, Holding, Limit};
 pub use supply::Wanted;
 pub(crate) use supply::{Found, Place, Search};
 pub use things::{Attach, BIND_COMPLETED, Fabric, SELECTED_NODE, Thing, ThingKind};

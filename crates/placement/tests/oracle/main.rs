@@ -295,6 +295,7 @@ impl Rig {
     fn schedule(&mut self, uid: String, object: Value, random: u64) {
         let mut pod = PodInfo::from_object(&object).unwrap();
         pod.spec.volumes = self.cluster.volumes_of(&pod);
+        pod.spec.devices.delegated = objects::delegated(&object);
         let class = self.cluster.class_of(&pod.spec);
         let finding = self.model.find(&uid, &object);
         if !finding.narrowed && !finding.conflict && finding.obstacle.is_none() {
@@ -354,10 +355,6 @@ impl Rig {
             .cluster
             .preempt(key, class, pin, evict::NOW, &mut || dice.roll(u64::MAX))
             .unwrap();
-        // Shards do not know who uses what: to them evicting never frees it.
-        if matches!(self.cluster, Placer::Many(_)) && self.holds_volumes(object) {
-            return;
-        }
         match (found, evict::preempt(&self.model, uid, object)) {
             (Preemption::Hopeless(text), Outcome::Hopeless(expected)) => assert_eq!(text, expected),
             (Preemption::NotEligible(text), Outcome::Hopeless(expected)) => {
@@ -391,14 +388,6 @@ impl Rig {
             }
             (found, expected) => panic!("{found:?} {expected:?}"),
         }
-    }
-
-    /// Does a pod of its kind use what others can be in the way of?
-    fn holds_volumes(&self, object: &Value) -> bool {
-        let pod = PodInfo::from_object(object).unwrap();
-        let volumes = self.cluster.volumes_of(&pod);
-        let disks = volumes.uses.is_some_and(|uses| !uses.disks.is_empty());
-        disks || !volumes.exclusive.is_empty() || !volumes.attach.is_empty()
     }
 
     fn compare_failure(&self, finding: &Finding, why: &Unschedulable) {

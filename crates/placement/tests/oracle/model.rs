@@ -239,7 +239,11 @@ impl Model {
         if here + 1 > have("pods") {
             reasons.push("Too many pods".into());
         }
+        let delegated = crate::objects::delegated(pod);
         for (resource, want) in pod_amounts(pod, false) {
+            if have(&resource) == 0 && delegated.iter().any(|known| **known == *resource) {
+                continue;
+            }
             if want > 0 && want > have(&resource) - used.get(&resource).copied().unwrap_or(0) {
                 reasons.push(format!("Insufficient {resource}"));
             }

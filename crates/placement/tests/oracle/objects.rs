@@ -228,6 +228,12 @@ pub fn replica_set_selector(seed: u64) -> Value {
     }
 }
 
+/// Extended resources of a pod that devices stand for.
+pub fn delegated(pod: &Value) -> Vec<Box<str>> {
+    let named = pod["metadata"]["annotations"]["delegated"].as_str();
+    named.into_iter().map(Into::into).collect()
+}
+
 fn term_object(dice: &mut Dice, fields: bool) -> Value {
     let mut expressions = Vec::new();
     for _ in 0..dice.roll(3) {
@@ -346,6 +352,9 @@ pub fn pod_object(uid: &str, seed: u64) -> Value {
     }
     if dice.one_in(2) {
         spec["volumes"] = crate::storage::pod_volumes(&mut dice);
+    }
+    if dice.one_in(3) {
+        metadata["annotations"] = json!({"delegated": "example.com/gpu"});
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }

@@ -1,6 +1,6 @@
 //! The nodes in shards: every answer against the plain model, and runs of pods against one cluster.
 
-use crate::objects::{Dice, node_object, pod_object};
+use crate::objects::{Dice, delegated, node_object, pod_object};
 use crate::placer::Placer;
 use crate::{Rig, step, step_of_volumes};
 use placement::shards::{Coordinator, Direct};
@@ -154,7 +154,9 @@ proptest! {
         }
         let mut born = 0u128;
         for (at, (seed, length)) in runs.iter().enumerate() {
-            let pod = PodInfo::from_object(&pod_object("pod", *seed)).unwrap();
+            let object = pod_object("pod", *seed);
+            let mut pod = PodInfo::from_object(&object).unwrap();
+            pod.spec.devices.delegated = delegated(&object);
             let (class_one, class_many) = (one.class_of(&pod.spec), many.class_of(&pod.spec));
             if pod.pin.is_some() {
                 continue;

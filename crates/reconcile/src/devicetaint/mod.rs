@@ -5,7 +5,7 @@
 //!   pod ─► its claims ─► their devices ─► the first taint whose time is up ─► condition, deletion
 //! ```
 //!
-//! Taints of ResourceSlices only: DeviceTaintRules are off by default in 1.36. Knows pods and claims; does not know why
+//! Taints of ResourceSlices, and of rules (`rules.rs`) where those are told. Knows pods and claims; does not know why
 //! a device is tainted. Nothing is remembered of a pod: a plan made again asks again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +16,11 @@ use value::json;
 
 use crate::action::{Action, Involved, PODS, PatchType};
 use crate::pod::Pod;
+
+mod rules;
+
+use rules::Rules;
+pub use rules::{Counts, STATUS_MICROS, TaintRule, plan_rule};
 
 /// The effect that evicts.
 const NO_EXECUTE: &str = "NoExecute";
@@ -29,7 +34,7 @@ pub struct DeviceTaint {
     added_micros: i64,
 }
 
-/// What is kept of a ResourceSlice: about 150 bytes where no device is tainted.
+/// What is kept of a ResourceSlice: about 170 bytes, and 4 a device, where none is tainted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SliceTaints {
     driver: Box<str>,
@@ -37,6 +42,17 @@ pub struct SliceTaints {
     generation: i64,
     /// Tainted devices by name.
     devices: Vec<(Box<str>, Vec<DeviceTaint>)>,
+    /// Hashes of the names of all devices, for counting them.
+    names: Box<[u32]>,
+}
+
+/// FNV-1a. Names are only counted by it: that two of one pool are taken for each other is one chance in four thousand
+/// million.
+fn name_hash(name: &str) -> u32 {
+    let bytes = name.bytes();
+    bytes.fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 impl SliceTaints {
@@ -45,7 +61,9 @@ impl SliceTaints {
         let text = |value: &Value| Box::<str>::from(value.as_str().unwrap_or_default());
         let spec = &slice["spec"];
         let mut devices = Vec::new();
+        let mut names = Vec::new();
         for device in object::array_at(slice, &["spec", "devices"]) {
+            names.push(name_hash(device["name"].as_str().unwrap_or_default()));
             let taints = object::array_at(device, &["taints"]).iter();
             let evicting: Vec<DeviceTaint> = taints
                 .filter(|taint| taint["effect"] == NO_EXECUTE)
@@ -67,6 +85,7 @@ impl SliceTaints {
             pool: text(&spec["pool"]["name"]),
             generation: spec["pool"]["generation"].as_i64().unwrap_or(0),
             devices,
+            names: names.into(),
         }
     }
 
@@ -85,12 +104,13 @@ pub struct Taints {
     pools: HashMap<(Box<str>, Box<str>), Slices>,
     /// Slices with a tainted device.
     tainted: usize,
+    rules: Rules,
 }
 
 impl Taints {
     /// Whether no device is tainted: then nobody need be asked about.
     pub fn is_clean(&self) -> bool {
-        self.tainted == 0
+        self.tainted == 0 && !self.rules.evict()
     }
 
     /// A slice came, changed or went. True when that may concern users of its devices: the pool has, or had, a
@@ -127,9 +147,10 @@ impl Taints {
 
     /// The evicting taints of a device. Slices of an older generation of the pool no longer count.
     fn of(&self, driver: &str, pool: &str, device: &str) -> Vec<&DeviceTaint> {
+        let mut all: Vec<&DeviceTaint> = self.rules.of(driver, pool, device).collect();
         let pool: (Box<str>, Box<str>) = (driver.into(), pool.into());
         let Some(slices) = self.pools.get(&pool) else {
-            return Vec::new();
+            return all;
         };
         let newest = slices.values().map(|slice| slice.generation).max();
         let current = slices
@@ -137,7 +158,8 @@ impl Taints {
             .filter(|slice| Some(slice.generation) == newest);
         let devices = current.flat_map(|slice| &slice.devices);
         let named = devices.filter(|(name, _)| **name == *device);
-        named.flat_map(|(_, taints)| taints).collect()
+        all.extend(named.flat_map(|(_, taints)| taints));
+        all
     }
 }
 
@@ -173,21 +195,29 @@ pub fn plan<'a>(
     if pod.node_name.is_empty() || pod.deletion_micros.is_some() {
         return Vec::new();
     }
-    let own = pod.claims.iter().filter_map(|one| {
-        let name = one.claim.as_deref().filter(|name| !name.is_empty())?;
-        let found = claim(name)?;
-        let controller = object::controller_of(found);
-        let is_own = controller.is_some_and(|owner| owner["uid"] == *pod.uid);
-        let mut users = object::array_at(found, &["status", "reservedFor"]).iter();
-        let is_reserved = users.any(|user| is_pod(user) && user["uid"] == *pod.uid);
-        ((one.template.is_none() || is_own) && is_reserved).then_some(found)
-    });
-    let due = own.filter_map(|claim| due_micros(claim, taints)).min();
-    match due {
+    let due = own(pod, claim).filter_map(|claim| due_micros(claim, taints));
+    match due.min() {
         None => Vec::new(),
         Some(due) if due > now_micros => vec![Action::RequeueAfter(due - now_micros)],
         Some(_) => evict(pod, now_micros),
     }
+}
+
+/// Claims that a pod uses and may.
+fn own<'a>(
+    pod: &Pod,
+    claim: &dyn Fn(&str) -> Option<&'a Value>,
+) -> impl Iterator<Item = &'a Value> {
+    pod.claims.iter().filter_map(|one| {
+        let name = one.claim.as_deref().filter(|name| !name.is_empty())?;
+        let found = claim(name)?;
+        let is_made = one.template.is_some() || one.extended;
+        let controller = object::controller_of(found);
+        let is_own = controller.is_some_and(|owner| owner["uid"] == *pod.uid);
+        let mut users = object::array_at(found, &["status", "reservedFor"]).iter();
+        let is_reserved = users.any(|user| is_pod(user) && user["uid"] == *pod.uid);
+        ((!is_made || is_own) && is_reserved).then_some(found)
+    })
 }
 
 /// When the users of a claim have to go; none if they need not.
@@ -344,6 +374,19 @@ mod tests {
         let soft = tainted(json!([taint("NoSchedule", 5)]));
         assert!(soft.is_clean());
         assert_eq!(planned(&pod("n1"), &hit, &soft, 11), "");
+    }
+
+    #[test]
+    fn a_claim_for_extended_resources_counts_if_it_is_the_pods_own() {
+        let taints = tainted(json!([taint("NoExecute", 10)]));
+        let pod = Pod::from_object(
+            &json!({"metadata": {"namespace": "n", "name": "p", "uid": "u"}, "spec": {"nodeName": "n1"},
+            "status": {"extendedResourceClaimStatus": {"resourceClaimName": "c"}}}),
+        );
+        let mut hit = claim("gpu-0", json!([]));
+        assert_eq!(planned(&pod, &hit, &taints, 11), "");
+        hit["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true}]);
+        assert!(planned(&pod, &hit, &taints, 11).ends_with("delete pods n/p uid=u\n"));
     }
 
     #[test]

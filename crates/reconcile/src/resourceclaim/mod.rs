@@ -112,7 +112,9 @@ fn reserve(pod: &Pod, observed: &PodObserved<'_>) -> Vec<Action> {
     if pod.node_name.is_empty() {
         return Vec::new();
     }
-    let names = pod.claims.iter().filter_map(|one| one.claim.as_deref());
+    // One for extended resources is the scheduler's from beginning to end.
+    let named = pod.claims.iter().filter(|one| !one.extended);
+    let names = named.filter_map(|one| one.claim.as_deref());
     let unreserved = names.filter_map(|name| {
         let claim = (observed.claim)(name)?;
         let users = object::array_at(claim, &["status", "reservedFor"]);

@@ -4,6 +4,7 @@
 
 use super::{PLAIN, Room};
 use crate::findings::Findings;
+use crate::pod::resources;
 use crate::tree;
 use devices::{ALTERNATIVES_MAX, EXPRESSION_BYTES_MAX, RESERVED_FOR_MAX, RESULTS_MAX, Unusable};
 use meta::{FieldPath, Value};
@@ -45,6 +46,13 @@ pub(super) const CLASSES: Room = Room {
         let spec = FieldPath::new("spec");
         check_selectors(class, "spec.selectors", &spec.child("selectors"), findings);
         check_config(class, "spec.config", &spec.child("config"), None, findings);
+        if let Some(name) = tree::get(class, "spec.extendedResourceName") {
+            let name = name.as_str().unwrap_or_default();
+            if !resources::is_extended(name) {
+                let path = spec.child("extendedResourceName");
+                findings.invalid(&path, name, "must be a valid extended resource name");
+            }
+        }
     },
     ..PLAIN
 };

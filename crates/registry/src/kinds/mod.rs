@@ -16,6 +16,7 @@ mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod device;
+mod device_taint_rule;
 mod disruption_budget;
 mod endpoints;
 mod event;
@@ -86,6 +87,7 @@ pub(crate) fn room(res: &Resource) -> &'static Room {
         ("resource.k8s.io", "resourceclaimtemplates") => &device::TEMPLATES,
         ("resource.k8s.io", "deviceclasses") => &device::CLASSES,
         ("resource.k8s.io", "resourceslices") => &device::SLICES,
+        ("resource.k8s.io", "devicetaintrules") => &device_taint_rule::ROOM,
         ("", "podtemplates") => &pod_template::ROOM,
         ("", "replicationcontrollers") => &replication_controller::ROOM,
         ("apps", "deployments") => &deployment::ROOM,

@@ -132,6 +132,7 @@ fn check_update(new: &Value, old: &Value, subresource: Option<&str>, findings: &
         None => check_spec_update(new, old, findings),
         Some("ephemeralcontainers") => check_ephemeral_update(new, old, findings),
         Some("resize") => check_resize(new, old, findings),
+        Some("status") => crate::pod::extended_claim::check(new, findings),
         Some(_) => {}
     }
 }

@@ -5,6 +5,7 @@
 pub(crate) mod affinity;
 pub(crate) mod containers;
 pub(crate) mod defaults;
+pub(crate) mod extended_claim;
 pub(crate) mod probes;
 pub(crate) mod qos;
 pub(crate) mod resources;

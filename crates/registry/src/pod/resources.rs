@@ -18,6 +18,13 @@ fn is_native(name: &str) -> bool {
             .is_some_and(|domain| domain.ends_with("kubernetes.io"))
 }
 
+/// Whether a vendor gives the name its meaning, and it can be counted in a quota.
+pub(crate) fn is_extended(name: &str) -> bool {
+    !is_native(name)
+        && !name.starts_with("requests.")
+        && meta::names::qualified_name(&format!("requests.{name}")).is_empty()
+}
+
 /// Resource names without a domain that containers may ask for.
 fn is_standard_for_containers(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-")

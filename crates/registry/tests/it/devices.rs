@@ -173,3 +173,160 @@ fn slices_say_in_one_way_where_they_can_be_reached() {
     let moved = with(old.clone(), "spec.nodeName", json!("other"));
     assert!(refused(res, &old, moved).ends_with("field is immutable"));
 }
+
+#[test]
+fn classes_name_resources_as_vendors_do() {
+    let class =
+        |name: &str| json!({"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": name}});
+    for name in ["example.com/gpu", "gpu.example.com/a100"] {
+        let class = stored(res("deviceclasses"), class(name));
+        assert_eq!(class["spec"]["extendedResourceName"], name);
+    }
+    for name in [
+        "gpu",
+        "deviceclass.resource.kubernetes.io/gpu",
+        "requests.example.com/gpu",
+        "example.com/-",
+        "",
+    ] {
+        assert_eq!(
+            faults(res("deviceclasses"), class(name)),
+            format!(
+                "spec.extendedResourceName: Invalid value: {name:?}: must be a valid extended resource name"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_a_pod_says_of_its_extended_resources_is_checked() {
+    let pods = resource("v1", "pods");
+    let pod = stored(
+        pods,
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "i",
+            "resources": {"limits": {"example.com/gpu": "1"}}}]}}),
+    );
+    let write = |mappings: Value, claim: &str| {
+        let status = json!({"resourceClaimName": claim, "requestMappings": mappings});
+        let new = with(pod.clone(), "status.extendedResourceClaimStatus", status);
+        match update_sub(pods, Some("status"), &pod, new) {
+            Ok(_) => String::new(),
+            Err(error) => error.message,
+        }
+    };
+    let mapping = |container: &str, resource: &str, request: &str| json!({"containerName": container, "resourceName": resource, "requestName": request});
+    let good = || mapping("main", "example.com/gpu", "container-0-request-0");
+    assert_eq!(write(json!([good()]), "p-extended-resources-x"), "");
+    let at = "status.extendedResourceClaimStatus";
+    for (mappings, claim, expected) in [
+        (
+            json!([]),
+            "c",
+            format!(
+                "{at}.requestMappings: Required value: at least one request mapping is required"
+            ),
+        ),
+        (
+            json!([mapping("other", "example.com/gpu", "r")]),
+            "c",
+            format!(
+                "{at}.requestMappings[0].containerName: Invalid value: \"other\": must match the name of an entry in \
+                 spec.initContainers.name or spec.containers.name"
+            ),
+        ),
+        (
+            json!([mapping("main", "example.com/nic", "r")]),
+            "c",
+            format!(
+                "{at}.requestMappings[0].resourceName: Invalid value: \"example.com/nic\": must match the extended \
+                 resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests"
+            ),
+        ),
+        (
+            json!([good(), good()]),
+            "c",
+            format!("{at}.requestMappings[1].containerName: Duplicate value: \"main\""),
+        ),
+        (
+            json!([good()]),
+            "",
+            format!("{at}.resourceClaimName: Required value"),
+        ),
+    ] {
+        let told = write(mappings, claim);
+        assert!(told.contains(&expected), "{told}");
+    }
+}
+
+#[test]
+fn taint_rules_note_since_when_they_hold() {
+    let rules = resource("resource.k8s.io/v1beta2", "devicetaintrules");
+    let rule = |selector: Value, taint: Value| json!({"metadata": {"name": "r"}, "spec": {"deviceSelector": selector, "taint": taint}});
+    let first = stored(
+        rules,
+        rule(
+            json!({"driver": "d.example.com"}),
+            json!({"key": "a.b/hot", "effect": "None"}),
+        ),
+    );
+    let time = |rule: &Value| rule["spec"]["taint"]["timeAdded"].clone();
+    assert!(time(&first).is_string());
+    assert_eq!(first["metadata"]["generation"], 1);
+    let old = with(
+        first.clone(),
+        "spec.taint.timeAdded",
+        json!("2020-01-01T00:00:00Z"),
+    );
+    // The same effect keeps its time; another one begins now, unless it says otherwise.
+    let other = updated(
+        rules,
+        &old,
+        with(old.clone(), "spec.taint.value", json!("x")),
+    );
+    assert_eq!(time(&other), "2020-01-01T00:00:00Z");
+    assert_eq!(other["metadata"]["generation"], 2);
+    let other = updated(
+        rules,
+        &old,
+        with(old.clone(), "spec.taint.effect", json!("NoExecute")),
+    );
+    assert_eq!(time(&other), time(&first));
+    let said = with(old.clone(), "spec.taint.effect", json!("NoExecute"));
+    let said = with(said, "spec.taint.timeAdded", json!("2021-01-01T00:00:00Z"));
+    assert_eq!(time(&updated(rules, &old, said)), "2021-01-01T00:00:00Z");
+    for (selector, taint, expected) in [
+        (
+            json!({"driver": ""}),
+            json!({"key": "a", "effect": "None"}),
+            "spec.deviceSelector.driver: Required value",
+        ),
+        (
+            json!({"device": "A"}),
+            json!({"key": "a", "effect": "None"}),
+            "spec.deviceSelector.device: Invalid value: \"A\"",
+        ),
+        (
+            json!({"pool": "a//b"}),
+            json!({"key": "a", "effect": "None"}),
+            "spec.deviceSelector.pool: Invalid value: \"\"",
+        ),
+        (
+            json!({}),
+            json!({"key": "-", "effect": "None"}),
+            "spec.taint.key: Invalid value: \"-\"",
+        ),
+        (
+            json!({}),
+            json!({"key": "a", "effect": "PreferNoSchedule"}),
+            "spec.taint.effect: Unsupported value: \"PreferNoSchedule\": supported values: \"NoExecute\", \"NoSchedule\", \"None\"",
+        ),
+        (
+            json!({}),
+            json!({"key": "a"}),
+            "spec.taint.effect: Required value",
+        ),
+    ] {
+        let told = faults(rules, rule(selector, taint));
+        assert!(told.contains(expected), "{told}");
+    }
+}

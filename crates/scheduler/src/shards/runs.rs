@@ -142,6 +142,7 @@ impl Scheduler {
         waiting.is_some_and(|waiting| waiting.pin.is_none())
             && self.cluster.nominated_name(turn.pod).is_none()
             && self.surroundings.devices.wanted(turn.pod).is_none()
+            && !self.opens_claims(turn.pod)
             && matches!(&self.cluster, Placer::Many(shards) if shards.is_plain(turn.class))
     }
 

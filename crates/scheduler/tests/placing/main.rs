@@ -4,6 +4,7 @@
 
 mod claims;
 mod company;
+mod extended;
 mod extending;
 mod ganging;
 mod leading;

@@ -196,11 +196,6 @@ fn wanted_shards() -> Option<usize> {
     std::env::var("MEGAPLANE_TEST_SHARDS").ok()?.parse().ok()
 }
 
-/// Whether this run tests with shards.
-pub fn in_shards() -> bool {
-    wanted_shards().is_some()
-}
-
 pub fn node_of(pod: &Value) -> &str {
     pod["spec"]["nodeName"].as_str().unwrap_or_default()
 }

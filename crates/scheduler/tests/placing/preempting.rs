@@ -323,14 +323,14 @@ fn a_nomination_that_is_found_counts() {
 }
 
 /// Lets requests of the scheduler fail, or something happen before them.
-struct Faulty {
-    api: Api,
-    meant: Box<dyn Fn(&Request) -> bool + Send + Sync>,
+pub struct Faulty {
+    pub api: Api,
+    pub meant: Box<dyn Fn(&Request) -> bool + Send + Sync>,
     /// So many of the requests meant fail in this way.
-    failures: AtomicUsize,
-    status: u16,
+    pub failures: AtomicUsize,
+    pub status: u16,
     /// Deletes this pod before the first request meant is made.
-    delete_first: Option<&'static str>,
+    pub delete_first: Option<&'static str>,
 }
 
 impl Service for Faulty {

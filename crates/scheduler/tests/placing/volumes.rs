@@ -7,7 +7,7 @@ use meta::Value;
 use placement::Plugin;
 use value::json;
 
-use crate::plane::{NAMESPACE, Plane, core, in_shards, node_of, run};
+use crate::plane::{NAMESPACE, Plane, core, node_of, run};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -209,10 +209,6 @@ fn a_claim_for_one_pod_alone_is_used_by_one_at_a_time() {
         .await;
         plane.delete("first").await;
         assert_eq!(plane.placed("second").await, "b");
-        if in_shards() {
-            // Eviction is not expected to free a claim there (docs/limits.md).
-            return;
-        }
         // Whoever counts more takes it.
         let important = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
             "metadata": {"name": "important"}, "value": 1000});
