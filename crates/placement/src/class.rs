@@ -738,7 +738,10 @@ impl Class {
         if !self.profile.filters.contains(Plugin::NodeResourcesFit) {
             return None;
         }
-        let asked = self.fit_scalars.iter().filter(|(_, amount)| *amount > 0);
+        // Devices may stand for a resource that no node offers.
+        let of_nodes = |word: &Word| !self.delegated.contains(word);
+        let asked = self.fit_scalars.iter();
+        let asked = asked.filter(|(word, amount)| *amount > 0 && of_nodes(word));
         let (resource, _) =
             asked.min_by_key(|(resource, _)| fleet.scarce.shapes_with(*resource))?;
         Some(fleet.scarce.offering(*resource))
