@@ -58,6 +58,9 @@ pub fn minimal(res: &Resource) -> Value {
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             spec(json!({"type": "Exempt"}))
         }
+        ("resource.k8s.io", "devicetaintrules") => {
+            json!({"spec": {"taint": {"key": "example.com/k", "effect": "NoSchedule"}}})
+        }
         ("scheduling.k8s.io", "podgroups") => json!({"spec": {"schedulingPolicy": {"basic": {}}}}),
         _ => json!({}),
     };
