@@ -79,19 +79,23 @@ impl State {
         let namespace = served.resource.namespaced.then_some(at.namespace);
         let generated = meta::object::name(&object).is_empty();
         for _ in 0..NAME_TRIES_MAX {
+            // Only who may lose its name begins anew.
+            let sent = if generated {
+                object.clone()
+            } else {
+                std::mem::take(&mut object)
+            };
             let mut ready = with_context(mode.user, |context| {
-                registry::prepare_create(served.resource, object.clone(), namespace, context)
+                registry::prepare_create(served.resource, sent, namespace, context)
             })?;
             admin_access::check_created(self, served, at.namespace, &ready).await?;
-            let key = served.key(at.namespace, meta::object::name(&ready));
+            let name = meta::object::name(&ready).to_owned();
+            let key = served.key(at.namespace, &name);
             if mode.dry_run {
                 let taken = served.collection.get(&key).is_some();
                 visible(&served.collection, served.collection.revision()).await;
                 if taken {
-                    return Err(ApiError::already_exists(
-                        &served.group_resource(),
-                        meta::object::name(&ready),
-                    ));
+                    return Err(ApiError::already_exists(&served.group_resource(), &name));
                 }
                 let message = served.encode(&ready)?;
                 return Ok(Outcome {
@@ -111,10 +115,13 @@ impl State {
                     return Err(error);
                 }
             };
+            let tags = served.tags(&ready);
+            // While it waits for the disk it holds bytes, and no trees.
+            drop(ready);
             let change = Change::Put {
                 value: message.clone(),
                 lease,
-                tags: &served.tags(&ready),
+                tags: &tags,
             };
             match served.collection.write(&key, Precondition::Absent, change) {
                 Ok(written) => {
@@ -134,10 +141,7 @@ impl State {
                     let seen = lost(error)?;
                     if !generated {
                         visible(&served.collection, seen).await;
-                        return Err(ApiError::already_exists(
-                            &served.group_resource(),
-                            meta::object::name(&ready),
-                        ));
+                        return Err(ApiError::already_exists(&served.group_resource(), &name));
                     }
                 }
             }
@@ -245,6 +249,7 @@ impl State {
                         Ok(written) => {
                             self.allocator
                                 .release(&held.without(&holding(served, &new)));
+                            drop((old, new));
                             visible(&served.collection, written.revision).await;
                             self.count_write();
                             let item = Item {
