@@ -18,8 +18,11 @@ use schema::wire::{Reader, Wire};
 
 use crate::extending::{Lens, SeenPod};
 
-/// Templates that are kept, a few KiB each; beyond it the memory begins anew.
+/// Templates that are kept; beyond it the memory begins anew. With [`TEMPLATE_BYTES_MAX`] they are 64 MiB at most, and
+/// what was read of them about as much; mostly it is a few MiB.
 const TEMPLATES_MAX: usize = 4_096;
+/// Longer templates are not kept.
+const TEMPLATE_BYTES_MAX: usize = 16 * 1024;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 /// 9999-12-31T23:59:59Z: the last second that a time can say.
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -78,6 +81,7 @@ impl Templates {
         let seen = self.lens.pod(&object);
         if let Ok(seen) = &seen
             && is_shared(&seen.info)
+            && self.template.len() <= TEMPLATE_BYTES_MAX
         {
             if self.known.len() >= TEMPLATES_MAX {
                 self.known.clear();

@@ -174,6 +174,20 @@ fn a_pod_read_by_its_template_is_the_pod_that_was_decoded() {
 }
 
 #[test]
+fn what_is_long_is_read_and_not_kept() {
+    let mut templates = Templates::new(Extending::new(&[]).lens());
+    let mut pod = Dice(3).pod(1);
+    pod["status"] = json!({});
+    pod["spec"] = json!({"containers": [{"name": "c", "image": "i"}]});
+    assert!(templates.read(&message(&pod)).is_some());
+    let kept = templates.known.len();
+    pod["spec"]["containers"][0]["args"] = json!(["x".repeat(TEMPLATE_BYTES_MAX)]);
+    let (_, seen) = templates.read(&message(&pod)).unwrap();
+    assert_eq!(&*seen.unwrap().info.uid, "u1");
+    assert_eq!((kept, templates.known.len()), (1, 1));
+}
+
+#[test]
 fn broken_bytes_come_back() {
     let mut templates = Templates::new(Extending::new(&[]).lens());
     let mut pod = Dice(3).pod(1);
