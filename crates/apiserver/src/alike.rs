@@ -22,7 +22,7 @@ use kv::{LeaseId, Revision};
 use meta::Value;
 use rest::negotiate::{self, MediaType};
 use rest::paths::Query;
-use schema::wire::{Reader, Wire, put_bytes};
+use schema::wire::{Reader, Wire, each_field, put_bytes, text};
 use store::{Change, Precondition, WriteError};
 
 use crate::admission;
@@ -250,17 +250,17 @@ fn parts(message: &[u8]) -> Option<[&[u8]; 3]> {
     Some(parts)
 }
 
-/// The text of a field, empty if it is not there.
+/// The text of a field, empty if it is not there. Of several the last counts, as in what is decoded.
 fn text_of(message: &[u8], wanted: u32) -> Option<&str> {
     let mut found = "";
-    let mut reader = Reader::new(message);
-    while let Some((number, wire)) = reader.field().ok()? {
+    each_field(message, |number, wire, _| {
         match (number == wanted, wire) {
-            (true, Wire::Bytes(bytes)) => found = std::str::from_utf8(bytes).ok()?,
+            (true, Wire::Bytes(bytes)) => found = text(bytes)?,
             (true, _) => return None,
             _ => {}
         }
-    }
+        Some(())
+    })?;
     Some(found)
 }
 

@@ -38,6 +38,17 @@ impl<T> Default for Mirror<T> {
     }
 }
 
+impl Mirror<()> {
+    /// Takes in one change where only names are kept, and gives those that are gone by it.
+    pub fn take_name(&mut self, change: Change<()>) -> Vec<String> {
+        match self.take(change) {
+            Some(Delta::Removed(key, ())) => vec![key],
+            Some(Delta::Synced(gone)) => gone.into_iter().map(|(key, ())| key).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl<T> Mirror<T> {
     /// Takes in one change and says what it did. `None`: nothing to act on.
     pub fn take(&mut self, change: Change<T>) -> Option<Delta<T>> {

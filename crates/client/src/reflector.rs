@@ -49,6 +49,22 @@ pub enum Change<T> {
     Synced,
 }
 
+impl<T> Change<T> {
+    /// The same change, with what `keep` makes of the object under its key.
+    pub fn map<U>(self, keep: impl FnOnce(&str, T) -> U) -> Change<U> {
+        match self {
+            Change::Apply(key, object) => {
+                let kept = keep(&key, object);
+                Change::Apply(key, kept)
+            }
+            Change::Same(key) => Change::Same(key),
+            Change::Delete(key) => Change::Delete(key),
+            Change::Restart => Change::Restart,
+            Change::Synced => Change::Synced,
+        }
+    }
+}
+
 /// `namespace/name`, or `name` for cluster-wide kinds.
 #[must_use]
 pub fn object_key(object: &Value) -> String {

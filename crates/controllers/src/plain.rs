@@ -15,15 +15,12 @@ use meta::Value;
 use reconcile::Pod;
 use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, OwnerReference};
 use reconcile::pod::{JOB_TRACKING_FINALIZER, NamedPort, Phase, Toleration};
-use schema::wire::{Reader, Wire};
+use schema::wire::{Reader, Wire, each_field, text, time_micros};
 
 use crate::feed::{Seen, SeenBody, Ties};
 
 /// Label sets that are kept for those who come with the same: 64 Ki of about 500 B are 32 MiB at most.
 const LABEL_SETS_MAX: usize = 64 * 1024;
-const MICROS_PER_SECOND: i64 = 1_000_000;
-/// 9999-12-31T23:59:59Z: the last second that a time can say.
-const LAST_SECOND: i64 = 253_402_300_799;
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
@@ -41,7 +38,7 @@ impl PlainPods {
     /// The key of a pod of this version and what is kept of it. `None`: it is not plain.
     pub(crate) fn read(&mut self, message: &[u8], version: &str) -> Option<(String, Seen)> {
         let (mut metadata, mut spec, mut status): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
-        each(message, |number, wire| {
+        each_field(message, |number, wire, _| {
             match (number, wire) {
                 (1, Wire::Bytes(bytes)) => metadata = bytes,
                 (2, Wire::Bytes(bytes)) => spec = bytes,
@@ -126,8 +123,8 @@ impl PlainPods {
                 (1, Wire::Bytes(bytes)) => metadata.name = text(bytes)?,
                 (3, Wire::Bytes(bytes)) => metadata.namespace = text(bytes)?,
                 (5, Wire::Bytes(bytes)) => metadata.uid = text(bytes)?,
-                (8, Wire::Bytes(time)) => metadata.created_micros = micros(time)?,
-                (9, Wire::Bytes(time)) => metadata.deletion_micros = micros(time)?,
+                (8, Wire::Bytes(time)) => metadata.created_micros = time_micros(time)?,
+                (9, Wire::Bytes(time)) => metadata.deletion_micros = time_micros(time)?,
                 // The entries of a map stand together in whatever was stored.
                 (11, Wire::Bytes(_)) if end == 0 || end == at => {
                     if end == 0 {
@@ -169,7 +166,7 @@ impl PlainPods {
             return Some(Arc::clone(labels));
         }
         let mut map = value::Map::new();
-        each(entries, |_, wire| {
+        each_field(entries, |_, wire, _| {
             let Wire::Bytes(entry) = wire else {
                 return None;
             };
@@ -205,7 +202,7 @@ impl<'a> Metadata<'a> {
     fn own(&mut self, message: &'a [u8]) -> Option<()> {
         let [mut kind, mut name, mut uid, mut api_version] = [""; 4];
         let (mut controls, mut block) = (false, false);
-        each(message, |number, wire| {
+        each_field(message, |number, wire, _| {
             match (number, wire) {
                 (1, Wire::Bytes(bytes)) => kind = text(bytes)?,
                 (3, Wire::Bytes(bytes)) => name = text(bytes)?,
@@ -237,7 +234,7 @@ fn read_spec(message: &[u8], pod: &mut Pod) -> Option<()> {
     // Those of NoExecute taints: mostly the two that admission gives, which need no list.
     let mut first = [Tolerated::default(), Tolerated::default()];
     let (mut count, mut more) = (0, Vec::new());
-    each(message, |number, wire| {
+    each_field(message, |number, wire, _| {
         match (number, wire) {
             (1, Wire::Bytes(volume)) if !stands_for_claim(volume)? => {}
             (2, Wire::Bytes(container)) => read_ports(container, &mut ports)?,
@@ -281,9 +278,9 @@ fn stands_for_claim(volume: &[u8]) -> Option<bool> {
     const PERSISTENT_VOLUME_CLAIM: u32 = 10;
     const EPHEMERAL: u32 = 29;
     let mut found = false;
-    each(volume, |number, wire| {
+    each_field(volume, |number, wire, _| {
         if let (SOURCE, Wire::Bytes(source)) = (number, wire) {
-            each(source, |number, _| {
+            each_field(source, |number, _, _| {
                 found |= matches!(number, PERSISTENT_VOLUME_CLAIM | EPHEMERAL);
                 Some(())
             })?;
@@ -294,14 +291,14 @@ fn stands_for_claim(volume: &[u8]) -> Option<bool> {
 }
 
 fn read_ports(container: &[u8], ports: &mut Vec<NamedPort>) -> Option<()> {
-    each(container, |number, wire| {
+    each_field(container, |number, wire, _| {
         let port = match (number, wire) {
             (6, Wire::Bytes(port)) => port,
             (6, _) => return None,
             _ => return Some(()),
         };
         let ([mut name, mut protocol], mut port_number) = ([""; 2], 0);
-        each(port, |number, wire| {
+        each_field(port, |number, wire, _| {
             match (number, wire) {
                 (1, Wire::Bytes(bytes)) => name = text(bytes)?,
                 (3, Wire::Varint(value)) => port_number = value.cast_signed(),
@@ -335,7 +332,7 @@ struct Tolerated<'a> {
 impl<'a> Tolerated<'a> {
     fn of(message: &'a [u8]) -> Option<Tolerated<'a>> {
         let mut toleration = Tolerated::default();
-        each(message, |number, wire| {
+        each_field(message, |number, wire, _| {
             match (number, wire) {
                 (1, Wire::Bytes(bytes)) => toleration.key = text(bytes)?,
                 (2, Wire::Bytes(bytes)) => toleration.operator = text(bytes)?,
@@ -366,7 +363,7 @@ impl<'a> Tolerated<'a> {
 fn read_status(message: &[u8], pod: &mut Pod) -> Option<()> {
     let mut restarts = 0i64;
     let mut is_ready_known = false;
-    each(message, |number, wire| {
+    each_field(message, |number, wire, _| {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => {
                 pod.phase = match text(bytes)? {
@@ -385,7 +382,7 @@ fn read_status(message: &[u8], pod: &mut Pod) -> Option<()> {
             (2, Wire::Bytes(_)) => {}
             (6, Wire::Bytes(bytes)) => pod.ip = text(bytes)?.into(),
             (8, Wire::Bytes(status)) => {
-                each(status, |number, wire| {
+                each_field(status, |number, wire, _| {
                     if let (5, Wire::Varint(value)) = (number, wire) {
                         restarts = restarts.saturating_add(value.cast_signed());
                     }
@@ -406,7 +403,7 @@ fn read_status(message: &[u8], pod: &mut Pod) -> Option<()> {
 fn ready_since(condition: &[u8]) -> Option<Option<Option<i64>>> {
     let [mut kind, mut status] = [""; 2];
     let mut since: &[u8] = b"";
-    each(condition, |number, wire| {
+    each_field(condition, |number, wire, _| {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => kind = text(bytes)?,
             (2, Wire::Bytes(bytes)) => status = text(bytes)?,
@@ -419,27 +416,14 @@ fn ready_since(condition: &[u8]) -> Option<Option<Option<i64>>> {
     if kind != "Ready" {
         return Some(None);
     }
-    let since = micros(since)?.unwrap_or(0);
+    let since = time_micros(since)?.unwrap_or(0);
     Some(Some((status == "True").then_some(since)))
-}
-
-/// Shows every field of a message; `None` if it is broken, or `look` says so.
-fn each<'a>(message: &'a [u8], mut look: impl FnMut(u32, Wire<'a>) -> Option<()>) -> Option<()> {
-    let mut reader = Reader::new(message);
-    while let Some((number, wire)) = reader.field().ok()? {
-        look(number, wire)?;
-    }
-    Some(())
-}
-
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok()
 }
 
 /// An entry of a map of texts.
 fn pair(entry: &[u8]) -> Option<(&str, &str)> {
     let (mut key, mut value) = ("", "");
-    each(entry, |number, wire| {
+    each_field(entry, |number, wire, _| {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => key = text(bytes)?,
             (2, Wire::Bytes(bytes)) => value = text(bytes)?,
@@ -448,25 +432,6 @@ fn pair(entry: &[u8]) -> Option<(&str, &str)> {
         Some(())
     })?;
     Some((key, value))
-}
-
-/// A time in microseconds; `Some(None)` if it is unset. What is before 1970 is left to the general way.
-fn micros(time: &[u8]) -> Option<Option<i64>> {
-    if time.is_empty() {
-        return Some(None);
-    }
-    let mut seconds = 0;
-    each(time, |number, wire| {
-        match (number, wire) {
-            (1, Wire::Varint(value)) => seconds = value.cast_signed(),
-            (2, Wire::Varint(_)) => {}
-            _ => return None,
-        }
-        Some(())
-    })?;
-    (1..=LAST_SECOND)
-        .contains(&seconds)
-        .then_some(Some(seconds * MICROS_PER_SECOND))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-use client::{Change, Client, Delta, Mirror, Reflector};
+use client::{Change, Client, Mirror, Reflector};
 use meta::{Value, object};
 use reconcile::action::Action;
 use reconcile::devicetaint::{self, Counts, TaintRule, plan_rule};
@@ -48,28 +48,17 @@ pub(crate) async fn next(rules: &mut Option<mpsc::Receiver<RuleChange>>) -> Opti
 impl Plane {
     /// A rule came, changed or went.
     pub(crate) fn note_rule(&mut self, change: RuleChange, now: Instant) {
-        let change = match change {
-            Change::Apply(key, rule) => {
-                let old = self.taints.note_rule(rule.clone());
-                if let Some(old) = old.as_ref().filter(|old| old.uid != rule.uid) {
-                    self.tainting.evicted.remove(&old.uid);
-                }
-                if old.as_ref().is_none_or(|old| !old.says_the_same(&rule)) {
-                    self.wake_users(&rule, now);
-                }
-                self.add(Controller::DeviceTaintRule, &key, now);
-                Change::Apply(key, ())
+        let change = change.map(|key, rule| {
+            let old = self.taints.note_rule(rule.clone());
+            if let Some(old) = old.as_ref().filter(|old| old.uid != rule.uid) {
+                self.tainting.evicted.remove(&old.uid);
             }
-            Change::Same(key) => Change::Same(key),
-            Change::Delete(key) => Change::Delete(key),
-            Change::Restart => Change::Restart,
-            Change::Synced => Change::Synced,
-        };
-        let gone = match self.tainting.rules.take(change) {
-            Some(Delta::Removed(key, ())) => vec![key],
-            Some(Delta::Synced(gone)) => gone.into_iter().map(|(key, ())| key).collect(),
-            _ => Vec::new(),
-        };
+            if old.as_ref().is_none_or(|old| !old.says_the_same(&rule)) {
+                self.wake_users(&rule, now);
+            }
+            self.add(Controller::DeviceTaintRule, key, now);
+        });
+        let gone = self.tainting.rules.take_name(change);
         for key in gone {
             if let Some(rule) = self.taints.forget_rule(&key) {
                 self.tainting.evicted.remove(&rule.uid);

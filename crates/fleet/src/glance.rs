@@ -3,7 +3,7 @@
 //! Half of what a watch tells of pods is the echo of their start, and a decoded pod would say no more than this. Knows the
 //! numbers of the fields that it reads; where it is not sure, it says nothing, and `pod.rs` decides.
 
-use schema::wire::{Reader, Wire};
+use schema::wire::{Reader, Wire, first_text};
 
 /// The key, `namespace/name`, of a pod of the built-in life that has no next step. `None`: it has to be looked at.
 pub(crate) fn settled(pod: &[u8]) -> Option<String> {
@@ -32,7 +32,7 @@ fn of_metadata(metadata: &[u8]) -> Option<String> {
             // deletionTimestamp
             (9, _) => return None,
             // ownerReferences: their first field is the kind.
-            (13, Wire::Bytes(owner)) if text_of(owner, 1)? == b"Job" => return None,
+            (13, Wire::Bytes(owner)) if first_text(owner, 1)? == "Job" => return None,
             _ => {}
         }
     }
@@ -45,33 +45,22 @@ fn of_metadata(metadata: &[u8]) -> Option<String> {
 
 /// Whether containers that end are started anew: then the pod does not end.
 fn starts_anew(spec: &[u8]) -> Option<bool> {
-    Some(text_of(spec, 3)? == b"Always")
+    Some(first_text(spec, 3)? == "Always")
 }
 
 fn runs_and_is_ready(status: &[u8]) -> Option<bool> {
-    if text_of(status, 1)? != b"Running" {
+    if first_text(status, 1)? != "Running" {
         return Some(false);
     }
     let mut fields = Reader::new(status);
     while let Some((number, wire)) = fields.field().ok()? {
         if let (2, Wire::Bytes(condition)) = (number, wire)
-            && text_of(condition, 1)? == b"Ready"
+            && first_text(condition, 1)? == "Ready"
         {
-            return Some(text_of(condition, 2)? == b"True");
+            return Some(first_text(condition, 2)? == "True");
         }
     }
     Some(false)
-}
-
-/// A field of text, empty if it is not there. `None`: the message is broken.
-fn text_of(message: &[u8], wanted: u32) -> Option<&[u8]> {
-    let mut fields = Reader::new(message);
-    while let Some((number, wire)) = fields.field().ok()? {
-        if let (true, Wire::Bytes(text)) = (number == wanted, wire) {
-            return Some(text);
-        }
-    }
-    Some(&[])
 }
 
 #[cfg(test)]

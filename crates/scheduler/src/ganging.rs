@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use client::{Change, Client, Delta, Mirror, Reflector};
+use client::{Change, Client, Mirror, Reflector};
 use placement::gangs::{Gangs, GroupPolicy, PERMIT_WAIT_MICROS, Permit};
 use placement::queue::Event;
 use placement::{PluginSet, PodInfo, PodKey};
@@ -102,21 +102,8 @@ impl Scheduler {
     pub(crate) fn group(&mut self, change: GroupChange) {
         let gangs = &mut self.ganging.gangs;
         let mut concerned = Vec::new();
-        let change = match change {
-            Change::Apply(key, policy) => {
-                concerned = gangs.note_group(&key, policy);
-                Change::Apply(key, ())
-            }
-            Change::Same(key) => Change::Same(key),
-            Change::Delete(key) => Change::Delete(key),
-            Change::Restart => Change::Restart,
-            Change::Synced => Change::Synced,
-        };
-        let gone = match self.ganging.groups.take(change) {
-            Some(Delta::Removed(key, ())) => vec![key],
-            Some(Delta::Synced(gone)) => gone.into_iter().map(|(key, ())| key).collect(),
-            _ => Vec::new(),
-        };
+        let change = change.map(|key, policy| concerned = gangs.note_group(key, policy));
+        let gone = self.ganging.groups.take_name(change);
         for key in gone {
             self.ganging.gangs.remove_group(&key);
         }

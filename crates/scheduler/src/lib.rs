@@ -405,14 +405,8 @@ impl Scheduler {
             Change::Restart => Change::Restart,
             Change::Synced => Change::Synced,
         };
-        match self.nodes.take(change) {
-            Some(client::Delta::Removed(name, ())) => self.remove_node(&name),
-            Some(client::Delta::Synced(gone)) => {
-                for (name, ()) in gone {
-                    self.remove_node(&name);
-                }
-            }
-            _ => {}
+        for name in self.nodes.take_name(change) {
+            self.remove_node(&name);
         }
         if listed {
             self.note_list(|listing| listing.nodes = true);

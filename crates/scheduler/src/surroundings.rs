@@ -4,7 +4,7 @@
 //! One reflector a resource; what they tell comes over one channel and goes on to the cluster. Does not know
 //! nodes or pods, nor what the cluster makes of it.
 
-use client::{Change, Client, Delta, Mirror, Reflector};
+use client::{Change, Client, Mirror, Reflector};
 use meta::Value;
 use placement::{Budget, Concerned, MakerKind, Pairs, Thing, ThingKind};
 use tokio::sync::mpsc;
@@ -163,26 +163,9 @@ impl Surroundings {
         };
         let devices = &mut self.devices;
         let mut heard = Vec::new();
-        let change = match change {
-            Change::Apply(key, fact) => {
-                heard.extend(note(&key, fact, cluster, devices));
-                Change::Apply(key, ())
-            }
-            Change::Same(key) => Change::Same(key),
-            Change::Delete(key) => Change::Delete(key),
-            Change::Restart => Change::Restart,
-            Change::Synced => Change::Synced,
-        };
-        match mirror.take(change) {
-            Some(Delta::Removed(key, ())) => {
-                heard.extend(forget(*source, &key, cluster, devices));
-            }
-            Some(Delta::Synced(gone)) => {
-                for (key, ()) in gone {
-                    heard.extend(forget(*source, &key, cluster, devices));
-                }
-            }
-            _ => {}
+        let change = change.map(|key, fact| heard.extend(note(key, fact, cluster, devices)));
+        for key in mirror.take_name(change) {
+            heard.extend(forget(*source, &key, cluster, devices));
         }
         heard
     }

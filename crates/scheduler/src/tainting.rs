@@ -2,7 +2,7 @@
 //!
 //! Does not know what a rule keeps away from a device.
 
-use client::{Change, Client, Delta, Mirror, Reflector};
+use client::{Change, Client, Mirror, Reflector};
 use devices::TaintRule;
 use placement::queue::Event;
 use tokio::sync::mpsc;
@@ -44,22 +44,11 @@ impl Scheduler {
     pub(crate) fn taint_rule(&mut self, change: RuleChange) {
         let inventory = &mut self.surroundings.devices.inventory;
         let mut other = false;
-        let change = match change {
-            Change::Apply(key, rule) => {
-                inventory.note_rule(&key, rule);
-                other = true;
-                Change::Apply(key, ())
-            }
-            Change::Same(key) => Change::Same(key),
-            Change::Delete(key) => Change::Delete(key),
-            Change::Restart => Change::Restart,
-            Change::Synced => Change::Synced,
-        };
-        let gone = match self.tainting.rules.take(change) {
-            Some(Delta::Removed(key, ())) => vec![key],
-            Some(Delta::Synced(gone)) => gone.into_iter().map(|(key, ())| key).collect(),
-            _ => Vec::new(),
-        };
+        let change = change.map(|key, rule| {
+            inventory.note_rule(key, rule);
+            other = true;
+        });
+        let gone = self.tainting.rules.take_name(change);
         for key in &gone {
             inventory.forget_rule(key);
         }

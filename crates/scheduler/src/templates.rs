@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use foldhash::quality::RandomState;
 use placement::PodInfo;
 use schema::TypeId;
-use schema::wire::{Reader, Wire};
+use schema::wire::{Wire, each_field, first_text, text, time_micros};
 
 use crate::extending::{Lens, SeenPod};
 
@@ -23,9 +23,6 @@ use crate::extending::{Lens, SeenPod};
 const TEMPLATES_MAX: usize = 4_096;
 /// Longer templates are not kept.
 const TEMPLATE_BYTES_MAX: usize = 16 * 1024;
-const MICROS_PER_SECOND: i64 = 1_000_000;
-/// 9999-12-31T23:59:59Z: the last second that a time can say.
-const LAST_SECOND: i64 = 253_402_300_799;
 /// Conditions that say nothing of what a pod takes, or why it goes.
 const PLAIN_CONDITIONS: [&str; 5] = [
     "PodScheduled",
@@ -119,7 +116,7 @@ impl Own<'_> {
 fn own<'a>(message: &'a [u8], template: &mut Vec<u8>) -> Option<Own<'a>> {
     let mut own = Own::default();
     let [mut metadata, mut spec, mut status]: [&[u8]; 3] = [b""; 3];
-    each(message, |number, wire, _| {
+    each_field(message, |number, wire, _| {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => metadata = bytes,
             (2, Wire::Bytes(bytes)) => spec = bytes,
@@ -128,7 +125,7 @@ fn own<'a>(message: &'a [u8], template: &mut Vec<u8>) -> Option<Own<'a>> {
         }
         Some(())
     })?;
-    each(metadata, |number, wire, field| {
+    each_field(metadata, |number, wire, field| {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => own.name = text(bytes)?,
             (3, Wire::Bytes(bytes)) => {
@@ -145,7 +142,7 @@ fn own<'a>(message: &'a [u8], template: &mut Vec<u8>) -> Option<Own<'a>> {
         Some(())
     })?;
     template.extend_from_slice(&template.len().to_le_bytes());
-    each(spec, |number, wire, field| {
+    each_field(spec, |number, wire, field| {
         match (number, wire) {
             (10, Wire::Bytes(bytes)) => own.node = text(bytes)?,
             // The host name, which is the pod's own in a set of them.
@@ -155,15 +152,15 @@ fn own<'a>(message: &'a [u8], template: &mut Vec<u8>) -> Option<Own<'a>> {
         }
         Some(())
     })?;
-    each(status, |number, wire, _| {
+    each_field(status, |number, wire, _| {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => own.phase = text(bytes)?,
             (2, Wire::Bytes(condition)) => {
                 PLAIN_CONDITIONS
-                    .contains(&type_of(condition)?)
+                    .contains(&first_text(condition, 1)?)
                     .then_some(())?;
             }
-            (7, Wire::Bytes(time)) => own.started_micros = micros(time)?,
+            (7, Wire::Bytes(time)) => own.started_micros = time_micros(time)?.unwrap_or(0),
             (8 | 10, Wire::Bytes(container)) => takes_what_it_asks(container)?,
             (11, Wire::Bytes(bytes)) => own.nominated = text(bytes)?,
             // Message and reason, addresses, the class of service, short-lived containers, the generation seen.
@@ -182,51 +179,9 @@ fn own<'a>(message: &'a [u8], template: &mut Vec<u8>) -> Option<Own<'a>> {
 fn takes_what_it_asks(container: &[u8]) -> Option<()> {
     const ALLOCATED_RESOURCES: u32 = 10;
     const RESOURCES: u32 = 11;
-    each(container, |number, _, _| {
+    each_field(container, |number, _, _| {
         (!matches!(number, ALLOCATED_RESOURCES | RESOURCES)).then_some(())
     })
-}
-
-fn type_of(condition: &[u8]) -> Option<&str> {
-    match Reader::new(condition).field() {
-        Ok(Some((1, Wire::Bytes(kind)))) => text(kind),
-        _ => None,
-    }
-}
-
-/// A time in microseconds, 0 if it is unset. What is before 1970 is to be decoded.
-fn micros(time: &[u8]) -> Option<i64> {
-    let mut seconds = 0;
-    each(time, |number, wire, _| {
-        match (number, wire) {
-            (1, Wire::Varint(value)) => seconds = value.cast_signed(),
-            (2, Wire::Varint(_)) => {}
-            _ => return None,
-        }
-        Some(())
-    })?;
-    let is_unset = time.is_empty();
-    let is_usual = (1..=LAST_SECOND).contains(&seconds);
-    (is_unset || is_usual).then(|| seconds * MICROS_PER_SECOND)
-}
-
-/// Shows every field of a message, and its bytes; `None` if it is broken, or `look` says so.
-fn each<'a>(
-    message: &'a [u8],
-    mut look: impl FnMut(u32, Wire<'a>, &'a [u8]) -> Option<()>,
-) -> Option<()> {
-    let mut reader = Reader::new(message);
-    let mut at = 0;
-    while let Some((number, wire)) = reader.field().ok()? {
-        let end = reader.position();
-        look(number, wire, message.get(at..end)?)?;
-        at = end;
-    }
-    Some(())
-}
-
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -173,6 +173,62 @@ pub(crate) fn put_nested<E>(
     Ok(())
 }
 
+/// Shows every field of a message, and its bytes with the tag; `None` if it is broken, or `look` says so.
+pub fn each_field<'a>(
+    message: &'a [u8],
+    mut look: impl FnMut(u32, Wire<'a>, &'a [u8]) -> Option<()>,
+) -> Option<()> {
+    let mut reader = Reader::new(message);
+    let mut at = 0;
+    while let Some((number, wire)) = reader.field().ok()? {
+        let end = reader.position();
+        look(number, wire, message.get(at..end)?)?;
+        at = end;
+    }
+    Some(())
+}
+
+/// Bytes that are a text.
+pub fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The first text of this number, empty if there is none. `None`: the message is broken before it, or it is no text.
+pub fn first_text(message: &[u8], wanted: u32) -> Option<&str> {
+    let mut reader = Reader::new(message);
+    while let Some((number, wire)) = reader.field().ok()? {
+        match (number == wanted, wire) {
+            (true, Wire::Bytes(bytes)) => return text(bytes),
+            (true, _) => return None,
+            _ => {}
+        }
+    }
+    Some("")
+}
+
+/// A `Time` in microseconds since 1970, to the second; `Some(None)` if it is unset. `None` for what is broken, or not
+/// between 1970 and the end of 9999.
+pub fn time_micros(message: &[u8]) -> Option<Option<i64>> {
+    const MICROS_PER_SECOND: i64 = 1_000_000;
+    /// 9999-12-31T23:59:59Z: the last second that a time can say.
+    const LAST_SECOND: i64 = 253_402_300_799;
+    if message.is_empty() {
+        return Some(None);
+    }
+    let mut seconds = 0;
+    each_field(message, |number, wire, _| {
+        match (number, wire) {
+            (1, Wire::Varint(value)) => seconds = value.cast_signed(),
+            (2, Wire::Varint(_)) => {}
+            _ => return None,
+        }
+        Some(())
+    })?;
+    (1..=LAST_SECOND)
+        .contains(&seconds)
+        .then_some(Some(seconds * MICROS_PER_SECOND))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,5 +272,41 @@ mod tests {
             );
             assert!(reader.at_end());
         }
+    }
+
+    #[test]
+    fn fields_are_shown_with_their_bytes_until_somebody_says_no() {
+        let mut message = Vec::new();
+        put_bytes(1, b"a", &mut message);
+        put_int(3, 7, &mut message);
+        put_bytes(1, b"b", &mut message);
+        let mut shown = Vec::new();
+        let all = each_field(&message, |number, _, bytes| {
+            shown.push((number, bytes.len()));
+            Some(())
+        });
+        assert_eq!((all, &*shown), (Some(()), &[(1, 3), (3, 2), (1, 3)][..]));
+        let until = each_field(&message, |number, _, _| (number == 1).then_some(()));
+        assert_eq!(until, None);
+        assert_eq!(each_field(&message[..2], |_, _, _| Some(())), None);
+        assert_eq!(first_text(&message, 1), Some("a"));
+        assert_eq!(first_text(&message, 2), Some(""));
+        assert_eq!(first_text(&message, 3), None);
+        assert_eq!(text(&[0xff]), None);
+    }
+
+    #[test]
+    fn a_time_is_unset_a_second_or_somebody_elses_business() {
+        let time = |seconds: i64| {
+            let mut message = Vec::new();
+            put_int(1, seconds.cast_unsigned(), &mut message);
+            put_int(2, 0, &mut message);
+            time_micros(&message)
+        };
+        assert_eq!(time_micros(b""), Some(None));
+        assert_eq!(time(1), Some(Some(1_000_000)));
+        assert_eq!(time(253_402_300_799), Some(Some(253_402_300_799_000_000)));
+        assert_eq!([time(0), time(-1), time(253_402_300_800)], [None; 3]);
+        assert_eq!(time_micros(&[0x0a]), None);
     }
 }
