@@ -133,6 +133,7 @@ pub(crate) async fn mend(fleet: &Arc<Fleet>) {
             let fleet = fleet.clone();
             tokio::spawn(async move {
                 let _slot = slot;
+                fleet.punctual.give_way().await;
                 // Until it succeeds, as a registration.
                 while fleet.nodes.is_up(index) && !post_whole_status(&fleet, index).await {
                     tokio::time::sleep(RETRY_PAUSE).await;

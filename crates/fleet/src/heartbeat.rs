@@ -45,7 +45,9 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
         };
-        fleet.progress.late(start.elapsed().saturating_sub(due));
+        let late = start.elapsed().saturating_sub(due);
+        fleet.progress.late(late);
+        fleet.punctual.note(late);
         let fleet = fleet.clone();
         go(async move {
             let _slot = slot;
@@ -84,6 +86,7 @@ pub(crate) async fn post_statuses(fleet: &Arc<Fleet>) {
             let fleet = fleet.clone();
             tokio::spawn(async move {
                 let _slot = slot;
+                fleet.punctual.give_way().await;
                 let conditions =
                     conditions_heartbeat(now_micros() + fleet.nodes.skew_micros(index));
                 post_status(&fleet, index, json!({"conditions": conditions})).await;

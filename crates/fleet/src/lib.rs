@@ -27,6 +27,7 @@ mod node;
 mod pod;
 mod pod_status;
 mod progress;
+mod punctual;
 mod query;
 mod queue;
 mod register;
@@ -111,6 +112,8 @@ struct Fleet {
     config: FleetConfig,
     nodes: Nodes,
     progress: Arc<FleetProgress>,
+    /// Whether renewals are in time; others give way when they are not.
+    punctual: punctual::Punctual,
     registrations: registration::Registrations,
     replies: replies::Replies,
     /// Counts storms: whoever holds a watch for all nodes opens it anew.
@@ -127,6 +130,7 @@ impl Fleet {
             registrations: registration::Registrations::new(&config.layout),
             config,
             progress,
+            punctual: punctual::Punctual::default(),
             replies: replies::Replies::default(),
             storms: watch::Sender::new(0),
             struck: watch::Sender::new(0),

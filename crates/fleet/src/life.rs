@@ -233,6 +233,7 @@ pub(crate) async fn run(fleet: &Arc<Fleet>, kind: Kind, mut told: mpsc::Receiver
                     let Ok(slot) = slot else { return };
                     let (fleet, done, recorder) = (fleet.clone(), done_sender.clone(), recorder.clone());
                     tokio::spawn(async move {
+                        fleet.punctual.give_way().await;
                         let outcome = outcome(&fleet, kind, &due, &recorder).await;
                         let _ = done.send((due.ticket, due.key, outcome)).await;
                         drop(slot);

@@ -50,7 +50,10 @@ async fn bring_up(fleet: &Fleet, found: &Found, index: usize) {
         // What cannot be adopted is registered.
         let result = match lease.take() {
             Some(lease) => adopt(fleet, index, lease).await,
-            None => register(fleet, index).await,
+            None => {
+                fleet.punctual.give_way().await;
+                register(fleet, index).await
+            }
         };
         let Err(error) = result else { break };
         tracing::debug!(node = node_name(index), %error, "registration failed, trying again");
