@@ -1,11 +1,11 @@
-//! The fleet's memory of its nodes, in columns: 33 bytes a node.
+//! The fleet's memory of its nodes, in columns: 37 bytes a node.
 //!
 //! Written by many small tasks of one thread, read by all. Holds what cannot be told from a node's place; knows nothing
 //! of requests.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// It says nothing and hears nothing.
 const SILENT: u8 = 1;
@@ -15,6 +15,8 @@ const GONE: u8 = 2;
 pub(crate) struct Nodes {
     /// Version of each node's Lease, 0 while the node is not registered.
     lease_versions: Vec<AtomicU64>,
+    /// When each Lease was last renewed, 0 before it was.
+    renewed_seconds: Vec<AtomicU32>,
     /// Uid of each Node object.
     uids: Mutex<Vec<u128>>,
     flags: Vec<AtomicU8>,
@@ -31,6 +33,7 @@ impl Nodes {
     pub(crate) fn new(count: usize) -> Nodes {
         Nodes {
             lease_versions: column(count, 0),
+            renewed_seconds: column(count, 0),
             uids: Mutex::new(vec![0; count]),
             flags: column(count, 0),
             boots: column(count, 0),
@@ -49,6 +52,14 @@ impl Nodes {
     /// Notes the version of its Lease; whether it is the first one.
     pub(crate) fn set_lease_version(&self, index: usize, version: u64) -> bool {
         self.lease_versions[index].swap(version.max(1), Relaxed) == 0
+    }
+
+    /// Notes that its Lease was renewed now. How long before that it was not, in seconds; 0 at the first time.
+    pub(crate) fn set_renewed(&self, index: usize, now_seconds: u32) -> u32 {
+        match self.renewed_seconds[index].swap(now_seconds, Relaxed) {
+            0 => 0,
+            before => now_seconds.saturating_sub(before),
+        }
     }
 
     pub(crate) fn uid(&self, index: usize) -> String {
@@ -165,6 +176,15 @@ mod tests {
         assert!(!nodes.set_lease_version(1, 78));
         assert_eq!(nodes.lease_version(1), Some(78));
         assert_eq!(nodes.lease_version(9), None);
+    }
+
+    #[test]
+    fn the_time_without_a_renewal_is_known() {
+        let nodes = Nodes::new(1);
+        assert_eq!(nodes.set_renewed(0, 1_000), 0);
+        assert_eq!(nodes.set_renewed(0, 1_010), 10);
+        assert_eq!(nodes.set_renewed(0, 1_005), 0, "the clock was set back");
+        assert_eq!(nodes.set_renewed(0, 1_055), 50);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Heartbeats: Lease renewals spread evenly over their interval, and node statuses over theirs.
 //!
-//! A wheel needs no queue here: node `i` of `n` is due at `i/n` of each interval, so one counter that follows the
-//! clock names the nodes that are due. Nodes that are silent are passed over.
+//! A wheel needs no queue here: each node has its place among `n`, and place `p` is due at `p/n` of each interval, so one
+//! counter that follows the clock names the nodes that are due. Neighbours lie far apart (see [`Places`]), so that those
+//! that are up are spread over the interval, however many they are. Nodes that are silent are passed over.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
     };
     each_due(nodes, interval, missed, async |index, due| {
         if !fleet.nodes.is_up(index) {
+            fleet.punctual.note(start.elapsed().saturating_sub(due));
             return;
         }
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -51,7 +53,12 @@ pub(crate) async fn run(fleet: &Arc<Fleet>) {
         let fleet = fleet.clone();
         go(async move {
             let _slot = slot;
-            renew(&fleet, index).await;
+            let silence = renew(&fleet, index).await;
+            // It may have been taken for dead meanwhile. A kubelet sees that within ten seconds, and says otherwise.
+            if i64::from(silence) > fleet.config.lease_duration_seconds {
+                fleet.punctual.give_way().await;
+                post_whole_status(&fleet, index).await;
+            }
         })
         .await;
     })
@@ -140,7 +147,37 @@ fn conditions_heartbeat(now_micros: i64) -> Value {
     conditions
 }
 
-/// Calls `work` for every place when its time has come, interval after interval, with the time since the start at
+/// Which node has which place. Neighbours are apart by a golden part of the circle, so that any first few are spread
+/// over it about evenly.
+struct Places {
+    count: u64,
+    /// From one place to the next.
+    step: u64,
+}
+
+impl Places {
+    fn new(count: usize) -> Places {
+        let count = count.max(1) as u64;
+        // From one node to the next; without a divisor in common with the count, so that all places are taken.
+        let golden = (count as f64 * 0.618_033_988_75) as u64;
+        let apart = (golden.max(1)..=count).find(|apart| divisor(*apart, count) == 1);
+        let step = (1..count).find(|step| (step * apart.unwrap_or(1)) % count == 1);
+        Places {
+            count,
+            step: step.unwrap_or(1),
+        }
+    }
+
+    fn node(&self, place: u64) -> usize {
+        usize::try_from(place % self.count * self.step % self.count).unwrap_or(0)
+    }
+}
+
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+/// Calls `work` for every node when its time has come, interval after interval, with the time since the start at
 /// which it was due. Who is behind by more than an interval leaves out what it missed, as kubelets do, and is told how
 /// much that was.
 async fn each_due(
@@ -162,6 +199,7 @@ async fn follow_clock(
     missed: impl Fn(u64),
     mut work: impl AsyncFnMut(usize, Duration),
 ) {
+    let places = Places::new(count);
     let start = Instant::now();
     let mut done: u128 = 0;
     let mut ticks = tokio::time::interval(TICK);
@@ -174,16 +212,15 @@ async fn follow_clock(
             missed(u64::try_from(oldest - done).unwrap_or(u64::MAX));
             done = oldest;
         }
-        let mut places = 0;
+        let mut taken = 0;
         while done < due {
-            places += 1;
-            if places % PLACES_A_TURN == 0 {
+            taken += 1;
+            if taken % PLACES_A_TURN == 0 {
                 tokio::task::yield_now().await;
             }
             let due_nanos = done * interval.as_nanos() / count as u128;
-            let index = usize::try_from(done % count as u128).unwrap_or(0);
             work(
-                index,
+                places.node(u64::try_from(done % count as u128).unwrap_or(0)),
                 Duration::from_nanos(u64::try_from(due_nanos).unwrap_or(u64::MAX)),
             )
             .await;
@@ -192,15 +229,18 @@ async fn follow_clock(
     }
 }
 
-/// Renews a node's Lease once, and counts it.
-pub(crate) async fn renew(fleet: &Fleet, index: usize) {
+/// Renews a node's Lease once, and counts it. For how many seconds it had not been renewed, if it is now.
+pub(crate) async fn renew(fleet: &Fleet, index: usize) -> u32 {
     match try_renew(fleet, index).await {
         Ok(()) => {
             fleet.progress.renewals.fetch_add(1, Relaxed);
+            let now_seconds = u32::try_from(now_micros() / 1_000_000).unwrap_or(u32::MAX);
+            fleet.nodes.set_renewed(index, now_seconds)
         }
         Err(error) => {
             fleet.progress.renewal_failures.fetch_add(1, Relaxed);
             tracing::debug!(node = node_name(index), %error, "lease renewal failed");
+            0
         }
     }
 }
@@ -260,12 +300,26 @@ mod tests {
             let rounds = each_due(5, interval, |_| {}, async |index, _| seen.push(index));
             let _ = tokio::time::timeout(Duration::from_millis(260), rounds).await;
         });
-        assert!(seen.len() >= 5, "{seen:?}");
-        assert!(
-            seen.iter()
-                .enumerate()
-                .all(|(place, index)| *index == place % 5),
-            "{seen:?}"
-        );
+        assert!(seen.len() >= 10, "{seen:?}");
+        let mut round = seen[..5].to_vec();
+        assert_eq!(seen[5..10], round);
+        round.sort_unstable();
+        assert_eq!(round, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn every_node_has_a_place_and_the_first_few_are_spread() {
+        for count in [1, 2, 3, 4, 10, 997, 1_000, 65_536, 100_000] {
+            let places = Places::new(count);
+            let mut nodes: Vec<usize> = (0..count as u64).map(|place| places.node(place)).collect();
+            // Of a tenth that is up, each tenth of the interval has its share.
+            let up = count / 10;
+            for tenth in nodes.chunks(up.max(1)).take(if up >= 100 { 10 } else { 0 }) {
+                let due = tenth.iter().filter(|node| **node < up).count();
+                assert!((up / 20..up / 5).contains(&due), "{due} of {up} at once");
+            }
+            nodes.sort_unstable();
+            assert!(nodes.into_iter().eq(0..count), "{count}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use apiserver::Api;
-use client::{Client, DeleteOptions, ListOptions};
+use client::{Client, DeleteOptions, ListOptions, PatchType};
 use fleet::{FaultScript, FleetConfig, FleetProgress, Layout, Stages, node_name};
 use meta::Value;
 use store::{Store, StoreConfig};
@@ -408,6 +408,33 @@ fn silent_nodes_neither_renew_nor_move_pods_until_they_recover() {
             registered(&world).await;
             phase(&world.client, "mute", "Running").await;
             assert_eq!(world.progress.silent.load(Ordering::Relaxed), 0);
+        },
+    );
+}
+
+#[test]
+fn a_node_that_was_taken_for_dead_says_otherwise_with_its_next_renewal() {
+    with_config(
+        |config| {
+            // Every renewal comes too late.
+            config.lease_interval = Duration::from_millis(2_100);
+            config.lease_duration_seconds = 1;
+        },
+        async |world| {
+            registered(&world).await;
+            let (nodes, name) = (resource("", "nodes"), node_name(3));
+            let unknown =
+                json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+            let merge = PatchType::StrategicMerge;
+            let patched = world
+                .client
+                .patch(nodes, "", &name, "status", merge, &unknown);
+            patched.await.unwrap();
+            assert_eq!(readiness(&world.client, 3).await, "Unknown");
+            until("it is ready again", async || {
+                (readiness(&world.client, 3).await == "True").then_some(())
+            })
+            .await;
         },
     );
 }
