@@ -19,6 +19,7 @@ use crate::create::default_object;
 use crate::findings::Findings;
 use crate::kinds;
 use crate::narrow::{Condition, Text, Whole, Whose, given, put_conditions, time_of};
+use crate::object::{Object, listed};
 
 /// Entries that a list of the document may have here; addresses are compared each with each.
 const ENTRIES_MAX: usize = 32;
@@ -30,9 +31,9 @@ const FIELDS_MAX: u32 = 64;
 #[serde(deny_unknown_fields)]
 pub(crate) struct StatusDocument<'a> {
     #[serde(borrow, default)]
-    pub(crate) metadata: Whose<'a>,
+    pub(crate) metadata: Object<Whose<'a>>,
     #[serde(borrow)]
-    pub(crate) status: Said<'a>,
+    pub(crate) status: Object<Said<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -40,20 +41,20 @@ pub(crate) struct StatusDocument<'a> {
 pub(crate) struct Said<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
     phase: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    conditions: Option<Vec<Condition<'a>>>,
+    #[serde(borrow, default, deserialize_with = "listed")]
+    conditions: Option<Vec<Object<Condition<'a>>>>,
     #[serde(borrow, rename = "hostIP", default, deserialize_with = "given")]
     host_ip: Option<Text<'a>>,
     #[serde(borrow, rename = "podIP", default, deserialize_with = "given")]
     pod_ip: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "given")]
     start_time: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    container_statuses: Option<Vec<ContainerStatus<'a>>>,
-    #[serde(borrow, rename = "podIPs", default)]
-    pod_ips: Option<Vec<Address<'a>>>,
-    #[serde(borrow, rename = "hostIPs", default)]
-    host_ips: Option<Vec<Address<'a>>>,
+    #[serde(borrow, default, deserialize_with = "listed")]
+    container_statuses: Option<Vec<Object<ContainerStatus<'a>>>>,
+    #[serde(borrow, rename = "podIPs", default, deserialize_with = "listed")]
+    pod_ips: Option<Vec<Object<Address<'a>>>>,
+    #[serde(borrow, rename = "hostIPs", default, deserialize_with = "listed")]
+    host_ips: Option<Vec<Object<Address<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +70,8 @@ struct Address<'a> {
 struct ContainerStatus<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    state: State<'a>,
+    #[serde(borrow)]
+    state: Object<State<'a>>,
     ready: bool,
     restart_count: i32,
     image: Cow<'a, str>,
@@ -84,7 +86,7 @@ struct ContainerStatus<'a> {
 #[serde(deny_unknown_fields)]
 struct State<'a> {
     #[serde(borrow)]
-    running: Running<'a>,
+    running: Object<Running<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -168,7 +170,7 @@ fn put_text(number: u32, text: Option<&Text<'_>>, out: &mut Vec<u8>) -> bool {
 /// Addresses are merged by what they are: only where there were none yet is that simple.
 fn put_addresses(
     number: u32,
-    said: Option<&[Address<'_>]>,
+    said: Option<&[Object<Address<'_>>]>,
     stored: &[(u32, &[u8])],
     out: &mut Vec<u8>,
 ) -> Option<bool> {
@@ -192,7 +194,7 @@ fn put_addresses(
 }
 
 /// Replaces the list, as it is atomic.
-fn put_containers(containers: &[ContainerStatus<'_>], out: &mut Vec<u8>) -> Option<()> {
+fn put_containers(containers: &[Object<ContainerStatus<'_>>], out: &mut Vec<u8>) -> Option<()> {
     if containers.is_empty() || containers.len() > ENTRIES_MAX {
         return None;
     }
@@ -250,6 +252,10 @@ pub(crate) fn by_status(
     whole.is_meant(&whose, revision)?;
     let status_type = schema::field(resource.type_id, "status")?.type_id?;
     let before = schema::decode_protobuf(status_type, whole.status).ok()?;
+    // Where there is no status yet the whole patch is one that is added, and its directives mean less.
+    if before.as_object().is_none_or(value::Map::is_empty) {
+        return None;
+    }
     let merged = schema::strategic_merge(status_type, before.clone(), patch?).ok()?;
     let merged = schema::complete(status_type, merged).ok()?;
     if !merged.complaints.is_empty() {

@@ -252,6 +252,10 @@ impl Dice {
                 }
             }
         }
+        if self.one_in(8) {
+            let lists = ["conditions", "containerStatuses", "podIPs", "hostIPs"];
+            status[self.pick(&lists)] = Value::Null;
+        }
         status
     }
 
@@ -516,4 +520,147 @@ fn broken_bytes_and_documents_come_back() {
     }
     let twice = br#"{"status": {"conditions": [{"type": "Ready", "status": "a", "status": "b"}]}}"#;
     assert_eq!(narrow(part, &whole, REVISION, twice), None);
+}
+
+/// Of a list that is given as null nothing stays.
+#[test]
+fn a_null_deletes_a_list() {
+    let part = Part::PodStatus;
+    let object = settled(
+        part,
+        json!({"metadata": {"name": "x", "namespace": "d", "uid": "u"},
+               "spec": {"containers": [{"name": "c", "image": "i"}]},
+               "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIPs": [{"ip": "10.1.0.1"}],
+                          "conditions": [{"type": "Ready", "status": "True"}],
+                          "containerStatuses": [{"name": "c", "image": "i", "ready": true}]}}),
+    );
+    let bytes = stored(part, &object);
+    for list in ["conditions", "containerStatuses", "podIPs", "hostIPs"] {
+        let document = json!({"status": {"phase": "Failed", list: null}});
+        let general = generally(part, &object, &document);
+        let Some(Narrow::Store(next)) = &general else {
+            panic!("{list}: {general:?}")
+        };
+        let next = schema::decode_protobuf(resource_of(part).type_id, next).unwrap();
+        assert!(next["status"][list].is_null(), "{list}");
+        for way in [part, Part::Status] {
+            let short = narrow(way, &bytes, REVISION, document.to_string().as_bytes());
+            assert!(
+                short.is_none() || short == general,
+                "{way:?} {list}: {short:?}"
+            );
+        }
+    }
+}
+
+/// A list of an object's fields is no object, though what reads them for us would take one.
+#[test]
+fn a_list_is_no_object() {
+    let mut dice = Dice(13);
+    let time = TIMES[0];
+    for (part, documents) in [
+        (
+            Part::PodStatus,
+            vec![
+                json!([{}, {"phase": "Running"}]),
+                json!({"metadata": ["u"], "status": {"phase": "Running"}}),
+                json!({"status": ["Running"]}),
+                json!({"status": {"conditions": [["Ready", "True"]]}}),
+                json!({"status": {"hostIPs": [["10.0.0.1"]]}}),
+                json!({"status": {"containerStatuses": [
+                    ["c", {"running": {"startedAt": time}}, true, 0, "i", "", "x", true]]}}),
+                json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
+                    "restartCount": 0, "started": true, "state": [{"startedAt": time}]}]}}),
+                json!({"status": {"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true,
+                    "restartCount": 0, "started": true, "state": {"running": [time]}}]}}),
+            ],
+        ),
+        (
+            Part::NodeConditions,
+            vec![
+                json!([{}, {"conditions": [{"type": "Ready", "status": "True"}]}]),
+                json!({"metadata": ["u", ""], "status": {"conditions": [{"type": "Ready"}]}}),
+                json!({"status": [[{"type": "Ready", "status": "True"}]]}),
+                json!({"status": {"conditions": [["Ready", "True"]]}}),
+            ],
+        ),
+        (
+            Part::NodeTaints,
+            vec![
+                json!([{}, {"taints": [{"key": "k", "effect": "NoExecute"}]}]),
+                json!({"metadata": ["u"], "spec": {"taints": null}}),
+                json!({"spec": [[{"key": "k", "effect": "NoExecute"}]]}),
+                json!({"spec": {"taints": [["k", "v", "NoExecute"]]}}),
+            ],
+        ),
+    ] {
+        let mut object = dice.object(of_pod(part));
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("deletionTimestamp");
+        let bytes = stored(part, &settled(part, object));
+        for document in documents {
+            let text = document.to_string();
+            let short = narrow(part, &bytes, REVISION, text.as_bytes());
+            assert_eq!(short, None, "{part:?} {text}");
+        }
+    }
+}
+
+/// Conditions without a type, and directives for a status that has nothing yet.
+#[test]
+fn what_a_merge_does_not_find_is_not_found_here() {
+    let spec = json!({"containers": [{"name": "c", "image": "i"}]});
+    let untyped = json!([{"type": "", "status": "True"}, {"type": "Ready", "status": "True"}]);
+    for (part, status, documents) in [
+        (
+            Part::PodStatus,
+            json!({"phase": "Running", "conditions": untyped}),
+            vec![
+                json!({"status": {"conditions": [{"type": "", "status": "False"}]}}),
+                json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+            ],
+        ),
+        (
+            Part::NodeConditions,
+            json!({"conditions": untyped}),
+            vec![
+                json!({"status": {"conditions": [{"type": "", "status": "False"}]}}),
+                json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
+                json!({"status": {"$patch": "delete", "phase": "Running"}}),
+            ],
+        ),
+        (
+            Part::NodeConditions,
+            json!({}),
+            vec![
+                json!({"status": {"$patch": "delete", "phase": "Running"}}),
+                json!({"status": {"$patch": "replace", "phase": "Running"}}),
+                json!({"status": {"conditions": [{"type": "Ready", "$patch": "merge"}]}}),
+                json!({"status": {"$retainKeys": ["phase"], "phase": "Running"}}),
+            ],
+        ),
+    ] {
+        let mut object =
+            json!({"metadata": {"name": "x", "uid": "u"}, "spec": {}, "status": status});
+        if of_pod(part) {
+            object["metadata"]["namespace"] = "d".into();
+            object["spec"] = spec.clone();
+        }
+        let object = settled(part, object);
+        let bytes = stored(part, &object);
+        for document in documents {
+            let general = generally(part, &object, &document);
+            for way in [part, Part::Status] {
+                let text = document.to_string();
+                let short =
+                    super::narrow(resource_of(part), way, &bytes, REVISION, text.as_bytes());
+                assert!(
+                    short.is_none() || short == general,
+                    "{way:?} {object} {text}: {short:?} {general:?}"
+                );
+            }
+        }
+    }
 }
