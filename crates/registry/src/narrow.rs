@@ -126,6 +126,17 @@ pub(crate) fn given<'de: 'a, 'a, D: Deserializer<'de>>(
     Ok(Some(text.unwrap_or(Text(Cow::Borrowed("")))))
 }
 
+/// The same for a time, which no empty text is.
+pub(crate) fn given_time<'de: 'a, 'a, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Text<'a>>, D::Error> {
+    let text = Option::<Text<'a>>::deserialize(from)?;
+    if text.as_ref().is_some_and(|text| text.0.is_empty()) {
+        return Err(serde::de::Error::custom("an empty time"));
+    }
+    Ok(Some(text.unwrap_or(Text(Cow::Borrowed("")))))
+}
+
 /// The object meant, and its state. Empty texts say nothing, as in the general way.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -159,11 +170,11 @@ pub(crate) struct Condition<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "given")]
     status: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     last_heartbeat_time: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     last_probe_time: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     last_transition_time: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "given")]
     reason: Option<Text<'a>>,
@@ -207,7 +218,7 @@ struct Taint<'a> {
     value: Cow<'a, str>,
     #[serde(borrow)]
     effect: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     time_added: Option<Text<'a>>,
 }
 

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::create::default_object;
 use crate::findings::Findings;
 use crate::kinds;
-use crate::narrow::{Condition, Text, Whole, Whose, given, put_conditions, time_of};
+use crate::narrow::{Condition, Text, Whole, Whose, given, given_time, put_conditions, time_of};
 use crate::object::{Object, listed};
 
 /// Entries that a list of the document may have here; addresses are compared each with each.
@@ -47,7 +47,7 @@ pub(crate) struct Said<'a> {
     host_ip: Option<Text<'a>>,
     #[serde(borrow, rename = "podIP", default, deserialize_with = "given")]
     pod_ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     start_time: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "listed")]
     container_statuses: Option<Vec<Object<ContainerStatus<'a>>>>,
@@ -92,7 +92,7 @@ struct State<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Running<'a> {
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     started_at: Option<Text<'a>>,
 }
 

@@ -664,3 +664,122 @@ fn what_a_merge_does_not_find_is_not_found_here() {
         }
     }
 }
+
+/// Any value in the place of any other.
+fn disturb(value: &mut Value, dice: &mut Dice, depth: usize) {
+    if depth > 0 && !dice.one_in(6) {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                let at = dice.below(map.len());
+                let key = map.keys().nth(at).unwrap().to_string();
+                if dice.one_in(9) {
+                    map.remove(&key);
+                    return;
+                }
+                return disturb(map.get_mut(&key).unwrap(), dice, depth - 1);
+            }
+            Value::Array(items) if !items.is_empty() => {
+                let at = dice.below(items.len());
+                if dice.one_in(9) {
+                    items.push(items[at].clone());
+                    return;
+                }
+                return disturb(&mut items[at], dice, depth - 1);
+            }
+            _ => {}
+        }
+    }
+    let old = value.clone();
+    *value = match dice.below(14) {
+        0 => Value::Null,
+        1 => json!([]),
+        2 => json!({}),
+        3 => "".into(),
+        4 => 0.into(),
+        5 => (-1).into(),
+        6 => json!(1.5),
+        7 => json!(true),
+        8 => json!([old]),
+        9 => match old {
+            Value::Object(map) => map.values().cloned().collect(),
+            other => json!({"x": other}),
+        },
+        10 => json!({"$patch": dice.pick(&["delete", "replace", "merge"])}),
+        11 => match old {
+            Value::Object(mut map) => {
+                map.insert("$patch", dice.pick(&["delete", "replace", "merge"]).into());
+                Value::Object(map)
+            }
+            other => json!([other, {"type": "", "ip": ""}]),
+        },
+        12 => json!(9_007_199_254_740_993_i64),
+        _ => dice.pick(&TEXTS).into(),
+    };
+}
+
+/// The text with a key of some object given twice, or with letters written otherwise.
+fn respell(text: &str, dice: &mut Dice) -> String {
+    match dice.below(4) {
+        0 => text.replacen(
+            "\"status\":",
+            "\"status\":{\"phase\":\"Running\"},\"status\":",
+            1,
+        ),
+        1 => text.replacen("e", "\\u0065", 1 + dice.below(3)),
+        2 => format!(" {} ", text.replace(':', " :\n")),
+        _ => text.to_owned(),
+    }
+}
+
+#[test]
+fn whatever_is_sent_is_stored_as_the_general_way_stores_it_or_left_to_it() {
+    let mut dice = Dice(0xd1ff_e4e7);
+    let mut answered = 0;
+    for round in 0..6 * ROUNDS {
+        let part = [
+            Part::NodeConditions,
+            Part::PodStatus,
+            Part::NodeTaints,
+            Part::Status,
+        ][round % 4];
+        let mut object = dice.object(of_pod(part));
+        if dice.one_in(3) {
+            let before = object.clone();
+            disturb(&mut object["status"], &mut dice, 4);
+            if schema::complete(resource_of(part).type_id, object.clone()).is_err() {
+                object = before;
+            }
+        }
+        let object = settled(part, object);
+        let mut document = dice.document(part);
+        for _ in 0..dice.below(3) {
+            disturb(&mut document, &mut dice, 7);
+        }
+        let text = respell(&document.to_string(), &mut dice);
+        let bytes = stored(part, &object);
+        let Some(short) = narrow(part, &bytes, REVISION, text.as_bytes()) else {
+            continue;
+        };
+        answered += 1;
+        let document = schema::parse_json(text.as_bytes()).unwrap();
+        let general = generally(part, &object, &document);
+        assert!(
+            Some(&short) == general.as_ref(),
+            "{part:?} {round}\n{object}\n{text}\n{}\n{}",
+            shown(part, Some(&short)),
+            shown(part, general.as_ref())
+        );
+    }
+    assert!(answered > ROUNDS / 2, "{answered}");
+}
+
+fn shown(part: Part, what: Option<&Narrow>) -> String {
+    match what {
+        Some(Narrow::Store(bytes)) => schema::decode_protobuf(resource_of(part).type_id, bytes)
+            .map_or_else(
+                |error| format!("{error}: {bytes:?}"),
+                |object| object.to_string(),
+            ),
+        other => format!("{other:?}"),
+    }
+}
