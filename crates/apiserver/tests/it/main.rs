@@ -5,6 +5,7 @@
 
 mod admin_access;
 mod alike;
+mod alike_both_ways;
 mod deletes;
 mod durability;
 mod formats;
