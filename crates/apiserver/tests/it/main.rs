@@ -18,6 +18,7 @@ mod plane;
 mod pods;
 mod services;
 mod speak;
+mod told;
 mod updates;
 mod verbs;
 mod watches;
