@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use meta::Value;
 use schema::Resource;
-use schema::wire::{Reader, Wire, put_bytes, put_int};
+use schema::wire::{Reader, Wire, first_text, put_bytes, put_int, text};
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -99,8 +99,11 @@ struct Running<'a> {
 /// The stored status of a pod with what was said in its place.
 pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
     const CONDITIONS: u32 = 2;
+    const POD_IP: u32 = 6;
+    const POD_IPS: u32 = 12;
     let mut fields: Vec<(u32, &[u8])> = Vec::with_capacity(24);
     let mut conditions: Vec<&[u8]> = Vec::new();
+    let (mut address, mut first_address) = ("", "");
     let mut reader = Reader::new(stored);
     let (mut at, mut last) = (0, 0);
     while let Some((number, wire)) = reader.field().ok()? {
@@ -109,10 +112,23 @@ pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
         }
         let end = reader.position();
         fields.push((number, stored.get(at..end)?));
-        if let (CONDITIONS, Wire::Bytes(condition)) = (number, wire) {
-            conditions.push(condition);
+        match (number, wire) {
+            (CONDITIONS, Wire::Bytes(condition)) => conditions.push(condition),
+            (POD_IP, Wire::Bytes(bytes)) => address = text(bytes)?,
+            (POD_IPS, Wire::Bytes(one)) if last < POD_IPS => first_address = first_text(one, 1)?,
+            _ => {}
         }
         (at, last) = (end, number);
+    }
+    // The first of the addresses is the address; where it is not, the general way makes it so.
+    if let Some(Text(said)) = &said.pod_ip {
+        address = said;
+    }
+    if let Some([first, ..]) = said.pod_ips.as_deref() {
+        first_address = &first.ip;
+    }
+    if address != first_address {
+        return None;
     }
     let mut out = Vec::with_capacity(stored.len() + 768);
     let mut rest = fields.as_slice();
@@ -129,7 +145,7 @@ pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
                 None => false,
             },
             5 => put_text(5, said.host_ip.as_ref(), &mut out),
-            6 => put_text(6, said.pod_ip.as_ref(), &mut out),
+            POD_IP => put_text(POD_IP, said.pod_ip.as_ref(), &mut out),
             7 => match time_of(said.start_time.as_ref())? {
                 Some(time) if time.is_empty() => return None,
                 Some(time) => {
@@ -145,7 +161,7 @@ pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
                 }
                 None => false,
             },
-            12 => put_addresses(12, said.pod_ips.as_deref(), own, &mut out)?,
+            POD_IPS => put_addresses(POD_IPS, said.pod_ips.as_deref(), own, &mut out)?,
             16 => put_addresses(16, said.host_ips.as_deref(), own, &mut out)?,
             _ => false,
         };

@@ -154,7 +154,9 @@ impl Dice {
             object["metadata"]["generation"] = 2.into();
             object["spec"] = json!({"containers": [{"name": "c", "image": "i"}], "nodeName": "n"});
             object["status"]["phase"] = "Running".into();
-            object["status"]["podIP"] = "10.0.0.1".into();
+            if self.one_in(2) {
+                object["status"]["podIP"] = "10.0.0.1".into();
+            }
         } else {
             object["spec"] =
                 json!({"podCIDR": "10.0.0.0/24", "providerID": "p", "taints": self.taints(false)});
@@ -233,7 +235,10 @@ impl Dice {
             let (ready, restarts) = (self.one_in(2), self.below(3));
             for (field, value) in [
                 ("phase", json!(self.pick(&["Running", "Pending", ""]))),
-                ("podIP", json!(self.pick(&["10.0.0.1", "10.0.0.2", ""]))),
+                (
+                    "podIP",
+                    json!(self.pick(&["10.0.0.1", "10.0.0.1", "10.0.0.2", ""])),
+                ),
                 ("hostIP", json!("10.1.0.1")),
                 ("hostIP", Value::Null),
                 ("podIPs", json!([{"ip": "10.0.0.1"}, {"ip": "::1"}])),
@@ -250,6 +255,19 @@ impl Dice {
                 if self.one_in(3) {
                     status[field] = value;
                 }
+            }
+        }
+        // Mostly both names of the address, or none.
+        match self.below(4) {
+            0 => {}
+            1 => {
+                status["podIP"] = "10.0.0.1".into();
+                status["podIPs"] = json!([{"ip": "10.0.0.1"}, {"ip": "::1"}]);
+            }
+            _ => {
+                let status = status.as_object_mut().unwrap();
+                status.remove("podIP");
+                status.remove("podIPs");
             }
         }
         if self.one_in(8) {
@@ -536,7 +554,10 @@ fn a_null_deletes_a_list() {
     );
     let bytes = stored(part, &object);
     for list in ["conditions", "containerStatuses", "podIPs", "hostIPs"] {
-        let document = json!({"status": {"phase": "Failed", list: null}});
+        let mut document = json!({"status": {"phase": "Failed", list: null}});
+        if list == "podIPs" {
+            document["status"]["podIP"] = Value::Null;
+        }
         let general = generally(part, &object, &document);
         let Some(Narrow::Store(next)) = &general else {
             panic!("{list}: {general:?}")
