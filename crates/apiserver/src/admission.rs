@@ -5,7 +5,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use kv::Revision;
 use meta::{ApiError, FieldError, FieldPath, GroupResource, Value};
 use registry::Update;
 use registry::admission::LookedUp;
@@ -17,9 +16,6 @@ const PERMANENT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"
 
 /// Storage classes among which the default one is looked for.
 const STORAGE_CLASSES_MAX: usize = 1024;
-
-/// Priority classes among which the default one is looked for; they are a handful.
-const PRIORITY_CLASSES_MAX: usize = 64;
 
 /// Nothing is created in a namespace that is not there or on its way out (k8s NamespaceLifecycle).
 pub async fn namespace_accepts(
@@ -108,8 +104,7 @@ fn mutate_created(
     let mut found = LookedUp::default();
     if (served.resource.group, served.resource.resource) == ("", "pods") {
         check_service_account(state, namespace, object)?;
-        let class = priority_class(state, object)?;
-        found.priority_class = class.map(|(_, class)| class).unwrap_or_default();
+        found.priority_class = priority_class(state, object)?.unwrap_or_default();
     }
     if (served.resource.group, served.resource.resource) == ("", "persistentvolumeclaims")
         && registry::admission::wants_default_class(object)
@@ -139,11 +134,11 @@ pub fn validate_updated(served: &Served, old: &Value, update: &Update) -> Result
 }
 
 /// A service account that a pod names must exist (k8s ServiceAccount plugin). The namespace's `default` is made within
-/// a moment of the namespace, and is not waited for.
+/// a moment of the namespace, and is not waited for. `serviceAccount` is the old name of the field.
 fn check_service_account(state: &State, namespace: &str, pod: &Value) -> Result<(), ApiError> {
-    let name = pod["spec"]["serviceAccountName"]
-        .as_str()
-        .unwrap_or_default();
+    let named = ["serviceAccountName", "serviceAccount"].map(|field| pod["spec"][field].as_str());
+    let mut named = named.into_iter().flatten();
+    let name = named.find(|name| !name.is_empty()).unwrap_or_default();
     if service_account_is_there(state, namespace, name) {
         return Ok(());
     }
@@ -169,8 +164,8 @@ pub fn service_account_is_there(state: &State, namespace: &str, name: &str) -> b
     })
 }
 
-/// The priority class that a pod names, or the one that is the default for all, and since when it is as it is.
-fn priority_class(state: &State, pod: &Value) -> Result<Option<(Revision, Value)>, ApiError> {
+/// The priority class that a pod names, or the one that is the default for all.
+fn priority_class(state: &State, pod: &Value) -> Result<Option<Value>, ApiError> {
     let Some(classes) = state.served("scheduling.k8s.io", "v1", "priorityclasses") else {
         return Ok(None);
     };
@@ -188,57 +183,50 @@ fn priority_class(state: &State, pod: &Value) -> Result<Option<(Revision, Value)
             &detail,
         ));
     };
-    let class = classes.decode(&record.value, record.mod_revision)?;
-    Ok(Some((record.mod_revision, class)))
+    classes.decode(&record.value, record.mod_revision).map(Some)
 }
 
-/// The revision of the class that [`priority_class`] finds for this name; none where it finds nothing.
-pub fn priority_class_revision(state: &State, name: &str) -> Option<Revision> {
-    let classes = state.served("scheduling.k8s.io", "v1", "priorityclasses")?;
-    if name.is_empty() {
-        let class = state.default_class.get(classes).ok()?;
-        return class.map(|(revision, _)| revision);
-    }
-    let record = classes.collection.get(name.as_bytes())?;
-    Some(record.mod_revision)
+/// How often priority classes have changed: as long as it is the same, [`priority_class`] finds the same.
+pub fn priority_class_changes(state: &State) -> u64 {
+    let classes = state.served("scheduling.k8s.io", "v1", "priorityclasses");
+    classes.map_or(0, |classes| classes.collection.changes())
 }
 
 /// The priority class of pods that name none, remembered until one of the classes changes.
 #[derive(Default)]
 pub struct DefaultClass(Mutex<Option<Remembered>>);
 
-/// The revisions of all classes, and what was found among them.
-type Remembered = (Vec<Revision>, Option<(Revision, Value)>);
+/// How often classes had changed, and what was found among them.
+type Remembered = (u64, Option<Value>);
 
 impl DefaultClass {
-    fn get(&self, classes: &Served) -> Result<Option<(Revision, Value)>, ApiError> {
-        let mut page = Vec::new();
-        let at = classes.collection.revision();
-        let listed = classes
-            .collection
-            .list(b"", None, at, PRIORITY_CLASSES_MAX, &mut page);
-        if listed.is_err() {
-            return Ok(None);
-        }
-        let now = || page.iter().map(|(_, record)| record.mod_revision);
+    fn get(&self, classes: &Served) -> Result<Option<Value>, ApiError> {
+        // Before the look: what changes during it is looked at again.
+        let now = classes.collection.changes();
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((then, found)) = &*remembered
-            && now().eq(then.iter().copied())
+            && *then == now
         {
             return Ok(found.clone());
         }
+        let mut all = Vec::new();
+        let at = classes.collection.revision();
+        let listed = classes.collection.list(b"", None, at, usize::MAX, &mut all);
+        if listed.is_err() {
+            return Ok(None);
+        }
         // The lowest global default wins, as upstream decides.
-        let mut found: Option<(Revision, Value)> = None;
-        for (_, record) in &page {
+        let mut found: Option<Value> = None;
+        for (_, record) in &all {
             let class = classes.decode(&record.value, record.mod_revision)?;
             let lower = found
                 .as_ref()
-                .is_none_or(|(_, other)| class["value"].as_i64() < other["value"].as_i64());
+                .is_none_or(|other| class["value"].as_i64() < other["value"].as_i64());
             if class["globalDefault"] == true && lower {
-                found = Some((record.mod_revision, class));
+                found = Some(class);
             }
         }
-        *remembered = Some((now().collect(), found.clone()));
+        *remembered = Some((now, found.clone()));
         Ok(found)
     }
 }

@@ -2,14 +2,15 @@
 //! defaults and validation make of it is worked out once.
 //!
 //! ```text
-//!   body ─► metadata, spec ─► namespace and spec known, its class and account as they were? ─► metadata alone is prepared
+//!   body ─► metadata, spec ─► namespace and spec known, classes and account as they were? ─► metadata alone is prepared
 //!              │ new                                    │ no                                      ─► joined ─► written
 //!              └────────────────────────────────────────┴──► the general way, whose result is remembered
 //! ```
 //!
-//! A pod's stored spec and status depend on nothing but the spec that was sent, the priority class, and whether its
-//! service account is there; when something else begins to look at them, it has to become part of the question here. It
-//! never refuses: whatever goes wrong is left, untouched, to [`crate::write`], whose answer is then the answer.
+//! A pod's stored spec and status depend on nothing but the spec that was sent, the priority classes, and whether its
+//! service account is there; when something else begins to look at them, it has to become part of the question here. Of
+//! the status that was sent nothing is stored, but it has to be one: it is part of what is known. It never refuses:
+//! whatever goes wrong is left, untouched, to [`crate::write`], whose answer is then the answer.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher as _;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
-use kv::{LeaseId, Revision};
+use kv::LeaseId;
 use meta::Value;
 use rest::negotiate::{self, MediaType};
 use rest::paths::Query;
@@ -31,9 +32,9 @@ use crate::encode::Item;
 use crate::state::{node_tag, visible};
 use crate::write::{NAME_TRIES_MAX, Outcome, with_context};
 
-/// Specs that are remembered; with [`SPEC_BYTES_MAX`], at most 32 MiB and mostly 2. Beyond it the memory begins anew.
+/// Specs that are remembered; with [`SPEC_BYTES_MAX`], at most 48 MiB and mostly 2. Beyond it the memory begins anew.
 const SPECS_MAX: usize = 1_024;
-/// Longer specs are not remembered.
+/// Longer specs are not remembered, nor such that come with a longer status.
 const SPEC_BYTES_MAX: usize = 16 * 1024;
 /// Specs that were seen once. Most come once only, and are not worth more than eight bytes.
 const SEEN_MAX: usize = 16 * 1024;
@@ -53,9 +54,8 @@ struct Known {
     /// As they are stored.
     spec: Box<[u8]>,
     status: Box<[u8]>,
-    /// The priority class that was asked for, and the revision of the one that was found.
-    class: Box<str>,
-    class_revision: Option<Revision>,
+    /// How often priority classes had changed.
+    class_changes: u64,
     account: Box<str>,
     /// The mark under which watchers of the pod's node find it.
     tag: u64,
@@ -64,11 +64,10 @@ struct Known {
 /// A pod as it was sent, in its parts.
 pub struct SentPod<'a> {
     metadata: &'a [u8],
-    /// Namespace and spec: what it is remembered by.
+    /// Namespace, spec and status: what it is remembered by.
     key: Box<[u8]>,
-    /// The priority class asked for, and the revision of the one there is.
-    class: Box<str>,
-    class_revision: Option<Revision>,
+    /// How often priority classes have changed.
+    class_changes: u64,
 }
 
 impl<'a> SentPod<'a> {
@@ -87,21 +86,17 @@ impl<'a> SentPod<'a> {
         if (unknown.api_version, unknown.kind) != (call.served.api_version(), resource.kind) {
             return None;
         }
-        let [metadata, spec, _] = parts(unknown.raw)?;
-        if spec.len() > SPEC_BYTES_MAX {
+        let [metadata, spec, status] = parts(unknown.raw)?;
+        if spec.len().max(status.len()) > SPEC_BYTES_MAX {
             return None;
         }
-        let mut key = Vec::with_capacity(call.namespace.len() + 1 + spec.len());
-        key.extend_from_slice(call.namespace.as_bytes());
-        key.push(0);
-        key.extend_from_slice(spec);
-        const PRIORITY_CLASS_NAME: u32 = 24;
-        let class = text_of(spec, PRIORITY_CLASS_NAME)?;
+        let spec_length = spec.len().to_le_bytes();
+        let namespace = call.namespace.as_bytes();
+        let key = [namespace, &[0], &spec_length, spec, status].concat();
         Some(SentPod {
             metadata,
             key: key.into(),
-            class: class.into(),
-            class_revision: admission::priority_class_revision(call.state, class),
+            class_changes: admission::priority_class_changes(call.state),
         })
     }
 
@@ -114,9 +109,7 @@ impl<'a> SentPod<'a> {
             let known = known.unwrap_or_else(PoisonError::into_inner);
             known.get(&self.key).cloned()?
         };
-        let is_as_it_was =
-            (&known.class, known.class_revision) == (&self.class, self.class_revision);
-        if !is_as_it_was
+        if known.class_changes != self.class_changes
             || !admission::service_account_is_there(state, call.namespace, &known.account)
         {
             return None;
@@ -162,9 +155,8 @@ impl<'a> SentPod<'a> {
         if !alike.is_seen_again(&self.key) {
             return;
         }
-        // What was found while it was prepared is what is found before and after.
-        let class_revision = admission::priority_class_revision(call.state, &self.class);
-        if class_revision != self.class_revision {
+        // Nothing came and went while it was prepared.
+        if admission::priority_class_changes(call.state) != self.class_changes {
             return;
         }
         let Some(known) = self.known(stored) else {
@@ -186,8 +178,7 @@ impl<'a> SentPod<'a> {
         Some(Known {
             spec: spec.into(),
             status: status.into(),
-            class: self.class.clone(),
-            class_revision: self.class_revision,
+            class_changes: self.class_changes,
             account: text_of(spec, SERVICE_ACCOUNT_NAME)?.into(),
             tag: node_tag(registry::node_of(stored)?),
         })
@@ -269,3 +260,7 @@ fn has_mirror(metadata: &[u8]) -> bool {
         .windows(MIRROR.len())
         .any(|window| window == MIRROR.as_bytes())
 }
+
+#[cfg(test)]
+#[path = "alike_tests.rs"]
+mod tests;

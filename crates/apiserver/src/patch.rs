@@ -109,12 +109,11 @@ fn undecodable(why: &dyn std::fmt::Display) -> ApiError {
 }
 
 fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiError> {
-    let patch: json_patch::Patch =
-        serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
-    if patch.0.len() > JSON_PATCH_OPERATIONS_MAX {
+    let patch = operations(patch)?;
+    if patch.len() > JSON_PATCH_OPERATIONS_MAX {
         return Err(ApiError::request_too_large(format!(
             "The allowed maximum operations in a JSON patch is {JSON_PATCH_OPERATIONS_MAX}, got {}",
-            patch.0.len()
+            patch.len()
         )));
     }
     // Paths of a JSON patch mean the JSON that clients see, zero values included.
@@ -126,7 +125,7 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
     let mut tree = serde_json::to_value(tree).map_err(|error| undecodable(&error))?;
     let mut copied_bytes = 0usize;
     let mut depth = depth_of(&tree);
-    for operation in &patch.0 {
+    for operation in &patch {
         // Copies double the tree and moves deepen it: how much is known before it is done.
         let levels = operation.path().as_str().matches('/').count();
         match operation {
@@ -160,6 +159,28 @@ fn json_patch(patch: &[u8], type_id: TypeId, old: &Value) -> Result<Value, ApiEr
             .map_err(|error| refused(&error))?;
     }
     Value::deserialize(tree).map_err(|error| undecodable(&error))
+}
+
+/// The library would also take a list of what an operation is made of for the operation.
+fn operations(patch: &[u8]) -> Result<Vec<PatchOperation>, ApiError> {
+    let all: Vec<serde_json::Value> =
+        serde_json::from_slice(patch).map_err(|error| undecodable(&error))?;
+    let read = |operation: serde_json::Value| {
+        let what = match &operation {
+            serde_json::Value::Object(_) => {
+                return PatchOperation::deserialize(operation).map_err(|error| undecodable(&error));
+            }
+            serde_json::Value::Array(_) => "array",
+            serde_json::Value::String(_) => "string",
+            serde_json::Value::Number(_) => "number",
+            serde_json::Value::Bool(_) => "bool",
+            serde_json::Value::Null => "null",
+        };
+        let text =
+            format!("json: cannot unmarshal {what} into Go value of type jsonpatch.Operation");
+        Err(undecodable(&text))
+    };
+    all.into_iter().map(read).collect()
 }
 
 /// 422: the patch is a patch, but not for this object (k8s answers a failed `test` so, for one).
@@ -215,6 +236,13 @@ mod tests {
         let error = patched(&json!([{"op": "test", "path": "/data/a", "value": "9"}])).unwrap_err();
         assert_eq!((error.code, error.reason), (422, meta::Reason::Invalid));
         assert_eq!(patched(&json!({"op": "test"})).unwrap_err().code, 400);
+        // An operation is an object, not a list of what it would hold.
+        for list in [
+            json!([["remove", "/data/a"]]),
+            json!([["remove", {"path": "/data/a"}]]),
+        ] {
+            assert_eq!(patched(&list).unwrap_err().code, 400, "{list}");
+        }
     }
 
     #[test]

@@ -14,12 +14,13 @@ use foldhash::quality::RandomState;
 use meta::Value;
 use reconcile::Pod;
 use reconcile::garbage::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER, OwnerReference};
-use reconcile::pod::{JOB_TRACKING_FINALIZER, NamedPort, Phase, Toleration};
+use reconcile::pod::{JOB_TRACKING_FINALIZER, LABEL_SET_BYTES_MAX, NamedPort, Phase, Toleration};
 use schema::wire::{Reader, Wire, each_field, text, time_micros};
 
 use crate::feed::{Seen, SeenBody, Ties};
 
-/// Label sets that are kept for those who come with the same: 64 Ki of about 500 B are 32 MiB at most.
+/// Label sets that are kept for those who come with the same: 64 Ki of about 500 B are 32 MiB; with
+/// [`LABEL_SET_BYTES_MAX`] their bytes are 128 MiB at most, and what they say about as much again.
 const LABEL_SETS_MAX: usize = 64 * 1024;
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -174,10 +175,13 @@ impl PlainPods {
             map.insert(key.to_owned(), value.into());
             Some(())
         })?;
+        let labels = Arc::new(Value::Object(map));
+        if entries.len() > LABEL_SET_BYTES_MAX {
+            return Some(labels);
+        }
         if self.labels.len() >= LABEL_SETS_MAX {
             self.labels.clear();
         }
-        let labels = Arc::new(Value::Object(map));
         self.labels
             .insert(hash, (entries.into(), Arc::clone(&labels)));
         Some(labels)

@@ -201,6 +201,24 @@ fn bytes_say_what_the_tree_says() {
 }
 
 #[test]
+fn long_label_sets_are_read_and_not_kept() {
+    let (mut dice, mut plain) = (Dice(9), PlainPods::default());
+    let mut pod = dice.pod();
+    for field in ["affinity", "resourceClaims", "volumes"] {
+        pod["spec"].as_object_mut().unwrap().remove(field);
+    }
+    pod["status"]["phase"] = "Running".into();
+    let value = "v".repeat(LABEL_SET_BYTES_MAX);
+    pod["metadata"]["labels"] = json!({"long": value});
+    let (_, seen) = plain.read(&encoded(&pod), "7").unwrap();
+    let SeenBody::Pod(read) = seen.body else {
+        panic!("a pod")
+    };
+    assert_eq!(read.label("long"), Some(&*value));
+    assert!(plain.labels.is_empty());
+}
+
+#[test]
 fn what_is_rare_or_broken_is_left_to_the_general_way() {
     let (mut dice, mut plain) = (Dice(7), PlainPods::default());
     let mut pod = dice.pod();

@@ -8,8 +8,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// Label sets an interner keeps before it starts afresh: 64 Ki sets of ~500 B are 32 MiB at most.
+/// Label sets an interner keeps before it starts afresh: 64 Ki sets of ~500 B are 32 MiB; with [`LABEL_SET_BYTES_MAX`]
+/// they are 128 MiB at most, and what holding them as trees costs.
 const LABEL_SETS_MAX: usize = 64 * 1024;
+/// Keys and values of a label set that is kept for others; a longer one goes with its pods.
+pub const LABEL_SET_BYTES_MAX: usize = 2 * 1024;
 
 /// Finalizer by which the Job controller makes sure that each finished pod is counted once.
 pub const JOB_TRACKING_FINALIZER: &str = "batch.kubernetes.io/job-tracking";
@@ -279,6 +282,13 @@ pub struct Labels {
 impl Labels {
     /// Replaces the pod's label set by the shared one.
     pub fn share(&mut self, pod: &mut Pod) {
+        let texts = pod.labels.as_object().into_iter().flatten();
+        let bytes: usize = texts
+            .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+            .sum();
+        if bytes > LABEL_SET_BYTES_MAX {
+            return;
+        }
         if self.sets.len() >= LABEL_SETS_MAX {
             self.sets.clear();
         }
@@ -524,5 +534,16 @@ mod tests {
         labels.share(&mut one);
         labels.share(&mut two);
         assert!(Arc::ptr_eq(&one.labels, &two.labels));
+    }
+
+    #[test]
+    fn what_is_long_is_not_kept_for_others() {
+        let mut labels = Labels::default();
+        let value = "v".repeat(LABEL_SET_BYTES_MAX);
+        let mut pod = Pod::from_object(&json!({"metadata": {"labels": {"app": value}}}));
+        labels.share(&mut pod);
+        assert_eq!(pod.label("app"), Some(&*value));
+        assert!(labels.sets.is_empty());
+        assert_eq!(Arc::strong_count(&pod.labels), 1);
     }
 }

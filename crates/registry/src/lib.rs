@@ -15,6 +15,7 @@ mod kinds;
 mod metadata;
 mod narrow;
 mod narrow_status;
+mod object;
 mod pod;
 mod renew;
 mod scale;

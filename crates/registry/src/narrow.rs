@@ -24,6 +24,7 @@ use schema::wire::{Reader, Wire, put_bytes, put_int};
 use serde::{Deserialize, Deserializer};
 
 use crate::narrow_status::{StatusDocument, by_status, with_status};
+use crate::object::Object;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const METADATA: u32 = 1;
@@ -72,20 +73,20 @@ pub fn narrow(
             whole.joined(whole.spec, &status)
         }
         Part::NodeTaints => {
-            let document: TaintsDocument<'_> = serde_json::from_slice(document).ok()?;
+            let document: Object<TaintsDocument<'_>> = serde_json::from_slice(document).ok()?;
             whole.is_meant(&document.metadata, revision)?;
-            let taints = document.spec.taints.unwrap_or_default();
+            let taints = document.0.spec.0.taints.unwrap_or_default();
             let spec = with_list(whole.spec, 5, |_, out| put_taints(&taints, out))?;
             whole.joined(&spec, whole.status)
         }
         Part::PodStatus => {
-            let document: StatusDocument<'_> = serde_json::from_slice(document).ok()?;
+            let document: Object<StatusDocument<'_>> = serde_json::from_slice(document).ok()?;
             whole.is_meant(&document.metadata, revision)?;
             let status = with_status(whole.status, &document.status)?;
             whole.joined(whole.spec, &status)
         }
         Part::NodeConditions => {
-            let document: ConditionsDocument<'_> = serde_json::from_slice(document).ok()?;
+            let document: Object<ConditionsDocument<'_>> = serde_json::from_slice(document).ok()?;
             whole.is_meant(&document.metadata, revision)?;
             let sent = &document.status.conditions;
             let status = with_list(whole.status, 4, |stored, out| {
@@ -125,6 +126,17 @@ pub(crate) fn given<'de: 'a, 'a, D: Deserializer<'de>>(
     Ok(Some(text.unwrap_or(Text(Cow::Borrowed("")))))
 }
 
+/// The same for a time, which no empty text is.
+pub(crate) fn given_time<'de: 'a, 'a, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Text<'a>>, D::Error> {
+    let text = Option::<Text<'a>>::deserialize(from)?;
+    if text.as_ref().is_some_and(|text| text.0.is_empty()) {
+        return Err(serde::de::Error::custom("an empty time"));
+    }
+    Ok(Some(text.unwrap_or(Text(Cow::Borrowed("")))))
+}
+
 /// The object meant, and its state. Empty texts say nothing, as in the general way.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -139,16 +151,16 @@ pub(crate) struct Whose<'a> {
 #[serde(deny_unknown_fields)]
 struct ConditionsDocument<'a> {
     #[serde(borrow, default)]
-    metadata: Whose<'a>,
+    metadata: Object<Whose<'a>>,
     #[serde(borrow)]
-    status: Conditions<'a>,
+    status: Object<Conditions<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Conditions<'a> {
     #[serde(borrow)]
-    conditions: Vec<Condition<'a>>,
+    conditions: Vec<Object<Condition<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -158,11 +170,11 @@ pub(crate) struct Condition<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "given")]
     status: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     last_heartbeat_time: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     last_probe_time: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     last_transition_time: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "given")]
     reason: Option<Text<'a>>,
@@ -174,9 +186,9 @@ pub(crate) struct Condition<'a> {
 #[serde(deny_unknown_fields)]
 struct TaintsDocument<'a> {
     #[serde(borrow, default)]
-    metadata: Whose<'a>,
+    metadata: Object<Whose<'a>>,
     #[serde(borrow)]
-    spec: Taints<'a>,
+    spec: Object<Taints<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -184,11 +196,13 @@ struct TaintsDocument<'a> {
 struct Taints<'a> {
     /// Null for none; an empty list is left to the general way, and so is one that is not there.
     #[serde(borrow, deserialize_with = "filled")]
-    taints: Option<Vec<Taint<'a>>>,
+    taints: Option<Vec<Object<Taint<'a>>>>,
 }
 
-fn filled<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Taint<'a>>>, D::Error> {
-    let taints = Option::<Vec<Taint<'a>>>::deserialize(from)?;
+fn filled<'de: 'a, 'a, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<Object<Taint<'a>>>>, D::Error> {
+    let taints = Option::<Vec<Object<Taint<'a>>>>::deserialize(from)?;
     if taints.as_ref().is_some_and(Vec::is_empty) {
         return Err(serde::de::Error::custom("an empty list"));
     }
@@ -204,7 +218,7 @@ struct Taint<'a> {
     value: Cow<'a, str>,
     #[serde(borrow)]
     effect: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     time_added: Option<Text<'a>>,
 }
 
@@ -335,11 +349,14 @@ impl<'a> Stored<'a> {
 /// the others where they were among them.
 pub(crate) fn put_conditions(
     stored: &[&[u8]],
-    sent: &[Condition<'_>],
+    sent: &[Object<Condition<'_>>],
     number: u32,
     has_generation: bool,
     out: &mut Vec<u8>,
 ) -> Option<()> {
+    if stored.len() > ENTRIES_MAX {
+        return None;
+    }
     let stored: Vec<Stored<'_>> = stored
         .iter()
         .map(|message| Stored::of(message, has_generation))
@@ -347,7 +364,17 @@ pub(crate) fn put_conditions(
     let twice = |kinds: &[&[u8]]| (1..kinds.len()).any(|at| kinds[..at].contains(&kinds[at]));
     let kinds_stored: Vec<&[u8]> = stored.iter().map(|one| one.fields[0]).collect();
     let kinds_sent: Vec<&[u8]> = sent.iter().map(|one| one.kind.as_bytes()).collect();
-    if sent.is_empty() || sent.len() > ENTRIES_MAX || twice(&kinds_stored) || twice(&kinds_sent) {
+    // What has no type is no other's like, and has no place among them.
+    let is_nameless = kinds_stored
+        .iter()
+        .chain(&kinds_sent)
+        .any(|kind| kind.is_empty());
+    if sent.is_empty()
+        || sent.len() > ENTRIES_MAX
+        || is_nameless
+        || twice(&kinds_stored)
+        || twice(&kinds_sent)
+    {
         return None;
     }
     let mut others = stored
@@ -442,7 +469,7 @@ pub(crate) fn time_of(text: Option<&Text<'_>>) -> Option<Option<Vec<u8>>> {
 }
 
 /// Writes taints that are valid; what is not is for the general way to tell.
-fn put_taints(taints: &[Taint<'_>], out: &mut Vec<u8>) -> Option<()> {
+fn put_taints(taints: &[Object<Taint<'_>>], out: &mut Vec<u8>) -> Option<()> {
     if taints.len() > ENTRIES_MAX {
         return None;
     }

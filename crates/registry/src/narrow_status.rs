@@ -11,14 +11,15 @@ use std::borrow::Cow;
 
 use meta::Value;
 use schema::Resource;
-use schema::wire::{Reader, Wire, put_bytes, put_int};
+use schema::wire::{Reader, Wire, first_text, put_bytes, put_int, text};
 use serde::Deserialize;
 
 use crate::context::Context;
 use crate::create::default_object;
 use crate::findings::Findings;
 use crate::kinds;
-use crate::narrow::{Condition, Text, Whole, Whose, given, put_conditions, time_of};
+use crate::narrow::{Condition, Text, Whole, Whose, given, given_time, put_conditions, time_of};
+use crate::object::{Object, listed};
 
 /// Entries that a list of the document may have here; addresses are compared each with each.
 const ENTRIES_MAX: usize = 32;
@@ -30,9 +31,9 @@ const FIELDS_MAX: u32 = 64;
 #[serde(deny_unknown_fields)]
 pub(crate) struct StatusDocument<'a> {
     #[serde(borrow, default)]
-    pub(crate) metadata: Whose<'a>,
+    pub(crate) metadata: Object<Whose<'a>>,
     #[serde(borrow)]
-    pub(crate) status: Said<'a>,
+    pub(crate) status: Object<Said<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -40,20 +41,20 @@ pub(crate) struct StatusDocument<'a> {
 pub(crate) struct Said<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
     phase: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    conditions: Option<Vec<Condition<'a>>>,
+    #[serde(borrow, default, deserialize_with = "listed")]
+    conditions: Option<Vec<Object<Condition<'a>>>>,
     #[serde(borrow, rename = "hostIP", default, deserialize_with = "given")]
     host_ip: Option<Text<'a>>,
     #[serde(borrow, rename = "podIP", default, deserialize_with = "given")]
     pod_ip: Option<Text<'a>>,
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     start_time: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    container_statuses: Option<Vec<ContainerStatus<'a>>>,
-    #[serde(borrow, rename = "podIPs", default)]
-    pod_ips: Option<Vec<Address<'a>>>,
-    #[serde(borrow, rename = "hostIPs", default)]
-    host_ips: Option<Vec<Address<'a>>>,
+    #[serde(borrow, default, deserialize_with = "listed")]
+    container_statuses: Option<Vec<Object<ContainerStatus<'a>>>>,
+    #[serde(borrow, rename = "podIPs", default, deserialize_with = "listed")]
+    pod_ips: Option<Vec<Object<Address<'a>>>>,
+    #[serde(borrow, rename = "hostIPs", default, deserialize_with = "listed")]
+    host_ips: Option<Vec<Object<Address<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +70,8 @@ struct Address<'a> {
 struct ContainerStatus<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    state: State<'a>,
+    #[serde(borrow)]
+    state: Object<State<'a>>,
     ready: bool,
     restart_count: i32,
     image: Cow<'a, str>,
@@ -84,21 +86,24 @@ struct ContainerStatus<'a> {
 #[serde(deny_unknown_fields)]
 struct State<'a> {
     #[serde(borrow)]
-    running: Running<'a>,
+    running: Object<Running<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Running<'a> {
-    #[serde(borrow, default, deserialize_with = "given")]
+    #[serde(borrow, default, deserialize_with = "given_time")]
     started_at: Option<Text<'a>>,
 }
 
 /// The stored status of a pod with what was said in its place.
 pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
     const CONDITIONS: u32 = 2;
+    const POD_IP: u32 = 6;
+    const POD_IPS: u32 = 12;
     let mut fields: Vec<(u32, &[u8])> = Vec::with_capacity(24);
     let mut conditions: Vec<&[u8]> = Vec::new();
+    let (mut address, mut first_address) = ("", "");
     let mut reader = Reader::new(stored);
     let (mut at, mut last) = (0, 0);
     while let Some((number, wire)) = reader.field().ok()? {
@@ -107,10 +112,23 @@ pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
         }
         let end = reader.position();
         fields.push((number, stored.get(at..end)?));
-        if let (CONDITIONS, Wire::Bytes(condition)) = (number, wire) {
-            conditions.push(condition);
+        match (number, wire) {
+            (CONDITIONS, Wire::Bytes(condition)) => conditions.push(condition),
+            (POD_IP, Wire::Bytes(bytes)) => address = text(bytes)?,
+            (POD_IPS, Wire::Bytes(one)) if last < POD_IPS => first_address = first_text(one, 1)?,
+            _ => {}
         }
         (at, last) = (end, number);
+    }
+    // The first of the addresses is the address; where it is not, the general way makes it so.
+    if let Some(Text(said)) = &said.pod_ip {
+        address = said;
+    }
+    if let Some([first, ..]) = said.pod_ips.as_deref() {
+        first_address = &first.ip;
+    }
+    if address != first_address {
+        return None;
     }
     let mut out = Vec::with_capacity(stored.len() + 768);
     let mut rest = fields.as_slice();
@@ -127,7 +145,7 @@ pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
                 None => false,
             },
             5 => put_text(5, said.host_ip.as_ref(), &mut out),
-            6 => put_text(6, said.pod_ip.as_ref(), &mut out),
+            POD_IP => put_text(POD_IP, said.pod_ip.as_ref(), &mut out),
             7 => match time_of(said.start_time.as_ref())? {
                 Some(time) if time.is_empty() => return None,
                 Some(time) => {
@@ -143,7 +161,7 @@ pub(crate) fn with_status(stored: &[u8], said: &Said<'_>) -> Option<Vec<u8>> {
                 }
                 None => false,
             },
-            12 => put_addresses(12, said.pod_ips.as_deref(), own, &mut out)?,
+            POD_IPS => put_addresses(POD_IPS, said.pod_ips.as_deref(), own, &mut out)?,
             16 => put_addresses(16, said.host_ips.as_deref(), own, &mut out)?,
             _ => false,
         };
@@ -168,7 +186,7 @@ fn put_text(number: u32, text: Option<&Text<'_>>, out: &mut Vec<u8>) -> bool {
 /// Addresses are merged by what they are: only where there were none yet is that simple.
 fn put_addresses(
     number: u32,
-    said: Option<&[Address<'_>]>,
+    said: Option<&[Object<Address<'_>>]>,
     stored: &[(u32, &[u8])],
     out: &mut Vec<u8>,
 ) -> Option<bool> {
@@ -192,7 +210,7 @@ fn put_addresses(
 }
 
 /// Replaces the list, as it is atomic.
-fn put_containers(containers: &[ContainerStatus<'_>], out: &mut Vec<u8>) -> Option<()> {
+fn put_containers(containers: &[Object<ContainerStatus<'_>>], out: &mut Vec<u8>) -> Option<()> {
     if containers.is_empty() || containers.len() > ENTRIES_MAX {
         return None;
     }
@@ -250,6 +268,10 @@ pub(crate) fn by_status(
     whole.is_meant(&whose, revision)?;
     let status_type = schema::field(resource.type_id, "status")?.type_id?;
     let before = schema::decode_protobuf(status_type, whole.status).ok()?;
+    // Where there is no status yet the whole patch is one that is added, and its directives mean less.
+    if before.as_object().is_none_or(value::Map::is_empty) {
+        return None;
+    }
     let merged = schema::strategic_merge(status_type, before.clone(), patch?).ok()?;
     let merged = schema::complete(status_type, merged).ok()?;
     if !merged.complaints.is_empty() {

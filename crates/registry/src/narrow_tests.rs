@@ -154,7 +154,9 @@ impl Dice {
             object["metadata"]["generation"] = 2.into();
             object["spec"] = json!({"containers": [{"name": "c", "image": "i"}], "nodeName": "n"});
             object["status"]["phase"] = "Running".into();
-            object["status"]["podIP"] = "10.0.0.1".into();
+            if self.one_in(2) {
+                object["status"]["podIP"] = "10.0.0.1".into();
+            }
         } else {
             object["spec"] =
                 json!({"podCIDR": "10.0.0.0/24", "providerID": "p", "taints": self.taints(false)});
@@ -233,7 +235,10 @@ impl Dice {
             let (ready, restarts) = (self.one_in(2), self.below(3));
             for (field, value) in [
                 ("phase", json!(self.pick(&["Running", "Pending", ""]))),
-                ("podIP", json!(self.pick(&["10.0.0.1", "10.0.0.2", ""]))),
+                (
+                    "podIP",
+                    json!(self.pick(&["10.0.0.1", "10.0.0.1", "10.0.0.2", ""])),
+                ),
                 ("hostIP", json!("10.1.0.1")),
                 ("hostIP", Value::Null),
                 ("podIPs", json!([{"ip": "10.0.0.1"}, {"ip": "::1"}])),
@@ -251,6 +256,23 @@ impl Dice {
                     status[field] = value;
                 }
             }
+        }
+        // Mostly both names of the address, or none.
+        match self.below(4) {
+            0 => {}
+            1 => {
+                status["podIP"] = "10.0.0.1".into();
+                status["podIPs"] = json!([{"ip": "10.0.0.1"}, {"ip": "::1"}]);
+            }
+            _ => {
+                let status = status.as_object_mut().unwrap();
+                status.remove("podIP");
+                status.remove("podIPs");
+            }
+        }
+        if self.one_in(8) {
+            let lists = ["conditions", "containerStatuses", "podIPs", "hostIPs"];
+            status[self.pick(&lists)] = Value::Null;
         }
         status
     }
@@ -517,3 +539,6 @@ fn broken_bytes_and_documents_come_back() {
     let twice = br#"{"status": {"conditions": [{"type": "Ready", "status": "a", "status": "b"}]}}"#;
     assert_eq!(narrow(part, &whole, REVISION, twice), None);
 }
+
+#[path = "narrow_odd_tests.rs"]
+mod odd;

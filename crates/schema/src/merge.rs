@@ -2,7 +2,7 @@
 //!
 //! Which lists merge, and by which key, comes from the table. The result is a raw tree: [`crate::complete`] types it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use value::{Map, Value};
 
@@ -14,6 +14,9 @@ const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ELEMENT_ORDER: &str = "$setElementOrder/";
 const DELETE_FROM_PRIMITIVE_LIST: &str = "$deleteFromPrimitiveList/";
+/// Lists up to here are looked through; of longer ones it is written down what is where. A request has room for some
+/// hundred thousand elements, and to look for each among all would take hours.
+const LOOKED_THROUGH_MAX: usize = 32;
 
 /// Applies an RFC 7386 merge patch: null deletes, objects merge, everything else replaces.
 pub fn merge_patch(original: &mut Value, patch: &Value) {
@@ -252,7 +255,8 @@ fn delete_from_list(original: &mut Object, name: &str, items: &Value) -> Result<
         return Err(malformed("invalid patch format of primitive list"));
     };
     if let Some(Value::Array(list)) = original.get_mut(name) {
-        list.retain(|item| !items.contains(item));
+        let places = Places::of(items, "");
+        list.retain(|item| places.find(items, item).is_none());
     }
     Ok(())
 }
@@ -269,8 +273,9 @@ fn merge_list(
     if strategy.key.is_empty() {
         return Ok(merge_scalars(old, new));
     }
-    let mut merged = old.clone();
+    let mut merged = old;
     let mut patch = Vec::new();
+    let mut gone = Vec::new();
     let mut replace = false;
     for item in new {
         match item.get(PATCH).map(plain).as_deref() {
@@ -278,7 +283,7 @@ fn merge_list(
             Some("replace") => replace = true,
             Some("delete") => {
                 require_key(&item, strategy.key)?;
-                merged.retain(|other| !same(other, &item, strategy.key));
+                gone.push(item);
             }
             Some("merge") => {
                 return Err(malformed(
@@ -291,20 +296,23 @@ fn merge_list(
     if replace {
         return Ok(patch.into_iter().map(cleaned).collect());
     }
+    let places = Places::of(&gone, strategy.key);
+    merged.retain(|item| places.find(&gone, item).is_none());
     let server_order = merged.clone();
+    let mut places = Places::of(&merged, strategy.key);
     for item in &patch {
         require_key(item, strategy.key)?;
-        let at = merged
-            .iter()
-            .position(|other| same(other, item, strategy.key));
-        match (at, item) {
+        match (places.find(&merged, item), item) {
             (Some(at), Value::Object(change)) => {
                 if let Value::Object(old) = std::mem::take(&mut merged[at]) {
                     merged[at] =
                         Value::Object(merge_map(old, change.clone(), strategy.schema, depth + 1)?);
                 }
             }
-            _ => merged.push(cleaned(item.clone())),
+            _ => {
+                merged.push(cleaned(item.clone()));
+                places.extend(&merged);
+            }
         }
     }
     Ok(in_order(merged, &patch, &server_order, strategy.key))
@@ -332,16 +340,21 @@ fn require_key(item: &Value, key: &str) -> Result<(), PatchError> {
 
 /// Puts the elements named in `order` into that order, and the others where the server had them relative to those.
 fn in_order(items: Vec<Value>, order: &[Value], server_order: &[Value], key: &str) -> Vec<Value> {
-    let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item, key));
-    let (mut listed, mut others): (Vec<Value>, Vec<Value>) = items
-        .into_iter()
-        .partition(|item| place(order, item).is_some());
-    listed.sort_by_key(|item| place(order, item));
-    others.sort_by_key(|item| place(server_order, item).unwrap_or(usize::MAX));
+    let (in_patch, on_server) = (Places::of(order, key), Places::of(server_order, key));
+    // With their places in the patch, if they are in it, and on the server.
+    type Placed = (Option<usize>, Option<usize>, Value);
+    let placed = items.into_iter().map(|item| {
+        let in_patch = in_patch.find(order, &item);
+        (in_patch, on_server.find(server_order, &item), item)
+    });
+    let (mut listed, mut others): (Vec<Placed>, Vec<Placed>) =
+        placed.partition(|(in_patch, ..)| in_patch.is_some());
+    listed.sort_by_key(|(in_patch, ..)| *in_patch);
+    others.sort_by_key(|(_, on_server, _)| on_server.unwrap_or(usize::MAX));
     let mut out = Vec::with_capacity(listed.len() + others.len());
     let (mut listed, mut others) = (listed.into_iter().peekable(), others.into_iter().peekable());
-    while let (Some(left), Some(right)) = (others.peek(), listed.peek()) {
-        let left_first = match (place(server_order, left), place(server_order, right)) {
+    while let (Some((_, left, _)), Some((_, right, _))) = (others.peek(), listed.peek()) {
+        let left_first = match (left, right) {
             (Some(left), Some(right)) => left < right,
             _ => false,
         };
@@ -353,7 +366,57 @@ fn in_order(items: Vec<Value>, order: &[Value], server_order: &[Value], key: &st
     }
     out.extend(listed);
     out.extend(others);
-    out
+    out.into_iter().map(|(.., item)| item).collect()
+}
+
+/// Where the elements of a list are: the first of those that are the same.
+struct Places<'k> {
+    key: &'k str,
+    /// For long lists, by what makes elements the same.
+    written: Option<HashMap<String, usize>>,
+    /// How much of the list is written down.
+    length: usize,
+}
+
+impl<'k> Places<'k> {
+    fn of(list: &[Value], key: &'k str) -> Places<'k> {
+        let mut places = Places {
+            key,
+            written: None,
+            length: 0,
+        };
+        places.extend(list);
+        places
+    }
+
+    /// The list has become longer.
+    fn extend(&mut self, list: &[Value]) {
+        if list.len() <= LOOKED_THROUGH_MAX {
+            return;
+        }
+        let written = self.written.get_or_insert_default();
+        for (at, item) in list.iter().enumerate().skip(self.length) {
+            if let Some(name) = name_of(item, self.key) {
+                written.entry(name).or_insert(at);
+            }
+        }
+        self.length = list.len();
+    }
+
+    fn find(&self, list: &[Value], item: &Value) -> Option<usize> {
+        match &self.written {
+            Some(written) => written.get(&name_of(item, self.key)?).copied(),
+            None => list.iter().position(|other| same(other, item, self.key)),
+        }
+    }
+}
+
+/// What makes an element the same as another.
+fn name_of(item: &Value, key: &str) -> Option<String> {
+    if key.is_empty() {
+        return Some(item.to_string());
+    }
+    item.get(key).map(plain)
 }
 
 /// Elements are the same if their merge keys are, or, without one, if they are equal.
@@ -617,6 +680,54 @@ mod tests {
         )
         .unwrap();
         assert_eq!(fresh, json!({"metadata": {}}));
+    }
+
+    /// A long list becomes what a short one does, in a time that is not the square of its length: that would be hours.
+    #[test]
+    fn a_long_list_is_merged_as_a_short_one() {
+        let condition = |number: usize| json!({"type": format!("t{number}"), "status": "True"});
+        let conditions = |numbers: &[usize]| -> Value {
+            let all = numbers.iter().map(|number| condition(*number));
+            json!({"status": {"conditions": all.collect::<Vec<Value>>()}})
+        };
+        let types = |pod: &Value| -> Vec<String> {
+            let all = pod["status"]["conditions"].as_array().unwrap().iter();
+            all.map(|one| format!("{}{}", one["type"].as_str().unwrap(), one["status"]))
+                .collect()
+        };
+        let patch = json!({"status": {
+            "$setElementOrder/conditions": [{"type": "t9"}, {"type": "new"}, {"type": "t3"}],
+            "conditions": [{"type": "t9", "status": "x"}, {"type": "new"}, {"type": "t3", "reason": "r"},
+                           {"type": "t5", "$patch": "delete"}]}});
+        let plain = json!({"status": {"conditions": [
+            {"type": "t9", "status": "x"}, {"type": "new"}, {"type": "t3", "reason": "r"},
+            {"type": "new", "status": "y"}, {"type": "t5", "$patch": "delete"}]}});
+        for patch in [patch, plain] {
+            let few: Vec<usize> = (0..12).collect();
+            let short = pod(patch.clone(), conditions(&few)).unwrap();
+            let many: Vec<usize> = (0..60_000).collect();
+            let long = pod(patch, conditions(&many)).unwrap();
+            let (short, long) = (types(&short), types(&long));
+            assert_eq!(long[..short.len()], short);
+            assert_eq!(long.len(), short.len() + many.len() - few.len());
+        }
+        // As many changes as there are elements.
+        let numbers: Vec<usize> = (0..60_000).collect();
+        let other: Vec<usize> = (30_000..90_000).rev().collect();
+        let merged = pod(conditions(&other), conditions(&numbers)).unwrap();
+        assert_eq!(types(&merged).len(), 90_000);
+        let finalizers = |numbers: &[usize]| -> Value {
+            numbers
+                .iter()
+                .map(|number| format!("a/f{number}"))
+                .collect()
+        };
+        let shrunk = pod(
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": finalizers(&other)}}),
+            json!({"metadata": {"finalizers": finalizers(&numbers)}}),
+        );
+        let left = shrunk.unwrap()["metadata"]["finalizers"].clone();
+        assert_eq!(left, finalizers(&numbers[..30_000]));
     }
 
     #[test]

@@ -252,6 +252,13 @@ impl Collection {
         Revision(self.shared.revision())
     }
 
+    /// How often something of this collection has changed: who sees the same number twice knows that nothing did in
+    /// between, nor came and went. Of this process only.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.lock().history.end()
+    }
+
     /// Says how values are read. Looks at all there are: to be called before others write.
     pub fn read_with(&self, reading: Reading) {
         self.lock().read_with(reading);

@@ -16,18 +16,27 @@ async fn create(api: &Speaker, pod: &Value) -> Answer {
     create_at(api, &api.own("pods"), pod).await
 }
 
-async fn create_at(api: &Speaker, path: &str, pod: &Value) -> Answer {
+pub async fn create_at(api: &Speaker, path: &str, pod: &Value) -> Answer {
+    create_from(api, path, &message(pod)).await
+}
+
+fn message(pod: &Value) -> Vec<u8> {
+    let mut message = Vec::new();
     let type_id = schema::kind_type("v1", "Pod").unwrap();
-    let [mut message, mut body] = [const { Vec::new() }; 2];
     schema::encode_protobuf(type_id, pod, &mut message).unwrap();
-    schema::envelope::wrap("v1", "Pod", &message, &mut body);
+    message
+}
+
+async fn create_from(api: &Speaker, path: &str, message: &[u8]) -> Answer {
+    let mut body = Vec::new();
+    schema::envelope::wrap("v1", "Pod", message, &mut body);
     let media = "application/vnd.kubernetes.protobuf";
     api.send(api.ask_with(Method::Post, path, media, body))
         .await
 }
 
 /// How many pods went the short way, of all tests that share the API server.
-async fn alike(api: &Speaker) -> u64 {
+pub async fn alike(api: &Speaker) -> u64 {
     let metrics = api.get("/metrics").await;
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     let line = text
@@ -140,7 +149,89 @@ async fn what_admission_looks_up_is_looked_up_each_time(api: Speaker) {
     api.delete(&one).await.expect(200);
 }
 
+/// Nobody needs the status that is sent, but who sends one that cannot be read is told so, however often.
+async fn a_status_is_dropped_if_it_can_be_read(api: Speaker) {
+    for name in ["s0", "s1", "s2"] {
+        create(&api, &pod(name)).await.expect(201);
+    }
+    let plain = message(&pod("s3"));
+    let whole = {
+        let mut reader = schema::wire::Reader::new(&plain);
+        let mut end = 0;
+        while let Ok(Some((1 | 2, _))) = reader.field() {
+            end = reader.position();
+        }
+        &plain[..end]
+    };
+    let with_status = |status: &[u8]| {
+        let mut message = whole.to_vec();
+        schema::wire::put_bytes(3, status, &mut message);
+        message
+    };
+    // A field cut off, a number for a text, bytes that are no text.
+    for broken in [&b"\x0a\x09Run"[..], b"\x08\x01", b"\x0a\x01\xff"] {
+        for _ in 0..3 {
+            create_from(&api, &api.own("pods"), &with_status(broken))
+                .await
+                .refused(400, "BadRequest");
+        }
+    }
+    for name in ["s4", "s5", "s6"] {
+        let mut running = pod(name);
+        running["status"] = json!({"phase": "Running", "podIP": "10.0.0.1"});
+        let made = create(&api, &running).await.expect(201);
+        assert_eq!(made["status"]["phase"], "Pending");
+        assert!(made["status"]["podIP"].is_null(), "{made}");
+    }
+}
+
+/// `serviceAccount` is the old name of the field.
+async fn an_account_has_to_be_there_under_its_old_name_too(api: Speaker) {
+    let mut pod = pod("o0");
+    pod["spec"]["serviceAccount"] = "nobody".into();
+    for _ in 0..3 {
+        let message = create(&api, &pod).await.refused(403, "Forbidden");
+        assert!(
+            message.ends_with("serviceaccount \"nobody\" not found"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn the_default_class_is_found_among_very_many() {
+    crate::plane::block_on(async {
+        let plane = crate::plane::Plane::new().ready().await;
+        let api = plane.speaker();
+        let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+        let class = |name: &str, value: i64| {
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+                   "metadata": {"name": name}, "value": value, "globalDefault": name.starts_with("zz")})
+        };
+        for number in 0..200 {
+            let class = class(&format!("c{number:03}"), number);
+            api.post(classes, &class).await.expect(201);
+        }
+        create(&api, &pod("d0")).await.expect(201);
+        for (name, value, least) in [("zz-1", 7, 7), ("zz-2", 9, 7), ("zz-0", 5, 5)] {
+            api.post(classes, &class(name, value)).await.expect(201);
+            let before = alike(&api).await;
+            for number in 0..4 {
+                let pod = pod(&format!("{name}-{number}"));
+                let made = create(&api, &pod).await.expect(201);
+                assert_eq!(made["spec"]["priority"], least, "{name}");
+            }
+            assert_eq!(alike(&api).await, before + 3);
+        }
+        api.delete(&format!("{classes}/zz-0")).await.expect(200);
+        let made = create(&api, &pod("d1")).await.expect(201);
+        assert_eq!(made["spec"]["priorityClassName"], "zz-1");
+    });
+}
+
 crate::both! {
+    a_status_is_dropped_if_it_can_be_read,
+    an_account_has_to_be_there_under_its_old_name_too,
     each_is_as_the_first_was,
     what_admission_looks_up_is_looked_up_each_time,
 }

@@ -5,6 +5,7 @@
 
 mod admin_access;
 mod alike;
+mod alike_both_ways;
 mod deletes;
 mod durability;
 mod formats;
@@ -17,6 +18,7 @@ mod plane;
 mod pods;
 mod services;
 mod speak;
+mod told;
 mod updates;
 mod verbs;
 mod watches;

@@ -102,7 +102,44 @@ async fn a_pod_that_is_not_ready_is_told_to_its_node(api: Speaker) {
     }
 }
 
+/// What only looks like what kubelets send.
+async fn what_is_no_patch_of_a_status_is_refused(api: Speaker) {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+        "spec": {"nodeName": "n7", "containers": [{"name": "main", "image": "i"}]}});
+    let created = api.post(&api.own("pods"), &pod).await.expect(201);
+    let status = api.own("pods/a/status");
+    for patch in [
+        json!([{}, {"phase": "Running"}]),
+        json!({"metadata": [created["metadata"]["uid"]], "status": {"phase": "Running"}}),
+        json!({"status": ["Running"]}),
+        json!({"status": {"conditions": [["Ready", "True"]]}}),
+        json!({"status": {"startTime": "", "phase": "Running"}}),
+    ] {
+        api.patch(&status, "strategic-merge", &patch)
+            .await
+            .refused(400, "BadRequest");
+    }
+    let full = json!({"status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:05:00Z"}]}});
+    let full = api
+        .patch(&status, "strategic-merge", &full)
+        .await
+        .expect(200);
+    assert_eq!(full["status"]["podIPs"], json!([{"ip": "10.0.0.1"}]));
+    let ended =
+        json!({"status": {"phase": "Failed", "conditions": null, "podIP": null, "podIPs": null}});
+    let ended = api
+        .patch(&status, "strategic-merge", &ended)
+        .await
+        .expect(200);
+    assert_eq!(
+        ended["status"],
+        json!({"phase": "Failed", "qosClass": "BestEffort"})
+    );
+}
+
 crate::both!(
+    what_is_no_patch_of_a_status_is_refused,
     a_silent_node_is_marked_and_tainted,
     a_pod_that_is_not_ready_is_told_to_its_node,
 );

@@ -33,6 +33,7 @@ pub(super) const ROOM: Room = Room {
 
 fn fill(pod: &mut Value) {
     defaults::spec(pod);
+    same_address_under_both_names(pod);
     for list in ["spec.containers", "spec.initContainers"] {
         for container in tree::items_mut(pod, list) {
             request_what_is_limited(container);
@@ -49,6 +50,20 @@ fn fill(pod: &mut Value) {
                 }
             }
         }
+    }
+}
+
+/// `podIP` is the first of `podIPs`: whoever writes one gets both, and where they differ the older field alone counts
+/// (k8s: conversion of PodStatus).
+fn same_address_under_both_names(pod: &mut Value) {
+    let first = tree::items(pod, "status.podIPs").first();
+    let first = first.map(|first| tree::text(first, "ip").to_owned());
+    let single = tree::text(pod, "status.podIP").to_owned();
+    match first {
+        Some(first) if single.is_empty() => tree::put(pod, "status.podIP", first),
+        Some(first) if first == single => {}
+        _ if single.is_empty() => {}
+        _ => tree::put(pod, "status.podIPs", vec![value::json!({"ip": single})]),
     }
 }
 

@@ -325,7 +325,7 @@ fn status_updates_touch_no_spec() {
     assert_eq!(new["spec"], old["spec"]);
     assert_eq!(
         new["status"],
-        json!({"phase": "Running", "podIP": "10.0.0.1", "qosClass": "BestEffort"})
+        json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "qosClass": "BestEffort"})
     );
     assert_eq!(new["metadata"]["generation"], json!(1));
 }
@@ -398,4 +398,82 @@ fn resize_changes_cpu_and_memory_only() {
         "{}",
         error.message
     );
+}
+
+/// `podIP` is the first of `podIPs`, whichever of them is written.
+#[test]
+fn an_address_stands_under_both_names() {
+    let made = create(resource("v1", "pods"), pod()).unwrap();
+    let stored = |status: &Value, changes: &Value| {
+        let mut old = made.clone();
+        old["metadata"]["resourceVersion"] = "1".into();
+        let mut new = old.clone();
+        for (name, value) in status.as_object().unwrap() {
+            old["status"][name.as_str()] = value.clone();
+            new["status"][name.as_str()] = value.clone();
+        }
+        for (name, value) in changes.as_object().unwrap() {
+            new["status"][name.as_str()] = value.clone();
+        }
+        match update_sub(resource("v1", "pods"), Some("status"), &old, new).unwrap() {
+            Update::Store(pod) => {
+                let status = &pod["status"];
+                json!([status["podIP"], status["podIPs"]])
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let [one, two] = ["10.0.0.1", "10.0.0.2"];
+    let none = json!({});
+    let both = json!({"podIP": one, "podIPs": [{"ip": one}, {"ip": "::1"}]});
+    for (before, changes, address, addresses) in [
+        (
+            &none,
+            json!({"podIP": one}),
+            json!(one),
+            json!([{"ip": one}]),
+        ),
+        (
+            &none,
+            json!({"podIPs": [{"ip": one}, {"ip": two}]}),
+            json!(one),
+            json!([{"ip": one}, {"ip": two}]),
+        ),
+        (
+            &both,
+            json!({"podIP": two}),
+            json!(two),
+            json!([{"ip": two}]),
+        ),
+        (
+            &both,
+            json!({"podIP": two, "podIPs": null}),
+            json!(two),
+            json!([{"ip": two}]),
+        ),
+        (
+            &both,
+            json!({"podIP": null, "phase": "Running"}),
+            json!(one),
+            both["podIPs"].clone(),
+        ),
+        (
+            &both,
+            json!({"podIP": null, "podIPs": null}),
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            &both,
+            json!({"phase": "Running"}),
+            json!(one),
+            both["podIPs"].clone(),
+        ),
+    ] {
+        assert_eq!(
+            stored(before, &changes),
+            json!([address, addresses]),
+            "{before} {changes}"
+        );
+    }
 }
