@@ -7,11 +7,13 @@
 //! ```
 //!
 //! The objects are what the store holds, byte for byte. An object never trains the dictionary that it is judged by, unless
-//! there are too few. Memory is counted twice: in bytes, and as the resident memory of copies, one allocation each, from the
-//! allocator of the binary. CPU is that of one thread that finds contexts and output buffer ready and objects scattered, so a
+//! there are too few. Memory is counted twice: in bytes, and as the resident memory of copies, one allocation each, from
+//! the allocator of the binary. CPU is that of one thread that finds contexts and output buffer ready and objects scattered, so a
 //! store would pay more, never less. Decides nothing: that is `docs/decisions/0013-no-dictionaries.md`.
 
 use std::future::Future;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
@@ -48,9 +50,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Time for the first renewals of Leases: a kubelet makes them every ten seconds.
 const SETTLE_TIME: Duration = Duration::from_secs(25);
 const LEVELS: [i32; 2] = [1, 3];
+/// Makes this program the process of [`resident_each`].
+const ALLOCATE: &str = "--allocate";
 
 fn main() -> Result<(), AnyError> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == ALLOCATE) {
+        return allocate();
+    }
     let mut number = |default: usize| match arguments.next() {
         Some(text) => text
             .parse::<usize>()
@@ -64,10 +71,10 @@ fn main() -> Result<(), AnyError> {
     );
     let kinds = kinds(&store)?;
     for kind in &kinds {
-        kind.print();
+        kind.print()?;
     }
     println!(
-        "\n| kind | dictionary | level | B | of raw | resident B | compress µs | decompress µs |\n|---|---|---|---|---|---|---|---|"
+        "\n| kind | dictionary | level | B | of raw | resident B | compress µs | decompress µs | into a new allocation |\n|---|---|---|---|---|---|---|---|---|"
     );
     for kind in &kinds {
         let dictionary = kind.trained(dictionary_kib << 10)?;
@@ -114,16 +121,17 @@ impl Kind {
         })
     }
 
-    fn print(&self) {
-        let copies = resident_each(self.values.iter().map(|value| &value[..]));
+    fn print(&self) -> Result<(), AnyError> {
+        let resident = resident_each(self.values.iter().map(Bytes::len))?;
         println!(
-            "| {} | {} | {:.2} | {:.0} | {copies:.0} | {:.0} |",
+            "| {} | {} | {:.2} | {:.0} | {resident:.0} | {:.0} |",
             self.name,
             self.values.len(),
             self.writes_each,
             self.bytes_each(),
             self.history_bytes_an_entry,
         );
+        Ok(())
     }
 
     fn bytes_each(&self) -> f64 {
@@ -176,6 +184,12 @@ impl Kind {
             }
             Ok(())
         })?;
+        let fresh_micros = micros_each(objects.len(), || {
+            for object in &compressed {
+                std::hint::black_box(decompressor.decompress(object, longest)?);
+            }
+            Ok(())
+        })?;
         for (object, compressed) in objects.iter().zip(&compressed) {
             if decompressor.decompress(compressed, longest)? != object[..] {
                 return Err("an object came back as another".into());
@@ -184,7 +198,7 @@ impl Kind {
         let raw: usize = objects.iter().map(Bytes::len).sum();
         let bytes: usize = compressed.iter().map(Vec::len).sum();
         println!(
-            "| {} | {} | {level} | {:.0} | {:.0} % | {:.0} | {compress_micros:.2} | {decompress_micros:.2} |",
+            "| {} | {} | {level} | {:.0} | {:.0} % | {:.0} | {compress_micros:.2} | {decompress_micros:.2} | {fresh_micros:.2} |",
             self.name,
             dictionary.map_or("none".into(), |bytes| format!(
                 "{} KiB",
@@ -192,7 +206,7 @@ impl Kind {
             )),
             bytes as f64 / objects.len().max(1) as f64,
             100.0 * bytes as f64 / raw.max(1) as f64,
-            resident_each(compressed.iter().map(|object| &object[..])),
+            resident_each(compressed.iter().map(Vec::len))?,
         );
         Ok(())
     }
@@ -226,17 +240,49 @@ fn cpu_nanos() -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-/// Resident memory of a copy of each, kept as the store keeps a value.
-fn resident_each<'a>(values: impl Iterator<Item = &'a [u8]>) -> f64 {
+/// Resident memory of one allocation for each value, as the store keeps it: taken by a process of its own, whose allocator has
+/// nothing to give away that somebody used before.
+fn resident_each(lengths: impl Iterator<Item = usize>) -> Result<f64, AnyError> {
+    let lengths: Vec<String> = lengths.map(|length| length.to_string()).collect();
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(ALLOCATE)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().ok_or("no input")?;
+    input.write_all(lengths.join("\n").as_bytes())?;
+    drop(input);
+    let told = child.wait_with_output()?;
+    Ok(std::str::from_utf8(&told.stdout)?.trim().parse()?)
+}
+
+/// The process of [`resident_each`].
+fn allocate() -> Result<(), AnyError> {
+    let lengths = std::io::read_to_string(std::io::stdin())?
+        .lines()
+        .map(str::parse)
+        .collect::<Result<Vec<usize>, _>>()?;
+    let count = lengths.len() * lengths_rounds(lengths.len());
+    let mut kept: Vec<Arc<[u8]>> = Vec::with_capacity(count);
+    let one = || -> Arc<[u8]> { Arc::from([1u8].as_slice()) };
+    // The list is not the values': it is resident before they are counted.
+    kept.resize_with(count, one);
+    kept.clear();
     let before = apiserver::metrics::resident_bytes();
-    let copies: Vec<Arc<[u8]>> = values.map(Arc::from).collect();
+    while kept.len() < count {
+        let copies = lengths
+            .iter()
+            .map(|length| std::iter::repeat_n(1u8, *length).collect());
+        kept.extend(copies);
+    }
     let grown = apiserver::metrics::resident_bytes().saturating_sub(before);
-    let count = copies.len().max(1);
-    // The list of the copies is not theirs.
-    let list = count * size_of::<Arc<[u8]>>();
-    // Kept: what the next kind is measured by must not find their memory free.
-    std::mem::forget(copies);
-    grown.saturating_sub(list as u64) as f64 / count as f64
+    println!("{}", grown as f64 / kept.len().max(1) as f64);
+    Ok(())
+}
+
+/// So often that there are a million, and pages half full do not matter.
+fn lengths_rounds(count: usize) -> usize {
+    1_000_000usize.div_ceil(count.max(1))
 }
 
 /// A store in which nodes have registered and renewed, and pods run.
