@@ -185,7 +185,7 @@ pub(crate) struct Class {
     by_cell: HashMap<Cell, u32, Hashing>,
     /// For each standing the cell with nothing else, once there was one.
     bare_cells: Vec<Option<u32>>,
-    pub(crate) index: Option<Index>,
+    pub(crate) index: Option<Box<Index>>,
     hashing: Hashing,
 }
 

@@ -118,8 +118,6 @@ pub struct Cluster {
     pub(crate) assumed: usize,
     pub(crate) records: Vec<PodRecord>,
     pub(crate) free_records: Vec<u32>,
-    /// For each node the first of its pods.
-    pub(crate) first_pods: Vec<u32>,
     /// Nodes whose pods are alike.
     pub(crate) rosters: Rosters,
     pub(crate) nominations: HashMap<PodKey, Nomination, Hashing>,
@@ -152,7 +150,6 @@ impl Cluster {
             assumed: 0,
             records: Vec::new(),
             free_records: Vec::new(),
-            first_pods: Vec::new(),
             rosters: Rosters::new(hashing.clone()),
             nominations: HashMap::with_hasher(hashing.clone()),
             namespaces: HashMap::with_hasher(hashing.clone()),

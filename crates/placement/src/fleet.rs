@@ -11,6 +11,7 @@
 //! replay. The fleet does not
 //! know classes, scores or pods; it knows which labels are asked about and who still refers to a state.
 
+use crate::cluster::NO_POD;
 use crate::cons::Cons;
 use crate::hashing::{Hashing, alike, hash_one};
 use crate::intern::{Interner, Word};
@@ -216,6 +217,8 @@ struct Node {
     state: u32,
     /// Position among the state's members.
     at: u32,
+    /// Where the chain of its pods begins; kept for `pods.rs`. Here, as whoever places a pod has just read the rest.
+    first_pod: u32,
 }
 
 #[derive(Debug, Default)]
@@ -441,6 +444,18 @@ impl Fleet {
             .filter(|&n| self.nodes[n as usize].body != NOBODY)
     }
 
+    /// The record that the chain of a node's pods begins with, or [`NO_POD`].
+    pub(crate) fn first_pod(&self, node: u32) -> u32 {
+        self.nodes
+            .get(node as usize)
+            .map_or(NO_POD, |n| n.first_pod)
+    }
+
+    /// Sets it, and gives the one before.
+    pub(crate) fn set_first_pod(&mut self, node: u32, record: u32) -> u32 {
+        std::mem::replace(&mut self.nodes[node as usize].first_pod, record)
+    }
+
     pub(crate) fn node_name(&self, node: u32) -> Option<&str> {
         self.nodes
             .get(node as usize)
@@ -648,6 +663,7 @@ impl Fleet {
             body: NOBODY,
             state: NOBODY,
             at: 0,
+            first_pod: NO_POD,
         };
         let node = match self.free_nodes.pop() {
             Some(node) => {

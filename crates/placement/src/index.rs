@@ -14,6 +14,8 @@ use crate::pick::below;
 
 /// So often a node is drawn in vain before nodes are counted.
 const DRAWS_MAX: usize = 64;
+/// Room for so many new states stays with an index.
+const NEWS_KEPT: usize = 1_024;
 
 /// For each part the states that have, or had, so many members.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +65,8 @@ pub(crate) struct Index {
     cursor: u64,
     entries: usize,
     census: Option<Census>,
+    /// Kept for its room.
+    news: Vec<u32>,
 }
 
 /// For each part the states that are listed under it, a bit each: few bytes, as most of them are read whenever the index
@@ -185,6 +189,7 @@ impl Class {
                     cursor: end,
                     entries: 0,
                     census,
+                    news: Vec::new(),
                 };
                 index.listed.grow(fleet.state_bound());
                 let all = 0..fleet.state_bound() as u32;
@@ -196,20 +201,23 @@ impl Class {
                         .into_iter()
                         .for_each(|state| self.list(fleet, &mut index, state)),
                 }
-                self.index = Some(index);
+                self.index = Some(Box::new(index));
             }
             Some(mut index) => {
                 if index.cursor < end {
                     index.listed.grow(fleet.state_bound());
                     // Most are listed already. In a loop of its own, so that the memory is asked for all at once.
-                    let news = fleet.log_since(index.cursor).unwrap_or(&[]).iter();
-                    let news = news.copied().filter(|&state| {
+                    let mut news = std::mem::take(&mut index.news);
+                    let logged = fleet.log_since(index.cursor).unwrap_or(&[]).iter();
+                    news.extend(logged.copied().filter(|&state| {
                         let wanted = parts::of_size(fleet.size(state));
                         index.listed.missing(state, wanted) != 0
-                    });
-                    for state in news.collect::<Vec<u32>>() {
+                    }));
+                    for state in news.drain(..) {
                         self.list(fleet, &mut index, state);
                     }
+                    news.shrink_to(NEWS_KEPT);
+                    index.news = news;
                     index.cursor = end;
                 }
                 index.recount(fleet);

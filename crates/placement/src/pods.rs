@@ -151,12 +151,9 @@ impl Cluster {
     }
 
     fn link(&mut self, slot: u32) {
-        let node = self.records[slot as usize].node as usize;
-        self.rosters.touch(node as u32);
-        if self.first_pods.len() <= node {
-            self.first_pods.resize(node + 1, NO_POD);
-        }
-        let next = std::mem::replace(&mut self.first_pods[node], slot);
+        let node = self.records[slot as usize].node;
+        self.rosters.touch(node);
+        let next = self.fleet.set_first_pod(node, slot);
         let record = &mut self.records[slot as usize];
         (record.next, record.previous) = (next, NO_POD);
         if let Some(next) = self.records.get_mut(next as usize) {
@@ -174,7 +171,9 @@ impl Cluster {
         self.rosters.touch(node);
         match self.records.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
-            None => self.first_pods[node as usize] = next,
+            None => {
+                self.fleet.set_first_pod(node, next);
+            }
         }
         if let Some(next) = self.records.get_mut(next as usize) {
             next.previous = previous;
@@ -189,9 +188,9 @@ impl Cluster {
 
     /// The records of a node's pods.
     pub(crate) fn pods_of(&self, node: u32) -> impl Iterator<Item = u32> + '_ {
-        let first = self.first_pods.get(node as usize).copied();
-        std::iter::successors(first.filter(|&slot| slot != NO_POD), |&slot| {
-            Some(self.records[slot as usize].next).filter(|&next| next != NO_POD)
+        let some = |slot: u32| (slot != NO_POD).then_some(slot);
+        std::iter::successors(some(self.fleet.first_pod(node)), move |&slot| {
+            some(self.records[slot as usize].next)
         })
     }
 
