@@ -1,8 +1,7 @@
 //! The nodes in shards: every answer against the plain model, and runs of pods against one cluster.
 
 use crate::objects::{Dice, delegated, node_object, pod_object};
-use crate::placer::Placer;
-use crate::{Rig, step, step_of_volumes};
+use crate::{Placer, Rig, step, step_of_volumes};
 use placement::shards::{Coordinator, Direct};
 use placement::{Cluster, Config, Explanation, NodeInfo, PickError, PodInfo, PodKey};
 use proptest::prelude::*;
