@@ -8,21 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use value::{Map, json};
 
-/// A small random generator; the seed is the test.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % limit.max(1) as u64).unwrap_or(0)
-    }
-    pub(crate) fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-}
+pub(crate) use chance::Chance as Dice;
 
 type Key = (ResourceRef, String, String);
 

@@ -312,7 +312,7 @@ impl Rig {
                 }
             }
         }
-        let mut dice = Dice(random);
+        let mut dice = Dice::new(random);
         let picked = self
             .cluster
             .pick(class, pod.pin.as_deref(), &mut || dice.roll(u64::MAX));
@@ -351,7 +351,7 @@ impl Rig {
         pin: Option<&str>,
         random: u64,
     ) {
-        let mut dice = Dice(random);
+        let mut dice = Dice::new(random);
         let key = PodKey::of(uid);
         let found = self
             .cluster
