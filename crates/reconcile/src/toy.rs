@@ -154,11 +154,11 @@ impl World {
                 _ => None,
             };
             let mut finalizers = items(value, &["metadata", "finalizers"]).to_vec();
-            if let Some(finalizer) = finalizer
-                && !finalizers.contains(&json!(finalizer))
-            {
-                finalizers.push(json!(finalizer));
+            // The last policy that was named holds: an API server never leaves both.
+            if !policy.is_empty() {
+                finalizers.retain(|kept| kept != "foregroundDeletion" && kept != "orphan");
             }
+            finalizers.extend(finalizer.map(Value::from));
             object::set_at(value, &["metadata", "finalizers"], Value::Array(finalizers));
             if !object::is_deleting(value) {
                 object::set_at(value, &["metadata", "deletionTimestamp"], json!(now));
@@ -250,7 +250,7 @@ impl World {
                     self.delete(
                         *resource,
                         name,
-                        propagation.map_or("Background", |policy| policy.as_str()),
+                        propagation.map_or("", |policy| policy.as_str()),
                     );
                     if *grace_seconds == Some(0) {
                         self.remove(&(*resource, "default".to_owned(), name.clone()));

@@ -190,7 +190,7 @@ fn ten_thousand_dependents_cost_ten_thousand_looks() {
 
 #[test]
 fn random_forests_keep_no_orphan_and_lose_no_owned_object() {
-    for seed in 0..60 {
+    for seed in 0..200 {
         let mut dice = Dice::new(seed);
         let (mut world, mut graph) = (World::new(), Graph::default());
         let mut uids: Vec<(String, String)> = Vec::new();
