@@ -9,9 +9,24 @@ use value::json;
 
 const PODS: usize = 4_000;
 
-chance::named!(Dice);
+struct Dice(u64);
 
 impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+
+    fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+
     fn time(&mut self) -> Value {
         self.pick(&[
             "2026-01-02T03:04:05Z",
@@ -165,7 +180,7 @@ fn told((key, seen): &(String, Seen)) -> String {
 
 #[test]
 fn bytes_say_what_the_tree_says() {
-    let (mut dice, mut plain) = (Dice::new(0x9e37_79b9_7f4a_7c15), PlainPods::default());
+    let (mut dice, mut plain) = (Dice(0x9e37_79b9_7f4a_7c15), PlainPods::default());
     let mut read = 0;
     for _ in 0..PODS {
         let pod = dice.pod();
@@ -187,7 +202,7 @@ fn bytes_say_what_the_tree_says() {
 
 #[test]
 fn what_is_rare_or_broken_is_left_to_the_general_way() {
-    let (mut dice, mut plain) = (Dice::new(7), PlainPods::default());
+    let (mut dice, mut plain) = (Dice(7), PlainPods::default());
     let mut pod = dice.pod();
     for field in ["affinity", "resourceClaims"] {
         pod["spec"].as_object_mut().unwrap().remove(field);
