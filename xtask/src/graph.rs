@@ -48,7 +48,15 @@ const FLOORS: &[(Floor, &str, &[&str])] = &[
     (
         Floor::Workshop,
         "workshop",
-        &["bench", "linear", "spoil", "rivals", "xtask", "conformance"],
+        &[
+            "bench",
+            "chance",
+            "linear",
+            "spoil",
+            "rivals",
+            "xtask",
+            "conformance",
+        ],
     ),
 ];
 

@@ -22,30 +22,11 @@ const LEASES: usize = 40;
 const REQUESTS: usize = 30_000;
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-struct Dice(u64);
+chance::named!(Dice);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end.max(1) as u64) as usize
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-
     fn time(&mut self) -> String {
-        meta::time::format_micros(1_700_000_000_000_000 + (self.roll() % (1 << 40)).cast_signed())
+        meta::time::format_micros(1_700_000_000_000_000 + (self.draw() % (1 << 40)).cast_signed())
     }
 }
 
@@ -234,7 +215,7 @@ fn body(dice: &mut Dice, leases: &Served, lease: &Value) -> (&'static str, Vec<u
     schema::envelope::wrap("coordination.k8s.io/v1", kind, &message, &mut body);
     if dice.one_in(12) {
         let at = dice.below(body.len());
-        body[at] = dice.roll() as u8;
+        body[at] = dice.draw() as u8;
     }
     if dice.one_in(40) {
         body.truncate(dice.below(body.len()));
@@ -319,7 +300,7 @@ fn text(reply: Reply) -> (u16, String, Vec<(&'static str, String)>, Bytes) {
 
 #[test]
 fn both_ways_reply_keep_and_tell_the_same() {
-    let mut dice = Dice(0x5eed_1ea5_e000_0001);
+    let mut dice = Dice::new(0x5eed_1ea5_e000_0001);
     let (short, general) = (Server::new(), Server::new());
     let names: Vec<String> = (0..LEASES).map(|index| format!("lease-{index}")).collect();
     for name in &names {

@@ -8,23 +8,12 @@ use bbolt::etcd::{
 };
 use bbolt::{BboltError, Checksum, Database, Integrity, Sink, Writer, check_trailer};
 use bytes::Bytes;
+use chance::Chance;
 use kv::{KeyValue, LeaseId, Revision};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::PathBuf;
-
-/// Pseudo-random numbers from a seed (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
-    }
-}
 
 type Buckets = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
 
@@ -60,28 +49,28 @@ fn read(bytes: &Bytes) -> Result<Buckets, BboltError> {
 #[test]
 fn what_is_written_is_read_back_whatever_its_shape() {
     for seed in 1..40 {
-        let mut dice = Dice(seed * 0x9e37_79b9);
+        let mut dice = Chance::new(seed * 0x9e37_79b9);
         let mut buckets = Buckets::new();
-        for _ in 0..dice.below(4) {
-            let keys = match dice.below(4) {
+        for _ in 0..dice.roll(4) {
+            let keys = match dice.roll(4) {
                 0 => 0,
-                1 => dice.below(10),
-                2 => dice.below(400),
+                1 => dice.roll(10),
+                2 => dice.roll(400),
                 _ => 3_000,
             };
-            let key_bytes = if dice.below(4) == 0 { 3_000 } else { 40 };
+            let key_bytes = if dice.roll(4) == 0 { 3_000 } else { 40 };
             let mut entries = BTreeMap::new();
             for _ in 0..keys {
-                let len = 1 + dice.below(key_bytes) as usize;
-                let key: Vec<u8> = (0..len).map(|_| dice.below(256) as u8).collect();
-                let value_len = match dice.below(50) {
-                    0 => dice.below(40_000),
+                let len = 1 + dice.roll(key_bytes) as usize;
+                let key: Vec<u8> = (0..len).map(|_| dice.roll(256) as u8).collect();
+                let value_len = match dice.roll(50) {
+                    0 => dice.roll(40_000),
                     1..10 => 0,
-                    _ => dice.below(300),
+                    _ => dice.roll(300),
                 };
-                entries.insert(key, vec![dice.below(256) as u8; value_len as usize]);
+                entries.insert(key, vec![dice.roll(256) as u8; value_len as usize]);
             }
-            buckets.insert(vec![b'a' + dice.below(26) as u8], entries);
+            buckets.insert(vec![b'a' + dice.roll(26) as u8], entries);
         }
         let bytes = write(&buckets);
         assert_eq!(read(&bytes).unwrap(), buckets, "seed {seed}");
@@ -233,9 +222,9 @@ fn what_etcd_keeps_comes_back() {
 fn a_file_cut_anywhere_is_refused() {
     let whole = snapshot(400);
     assert_eq!(read_all(&whole.clone().into(), false).unwrap(), Some(405));
-    let mut dice = Dice(7);
+    let mut dice = Chance::new(7);
     for _ in 0..300 {
-        let cut = dice.below(whole.len() as u64) as usize;
+        let cut = dice.roll(whole.len() as u64) as usize;
         let bytes = Bytes::copy_from_slice(&whole[..cut]);
         // What is cut within the checksum is a whole database all the same.
         let is_whole = cut >= whole.len() - 32;
@@ -246,20 +235,20 @@ fn a_file_cut_anywhere_is_refused() {
 #[test]
 fn a_flipped_bit_is_noticed_by_the_checksum_and_never_a_panic_without_it() {
     let whole = snapshot(400);
-    let mut dice = Dice(11);
+    let mut dice = Chance::new(11);
     let mut refused = 0;
     for _ in 0..3_000 {
         let mut bytes = whole.clone();
-        for _ in 0..1 + dice.below(3) {
+        for _ in 0..1 + dice.roll(3) {
             // Heads of pages and their elements are where it hurts.
-            let page = dice.below(bytes.len() as u64 / 4096) * 4096;
-            let within = if dice.below(2) == 0 {
-                dice.below(64)
+            let page = dice.roll(bytes.len() as u64 / 4096) * 4096;
+            let within = if dice.roll(2) == 0 {
+                dice.roll(64)
             } else {
-                dice.below(4096)
+                dice.roll(4096)
             };
             let at = (page + within) as usize;
-            bytes[at] ^= 1 << dice.below(8);
+            bytes[at] ^= 1 << dice.roll(8);
         }
         let bytes = Bytes::from(bytes);
         if bytes == whole {

@@ -9,27 +9,16 @@ use bytes::Bytes;
 use common::{Server, frame};
 use http2::{Config, Connection, Event, Sent, StreamId};
 
-/// SplitMix64.
-struct Chance(u64);
+chance::named!(Dice);
 
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        b ^ (b >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
+impl Dice {
     fn config(&mut self) -> Config {
+        let window_bytes = 1 << self.below(18);
         Config {
             streams_max: 1 + self.below(20) as u32,
-            stream_window_bytes: 1 + self.below(1 << (self.0 % 18)) as u32,
+            stream_window_bytes: 1 + self.below(window_bytes) as u32,
             connection_window_bytes: 65_535 + self.below(100_000) as u32,
-            seed: self.next(),
+            seed: self.draw(),
             ..Config::default()
         }
     }
@@ -85,13 +74,13 @@ impl End {
     }
 
     /// Takes bytes; a server answers each request with a body of its own.
-    fn hear(&mut self, bytes: Bytes, chance: &mut Chance, answers: &mut BTreeMap<u32, Bytes>) {
+    fn hear(&mut self, bytes: Bytes, chance: &mut Dice, answers: &mut BTreeMap<u32, Bytes>) {
         self.connection.recv(bytes, 0);
         while let Some(event) = self.connection.next_event() {
             match event {
                 Event::Headers { stream, fields, .. } => {
                     if fields.get(b":method").is_some() {
-                        let answer = body(chance.next(), chance.below(self.most));
+                        let answer = body(chance.draw(), chance.below(self.most));
                         let head: [(&[u8], &[u8]); 2] = [(b":status", b"200"), (b"x", b"y")];
                         assert!(self.connection.send_headers(stream, head, false));
                         answers.insert(stream.0, answer.clone());
@@ -125,7 +114,7 @@ impl End {
 }
 
 /// Spoils bytes on their way, or does not.
-type Spoil<'a> = &'a mut dyn FnMut(&mut Chance, &mut Vec<u8>);
+type Spoil<'a> = &'a mut dyn FnMut(&mut Dice, &mut Vec<u8>);
 
 struct Outcome {
     client: End,
@@ -135,7 +124,7 @@ struct Outcome {
 }
 
 fn converse(seed: u64, requests: usize, is_spoilt: bool, spoil: Spoil<'_>) -> Outcome {
-    let mut chance = Chance(seed);
+    let mut chance = Dice::new(seed);
     let (ours, theirs) = (chance.config(), chance.config());
     let mut client = End::new(Connection::client(ours));
     let mut server = End::new(Connection::server(theirs));
@@ -154,7 +143,7 @@ fn converse(seed: u64, requests: usize, is_spoilt: bool, spoil: Spoil<'_>) -> Ou
                 (b"k", b"v"),
             ];
             if let Ok(stream) = client.connection.open(head, false) {
-                let data = body(chance.next(), chance.below(most));
+                let data = body(chance.draw(), chance.below(most));
                 asked.insert(stream.0, data.clone());
                 client.to_send.insert(stream.0, data);
                 client.say(stream);
@@ -239,7 +228,7 @@ fn spoilt_bytes_never_do_more_than_end_the_connection() {
             match chance.below(3) {
                 0 => bytes[at] ^= 1 << chance.below(8),
                 1 => drop(bytes.remove(at)),
-                _ => bytes.insert(at, chance.next() as u8),
+                _ => bytes.insert(at, chance.draw() as u8),
             }
         });
         failed += usize::from(outcome.client.is_closed || outcome.server.is_closed);
@@ -251,7 +240,7 @@ fn spoilt_bytes_never_do_more_than_end_the_connection() {
 #[test]
 fn random_frames_never_do_more_than_end_the_connection() {
     for seed in 0..2_000 {
-        let mut chance = Chance(seed);
+        let mut chance = Dice::new(seed);
         let mut server = Server::met();
         for _ in 0..100 {
             let kind = chance.below(11) as u8;
@@ -261,12 +250,12 @@ fn random_frames_never_do_more_than_end_the_connection() {
                     if chance.below(2) == 0 {
                         0x82 + chance.below(8) as u8
                     } else {
-                        chance.next() as u8
+                        chance.draw() as u8
                     }
                 })
                 .collect();
             let stream = [0, 1, 1, 3, 5, 2, 9][chance.below(7)];
-            server.hears(&[frame(kind, chance.next() as u8, stream, &payload)]);
+            server.hears(&[frame(kind, chance.draw() as u8, stream, &payload)]);
             assert!(server.connection.held_bytes() < 1 << 20);
         }
     }

@@ -8,21 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use value::{Map, json};
 
-/// A small random generator; the seed is the test.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % limit.max(1) as u64).unwrap_or(0)
-    }
-    pub(crate) fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-}
+pub(crate) use chance::Chance as Dice;
 
 type Key = (ResourceRef, String, String);
 
@@ -168,11 +154,11 @@ impl World {
                 _ => None,
             };
             let mut finalizers = items(value, &["metadata", "finalizers"]).to_vec();
-            if let Some(finalizer) = finalizer
-                && !finalizers.contains(&json!(finalizer))
-            {
-                finalizers.push(json!(finalizer));
+            // The last policy that was named holds: an API server never leaves both.
+            if !policy.is_empty() {
+                finalizers.retain(|kept| kept != "foregroundDeletion" && kept != "orphan");
             }
+            finalizers.extend(finalizer.map(Value::from));
             object::set_at(value, &["metadata", "finalizers"], Value::Array(finalizers));
             if !object::is_deleting(value) {
                 object::set_at(value, &["metadata", "deletionTimestamp"], json!(now));
@@ -264,7 +250,7 @@ impl World {
                     self.delete(
                         *resource,
                         name,
-                        propagation.map_or("Background", |policy| policy.as_str()),
+                        propagation.map_or("", |policy| policy.as_str()),
                     );
                     if *grace_seconds == Some(0) {
                         self.remove(&(*resource, "default".to_owned(), name.clone()));

@@ -3,6 +3,7 @@
 //!
 //! Made so that decisions are close: few sizes, few labels, nodes that fill up. Does not know who decides.
 
+pub use chance::Chance as Dice;
 use value::{Map, Value, json};
 
 /// Nodes of a story.
@@ -16,35 +17,9 @@ pub const REPLICA_SET: &str = "rs";
 
 const APPS: &[&str] = &["a", "b", "c"];
 
-/// Small choices, the same for a seed.
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Dice of a seed.
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
-    }
-
-    /// A number below `sides`.
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    /// True once in `n`.
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.roll(n) == 0
-    }
-
-    /// One of a list.
-    pub fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
-        let at = self.roll(list.len() as u64) as usize;
-        list.get(at).copied().unwrap_or_default()
-    }
+/// Small choices, the same for a seed. The factor keeps the stories that seeds stand for what they were when some were recorded.
+pub fn dice(seed: u64) -> Dice {
+    Dice::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
 }
 
 /// Weights of a story: every other has those of later releases.
@@ -122,7 +97,7 @@ pub fn node(id: u64, with_images: bool, dice: &mut Dice) -> Value {
 /// What stays: a kube-scheduler of 1.20 remembers with each node how many nodes had its images when that node last
 /// changed.
 fn images(id: u64) -> Value {
-    let mut dice = Dice::new(1000 + id);
+    let mut dice = dice(1000 + id);
     let mut images = Vec::new();
     for (name, mebibytes) in [("web:latest", 300), ("db:1", 900), ("tiny:2", 10)] {
         if dice.one_in(2) {

@@ -52,7 +52,7 @@ struct Player<'a> {
 
 /// Makes the nodes and what else is there from the beginning. The scheduler is started after it.
 pub async fn prepare(api: &Api, seed: u64) -> Result<(Vec<Value>, String), String> {
-    let mut dice = Dice::new(seed);
+    let mut dice = generate::dice(seed);
     let mut lines = vec![json!({"story":
         {"kubernetes": "1.20.2", "seed": seed, "weights": generate::weights(seed)}})];
     api.create("/api/v1/namespaces", &json!({"metadata": {"name": "shop"}}))
@@ -93,7 +93,7 @@ pub async fn play(
         api,
         log,
         judge: Judge::new(&first),
-        dice: Dice::new(seed ^ 0x5eed),
+        dice: generate::dice(seed ^ 0x5eed),
         replica_set,
         bound: BTreeMap::new(),
         evicted: BTreeMap::new(),

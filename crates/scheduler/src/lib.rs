@@ -307,7 +307,7 @@ impl Scheduler {
                 }
                 () = tokio::time::sleep(pause) => {}
                 () = worker.status_room(), if self.pending.has_untold() => {}
-                _ = revive.tick(), if self.cluster.is_many() => self.cluster.revive(),
+                _ = revive.tick(), if self.cluster.is_many() => self.revive_shards(),
                 _ = flush.tick() => {
                     self.queue.flush(now_micros());
                     if !self.is_synced() && self.started.elapsed() >= FLUSH_INTERVAL {

@@ -9,20 +9,9 @@ use value::json;
 
 const ROUNDS: usize = 6_000;
 
-struct Dice(u64);
+chance::named!(Dice);
 
 impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
     /// One of few specs.
     fn spec(&mut self) -> Value {
         let mut spec = json!({"schedulerName": "default-scheduler", "priority": self.below(2),
@@ -149,7 +138,7 @@ fn a_pod_read_by_its_template_is_the_pod_that_was_decoded() {
     let pods = schema::kind_type("v1", "Pod").unwrap();
     let lens = Extending::new(&[]).lens();
     let mut templates = Templates::new(lens.clone());
-    let mut dice = Dice(0x5eed);
+    let mut dice = Dice::new(0x5eed);
     let mut read = 0;
     for number in 0..ROUNDS {
         let message = message(&dice.pod(number));
@@ -176,7 +165,7 @@ fn a_pod_read_by_its_template_is_the_pod_that_was_decoded() {
 #[test]
 fn what_is_long_is_read_and_not_kept() {
     let mut templates = Templates::new(Extending::new(&[]).lens());
-    let mut pod = Dice(3).pod(1);
+    let mut pod = Dice::new(3).pod(1);
     pod["status"] = json!({});
     pod["spec"] = json!({"containers": [{"name": "c", "image": "i"}]});
     assert!(templates.read(&message(&pod)).is_some());
@@ -190,7 +179,7 @@ fn what_is_long_is_read_and_not_kept() {
 #[test]
 fn broken_bytes_come_back() {
     let mut templates = Templates::new(Extending::new(&[]).lens());
-    let mut pod = Dice(3).pod(1);
+    let mut pod = Dice::new(3).pod(1);
     pod["status"] = json!({"phase": "Running", "startTime": "2026-01-02T03:04:05Z"});
     let whole = message(&pod);
     assert!(templates.read(&whole).is_some());

@@ -1,24 +1,24 @@
-//! Random and mutated bytes into every decoder: errors are fine, panics are not, and what is accepted round-trips.
+//! Chance and mutated bytes into every decoder: errors are fine, panics are not, and what is accepted round-trips.
 
 mod common;
 
-use common::{Fill, Random, is_object, object};
+use common::{Chance, Fill, is_object, object};
 use schema::{FieldReader, JsonOptions, TypeId};
 
 const ROUNDS_PER_KIND: usize = 12;
 
-fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+fn mutate(bytes: &[u8], random: &mut Chance) -> Vec<u8> {
     let mut out = bytes.to_vec();
     for _ in 0..=random.below(4) {
         if out.is_empty() {
-            out.push(random.next() as u8);
+            out.push(random.draw() as u8);
         }
         let at = random.below(out.len());
         match random.below(5) {
-            0 => out[at] = random.next() as u8,
+            0 => out[at] = random.draw() as u8,
             1 => out[at] ^= 1 << random.below(8),
             2 => out.truncate(at),
-            3 => out.insert(at, random.next() as u8),
+            3 => out.insert(at, random.draw() as u8),
             _ => {
                 let piece = out[at..out.len().min(at + random.below(32))].to_vec();
                 let to = random.below(out.len());
@@ -79,7 +79,7 @@ fn feed_text(ty: TypeId, bytes: &[u8]) {
 
 #[test]
 fn mutated_protobuf() {
-    let mut random = Random(1);
+    let mut random = Chance::new(1);
     for ty in schema::types().filter(|ty| is_object(*ty)) {
         let mut bytes = Vec::new();
         let value = schema::complete(ty, object(ty, Fill::OneIn(3), &mut random))
@@ -89,14 +89,14 @@ fn mutated_protobuf() {
         for _ in 0..ROUNDS_PER_KIND {
             feed_protobuf(ty, &mutate(&bytes, &mut random));
         }
-        let noise: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();
+        let noise: Vec<u8> = (0..64).map(|_| random.draw() as u8).collect();
         feed_protobuf(ty, &noise);
     }
 }
 
 #[test]
 fn mutated_json_and_yaml() {
-    let mut random = Random(2);
+    let mut random = Chance::new(2);
     for (index, ty) in schema::types().filter(|ty| is_object(*ty)).enumerate() {
         let (mut json, mut yaml) = (Vec::new(), Vec::new());
         let value = schema::complete(ty, object(ty, Fill::OneIn(4), &mut random))
@@ -115,7 +115,7 @@ fn mutated_json_and_yaml() {
 
 #[test]
 fn mutated_patches() {
-    let mut random = Random(3);
+    let mut random = Chance::new(3);
     let ty = schema::kind_type("v1", "Pod").unwrap();
     let original = schema::complete(ty, object(ty, Fill::OneIn(3), &mut random))
         .unwrap()

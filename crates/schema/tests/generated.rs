@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Fill, Random, is_object, object};
+use common::{Chance, Fill, is_object, object};
 use schema::{JsonOptions, TypeId, Value};
 
 fn kinds() -> Vec<TypeId> {
@@ -68,7 +68,11 @@ fn every_field_of_every_kind() {
         if !ty.is_list() {
             check(
                 ty,
-                &object(ty, Fill::Everything, &mut Random(u64::from(0x9e37_79b9u32))),
+                &object(
+                    ty,
+                    Fill::Everything,
+                    &mut Chance::new(u64::from(0x9e37_79b9u32)),
+                ),
             );
         }
     }
@@ -76,7 +80,7 @@ fn every_field_of_every_kind() {
 
 #[test]
 fn random_parts_of_every_kind() {
-    let mut random = Random(42);
+    let mut random = Chance::new(42);
     for ty in kinds() {
         for chance in [1usize, 2, 3, 8].iter().skip(1).chain(&[1000]) {
             check(ty, &object(ty, Fill::OneIn(*chance), &mut random));
@@ -86,7 +90,7 @@ fn random_parts_of_every_kind() {
 
 #[test]
 fn completing_twice_changes_nothing() {
-    let mut random = Random(7);
+    let mut random = Chance::new(7);
     for ty in kinds() {
         let once = schema::complete(ty, object(ty, Fill::OneIn(3), &mut random))
             .unwrap()

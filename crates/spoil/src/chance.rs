@@ -1,8 +1,10 @@
-//! Numbers from a seed, ways to spoil bytes, and how many cases a test makes.
+//! Ways to spoil bytes, and how many cases a test makes.
 
-/// Pseudo-random numbers from a seed (splitmix64).
-#[derive(Clone, Debug)]
-pub struct Chance(u64);
+chance::named!(
+    /// Pseudo-random numbers from a seed, and ways to spoil bytes with them.
+    #[derive(Clone, Debug)]
+    pub Chance
+);
 
 /// Numbers at which readers break.
 const EDGES: [u64; 12] = [
@@ -21,37 +23,6 @@ const EDGES: [u64; 12] = [
 ];
 
 impl Chance {
-    /// The numbers of a seed.
-    #[must_use]
-    pub fn new(seed: u64) -> Chance {
-        Chance(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
-    }
-
-    /// The next number.
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`; 0 if there is none.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.draw() % end.max(1) as u64) as usize
-    }
-
-    /// True once in `n` times.
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    /// Any bytes, fewer than `end`.
-    pub fn bytes(&mut self, end: usize) -> Vec<u8> {
-        let len = self.below(end);
-        (0..len).map(|_| self.draw() as u8).collect()
-    }
-
     /// A number at which readers break, or any.
     pub fn edge(&mut self) -> u64 {
         match self.below(EDGES.len() + 2) {

@@ -4,6 +4,7 @@
 //! acknowledged. `FAULT_SEEDS` sets how many; a seed that fails is named and can be run alone with `FAULT_SEED`.
 
 use bytes::Bytes;
+use chance::Chance;
 use kv::{Durability, LeaseId, Revision};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -108,19 +109,6 @@ fn no_drafts_stay(medium: &FaultyFiles) {
     }
 }
 
-/// A random number from a seed (splitmix64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
-
 /// What may be found of a key: the acknowledged value, or one begun after it.
 #[derive(Clone, Debug, Default)]
 struct Known {
@@ -180,16 +168,16 @@ fn live(medium: &FaultyFiles, chance: &mut Chance, model: &mut Model, seed: u64)
     let (store, disk) = open(medium).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     model.check(&store, seed);
     let collection = pods(&store);
-    medium.set_short_writes(chance.below(2) == 0);
+    medium.set_short_writes(chance.roll(2) == 0);
     let mut is_full = false;
-    if chance.below(3) == 0 {
-        medium.fail_sync(1 + chance.below(60));
+    if chance.roll(3) == 0 {
+        medium.fail_sync(1 + chance.roll(60));
     }
-    for number in 0..20 + chance.below(150) {
-        let key = format!("k{}", chance.below(12));
-        match chance.below(20) {
+    for number in 0..20 + chance.roll(150) {
+        let key = format!("k{}", chance.roll(12));
+        match chance.roll(20) {
             0 if !is_full => {
-                medium.set_capacity_bytes(medium.used_bytes() + chance.below(2_000));
+                medium.set_capacity_bytes(medium.used_bytes() + chance.roll(2_000));
                 is_full = true;
             }
             1 | 2 if is_full => {
@@ -220,12 +208,12 @@ fn live(medium: &FaultyFiles, chance: &mut Chance, model: &mut Model, seed: u64)
                 }
             }
             _ => {
-                let value = format!("{seed} {number} {}", "x".repeat(chance.below(400) as usize));
+                let value = format!("{seed} {number} {}", "x".repeat(chance.roll(400) as usize));
                 match put(&collection, &key, &value) {
                     Ok(revision) => {
                         model.begun(&key, Some(value));
                         model.newest = model.newest.max(revision);
-                        if chance.below(4) > 0 && kept(&store, &collection, revision, PATIENCE) {
+                        if chance.roll(4) > 0 && kept(&store, &collection, revision, PATIENCE) {
                             model.acknowledged(&key);
                         }
                     }
@@ -237,13 +225,13 @@ fn live(medium: &FaultyFiles, chance: &mut Chance, model: &mut Model, seed: u64)
             }
         }
     }
-    let after = medium.after_crash(seed ^ chance.below(u64::MAX));
+    let after = medium.after_crash(seed ^ chance.roll(u64::MAX));
     drop(disk);
     after
 }
 
 fn run(seed: u64) -> usize {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let mut model = Model::default();
     let mut medium = FaultyFiles::new(seed);
     for _ in 0..4 {
@@ -391,11 +379,11 @@ fn a_slow_disk_delays_and_loses_nothing() {
 #[test]
 fn a_flipped_bit_is_damage_or_the_unread_end_never_another_value() {
     for seed in 0..40 {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let medium = FaultyFiles::new(seed);
         let (store, disk) = open(&medium).unwrap();
         let collection = pods(&store);
-        let count = 3 + chance.below(60);
+        let count = 3 + chance.roll(60);
         for number in 0..count {
             let revision = put(&collection, &format!("k{number}"), &format!("v{number}")).unwrap();
             assert!(kept(&store, &collection, revision, PATIENCE));
@@ -407,9 +395,9 @@ fn a_flipped_bit_is_damage_or_the_unread_end_never_another_value() {
                 .is_some_and(|end| end == "seg" || end == "snap")
         };
         let names: Vec<PathBuf> = found.names().iter().filter(is_read).cloned().collect();
-        let name = &names[chance.below(names.len() as u64) as usize];
+        let name = &names[chance.roll(names.len() as u64) as usize];
         let len = found.bytes_of(name).unwrap().len() as u64;
-        assert!(found.flip(name, chance.below(len) as usize, chance.below(8) as u32));
+        assert!(found.flip(name, chance.roll(len) as usize, chance.roll(8) as u32));
         match open(&found) {
             Err(WalError::Damaged { path, .. }) => assert_eq!(&path, name),
             Err(other) => panic!("seed {seed}: {other}"),

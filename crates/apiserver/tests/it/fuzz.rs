@@ -10,28 +10,9 @@ use crate::speak::Speaker;
 
 const REQUESTS: usize = 20_000;
 
-struct Dice(u64);
+chance::named!(Dice);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end.max(1) as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-
-    fn one_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
     /// Damages a text a little.
     fn mutate(&mut self, text: &str) -> String {
         const DAMAGE: &[u8] = b"/%?&={}[]\",:0-.\\ \t\n\xff";
@@ -43,7 +24,7 @@ impl Dice {
                     bytes.remove(place);
                 }
                 1 => bytes.insert(place, DAMAGE[self.below(DAMAGE.len())]),
-                2 if place < bytes.len() => bytes[place] = self.roll() as u8,
+                2 if place < bytes.len() => bytes[place] = self.draw() as u8,
                 3 => bytes.truncate(place),
                 _ => {
                     let tail = bytes[place..].to_vec();
@@ -217,7 +198,7 @@ fn request(api: &Speaker, dice: &mut Dice, bodies: &[String]) -> Request {
     let mut body = body.into_bytes();
     if content_type.ends_with("protobuf") && dice.one_in(2) {
         let mut wrapped = Vec::new();
-        let garbage: Vec<u8> = (0..dice.below(60)).map(|_| dice.roll() as u8).collect();
+        let garbage: Vec<u8> = (0..dice.below(60)).map(|_| dice.draw() as u8).collect();
         schema::envelope::wrap(
             "v1",
             dice.pick(&["Pod", "ConfigMap", "Node"]),
@@ -249,7 +230,7 @@ fn every_request_has_an_answer() {
         let plane = Plane::new().ready().await;
         let api = plane.speaker();
         let bodies = bodies();
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15);
         let mut counts = std::collections::BTreeMap::<u16, usize>::new();
         for number in 0..REQUESTS {
             let request = request(&api, &mut dice, &bodies);

@@ -10,6 +10,7 @@
 //! how. What carries messages is a [`Links`]; [`Direct`] is the one that only calls.
 //!
 //! - [`Coordinator`]: the calls of a [`Cluster`], and [`Coordinator::place_run`] for pods alike.
+//! - [`Placer`]: that, or one cluster.
 //! - [`Shard`]: takes orders, answers.
 //! - [`Request`], [`Reply`]: the messages, and their bytes.
 //!
@@ -20,6 +21,7 @@ mod choose;
 mod coordinator;
 mod failing;
 mod going;
+mod placer;
 mod preempting;
 mod running;
 mod shard;
@@ -32,6 +34,7 @@ mod wire;
 mod words;
 
 pub use coordinator::Coordinator;
+pub use placer::Placer;
 pub use shard::Shard;
 
 pub use wire::{Greeting, WIRE_VERSION, WireError};

@@ -1,8 +1,7 @@
 //! Nodes and pods of few kinds: worlds in which most nodes are alike, so that what is found out about one is taken for
 //! others; against the model, which asks each.
 
-use crate::placer::Placer;
-use crate::{Rig, Step};
+use crate::{Placer, Rig, Step};
 use placement::shards::{Coordinator, Direct};
 use placement::{Cluster, Config, NodeInfo, PodInfo};
 use proptest::prelude::*;

@@ -5,22 +5,24 @@ mod around;
 mod evict;
 mod model;
 mod objects;
-mod placer;
 mod sharded;
 mod storage;
 
 use evict::Outcome;
 use model::{Finding, Model, ModelPod};
 use objects::{Dice, NAMESPACES, NODES, node_object, pod_object};
+use placement::shards::Direct;
 use placement::{
     Budget, Cluster, Config, Explanation, MakerKind, NodeInfo, PickError, PodInfo, PodKey,
     Preemption, Thing, Unschedulable,
 };
-use placer::Placer;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use storage::Sort;
 use value::{Value, json};
+
+/// One cluster, or a coordinator of several shards.
+type Placer = placement::shards::Placer<Direct>;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -310,7 +312,7 @@ impl Rig {
                 }
             }
         }
-        let mut dice = Dice(random);
+        let mut dice = Dice::new(random);
         let picked = self
             .cluster
             .pick(class, pod.pin.as_deref(), &mut || dice.roll(u64::MAX));
@@ -349,7 +351,7 @@ impl Rig {
         pin: Option<&str>,
         random: u64,
     ) {
-        let mut dice = Dice(random);
+        let mut dice = Dice::new(random);
         let key = PodKey::of(uid);
         let found = self
             .cluster
@@ -439,7 +441,8 @@ proptest! {
         for step in &steps {
             rig.run(step);
         }
-        let sizes = rig.cluster.sizes();
+        let Placer::One(cluster) = &rig.cluster else { unreachable!("it was made of one") };
+        let sizes = cluster.sizes();
         prop_assert!(sizes.dead_states <= 2 * (sizes.live_states + 2) * sizes.classes + 2);
     }
 

@@ -2,32 +2,12 @@
 
 use value::{Value, json};
 
-/// Takes small choices off a random number.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        // A good mixer, so that neighbouring seeds do not make neighbouring objects.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.roll(n) == 0
-    }
-
-    pub fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
-        list[self.roll(list.len() as u64) as usize]
-    }
-}
+pub use chance::Chance as Dice;
 
 pub const NODES: u64 = 10;
 
 pub fn node_object(id: u64, seed: u64) -> Value {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let name = format!("node-{id}");
     let mut labels = json!({"kubernetes.io/hostname": name, "zone": dice.pick(&["a", "b", "c"])});
     if dice.one_in(2) {
@@ -145,7 +125,7 @@ fn pod_term(dice: &mut Dice) -> Value {
     term
 }
 
-fn pod_affinity(dice: &mut Dice, rarely: u64) -> Value {
+fn pod_affinity(dice: &mut Dice, rarely: usize) -> Value {
     let mut side = json!({});
     if dice.one_in(rarely) {
         let terms: Vec<Value> = (0..=dice.roll(2)).map(|_| pod_term(dice)).collect();
@@ -187,7 +167,7 @@ pub const NAMESPACES: [&str; 2] = ["default", "other"];
 
 /// A disruption budget of the namespace `default`.
 pub fn budget_object(which: usize, seed: u64, disrupted: Option<&str>) -> Value {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut budget = json!({
         "metadata": {"namespace": "default", "name": format!("budget-{which}")},
         "spec": {"selector": selector(&mut dice)},
@@ -200,7 +180,7 @@ pub fn budget_object(which: usize, seed: u64, disrupted: Option<&str>) -> Value 
 }
 
 pub fn namespace_labels(seed: u64) -> Value {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     match dice.roll(3) {
         0 => json!({}),
         _ => json!({"team": dice.pick(&["red", "blue"])}),
@@ -209,7 +189,7 @@ pub fn namespace_labels(seed: u64) -> Value {
 
 /// The selector of a Service, or none.
 pub fn service_selector(seed: u64) -> Value {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     match dice.roll(3) {
         0 => Value::Null,
         1 => json!({"app": dice.pick(APPS)}),
@@ -219,7 +199,7 @@ pub fn service_selector(seed: u64) -> Value {
 
 /// The selector of a ReplicaSet, or none.
 pub fn replica_set_selector(seed: u64) -> Value {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     match dice.roll(3) {
         0 => Value::Null,
         1 => json!({"matchLabels": {"app": "a"}}),
@@ -264,7 +244,7 @@ fn term_object(dice: &mut Dice, fields: bool) -> Value {
 }
 
 pub fn pod_object(uid: &str, seed: u64) -> Value {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut spec = json!({"containers": [container(&mut dice)]});
     if dice.one_in(3) {
         spec["containers"] = json!([container(&mut dice), container(&mut dice)]);

@@ -1,8 +1,7 @@
 //! The nodes in shards: every answer against the plain model, and runs of pods against one cluster.
 
 use crate::objects::{Dice, delegated, node_object, pod_object};
-use crate::placer::Placer;
-use crate::{Rig, step, step_of_volumes};
+use crate::{Placer, Rig, step, step_of_volumes};
 use placement::shards::{Coordinator, Direct};
 use placement::{Cluster, Config, Explanation, NodeInfo, PickError, PodInfo, PodKey};
 use proptest::prelude::*;
@@ -142,7 +141,7 @@ proptest! {
         nodes in proptest::collection::vec((0..60u64, prop_oneof![0..6u64, 100..1000u64]), 1..80),
         runs in proptest::collection::vec((prop_oneof![3 => 0..40u64, 1 => 100..100_000u64], 1..40usize), 1..12),
     ) {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut one = Cluster::new(Config::default());
         let mut many = shards(count, Config::default());
         for (id, seed) in &nodes {
@@ -216,7 +215,7 @@ fn equals_are_shared_out_by_their_numbers() {
     let pod = PodInfo::from_object(&plain).unwrap();
     let class = many.class_of(&pod.spec);
     let keys: Vec<PodKey> = (1..=90).map(PodKey::of_uuid).collect();
-    let mut dice = Dice(7);
+    let mut dice = Dice::new(7);
     let placed = many
         .place_run(class, &keys, &mut || dice.roll(u64::MAX))
         .unwrap();
@@ -247,7 +246,7 @@ fn an_assumed_pod_outlives_its_shard() {
     let pod = PodInfo::from_object(&pod).unwrap();
     let class = many.class_of(&pod.spec);
     let keys: Vec<PodKey> = (1..=6).map(PodKey::of_uuid).collect();
-    let mut dice = Dice(7);
+    let mut dice = Dice::new(7);
     let placed = many.place_run(class, &keys, &mut || dice.roll(u64::MAX));
     assert_eq!(placed.unwrap().len(), 6);
     let lost = many.alive()[0];

@@ -179,7 +179,7 @@ fn class(dice: &mut Dice, name: &str) -> Value {
 
 /// An object and its key; the object is `None` where it is to go.
 pub fn object(sort: Sort, id: u64, seed: u64) -> (String, Option<Value>) {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let gone = dice.one_in(12);
     let (key, object) = match sort {
         Sort::Claim => {
@@ -239,7 +239,7 @@ pub fn object(sort: Sort, id: u64, seed: u64) -> (String, Option<Value>) {
 
 /// A node that has room for everything but volumes.
 pub fn node_object(id: u64) -> Value {
-    let mut dice = Dice(id);
+    let mut dice = Dice::new(id);
     let name = format!("node-{id}");
     let mut labels = json!({"kubernetes.io/hostname": name, "zone": dice.pick(&["a", "b", "c"]),
         "rank": dice.pick(&["1", "5"])});
@@ -255,7 +255,7 @@ pub fn node_object(id: u64) -> Value {
 
 /// The pod with its volumes and its priority, and no other wishes; a few keep what they had.
 pub fn claimant(pod: &Value, seed: u64) -> Value {
-    let mut dice = Dice(seed ^ 0x1234);
+    let mut dice = Dice::new(seed ^ 0x1234);
     let mut object = pod.clone();
     if !dice.one_in(6) {
         object["spec"] = json!({"containers": [{"image": "web"}], "priority": dice.roll(3)});
@@ -289,7 +289,7 @@ pub fn pod_volumes(dice: &mut Dice) -> Value {
 
 /// The claim made for a pod's own volume, if it has one and it is there.
 pub fn own_claim(pod: &Value, seed: u64) -> Option<(String, Value)> {
-    let mut dice = Dice(seed ^ 0xabcd);
+    let mut dice = Dice::new(seed ^ 0xabcd);
     let volumes = array(&pod["spec"]["volumes"]);
     let own = volumes.iter().find(|v| !v["ephemeral"].is_null())?;
     let (namespace, name) = (text(&pod["metadata"]["namespace"]), claim_name(pod, own)?.0);

@@ -410,7 +410,7 @@ fn is_settled(world: &World, replicas: usize, image: &str) -> bool {
 #[test]
 fn random_rollouts_keep_surge_and_availability_and_arrive() {
     for seed in 0..8 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let (mut world, mut graph) = (World::new(), Graph::default());
         let replicas = 1 + dice.below(12);
         let (surge, unavailable) = [(1, 0), (0, 1), (2, 1), (3, 3)][dice.below(4)];
@@ -431,7 +431,7 @@ fn random_rollouts_keep_surge_and_availability_and_arrive() {
                 value["spec"]["template"]["spec"]["containers"][0]["image"] = edited
             });
             // Sometimes the template changes again before the rollout has ended.
-            let steps = if dice.once_in(3) { 100 } else { 2500 };
+            let steps = if dice.one_in(3) { 100 } else { 2500 };
             settle(&mut world, &mut dice, &mut graph, steps, |world| {
                 let wanted: i64 = world
                     .all(REPLICA_SETS)
@@ -470,7 +470,7 @@ fn random_rollouts_keep_surge_and_availability_and_arrive() {
         world.delete(
             DEPLOYMENTS,
             "web",
-            if dice.once_in(2) {
+            if dice.one_in(2) {
                 "Foreground"
             } else {
                 "Background"
@@ -493,10 +493,10 @@ fn random_rollouts_keep_surge_and_availability_and_arrive() {
 #[test]
 fn random_resizes_in_the_middle_of_recreate_or_rolling_arrive() {
     for seed in 100..106 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let (mut world, mut graph) = (World::new(), Graph::default());
         let mut wanted = deployment(5, "v0");
-        if dice.once_in(2) {
+        if dice.one_in(2) {
             wanted["spec"]["strategy"] = json!({"type": "Recreate"});
         }
         world.create(DEPLOYMENTS, wanted);

@@ -220,10 +220,10 @@ fn a_finished_job_expires_and_releases_what_is_left() {
 #[test]
 fn random_jobs_finish_with_every_success_counted_once() {
     for seed in 0..12 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut world = World::new();
         let completions = 1 + dice.below(20);
-        let indexed = dice.once_in(2);
+        let indexed = dice.one_in(2);
         let mode = if indexed { "Indexed" } else { "NonIndexed" };
         world.create(JOBS, job(json!({"completions": completions, "parallelism": 1 + dice.below(6), "backoffLimit": 1000, "completionMode": mode})));
         let mut ended_well = 0;
@@ -242,7 +242,7 @@ fn random_jobs_finish_with_every_success_counted_once() {
                     };
                     let mut actions = plan(&job, &observed, world.now_micros);
                     // Sometimes the executor dies in the middle.
-                    if dice.once_in(4) {
+                    if dice.one_in(4) {
                         let kept = dice.below(actions.len() + 1);
                         actions.truncate(kept);
                     }
@@ -256,7 +256,7 @@ fn random_jobs_finish_with_every_success_counted_once() {
                         .filter(|pod| Pod::from_object(pod).phase == Phase::Running)
                         .collect();
                     if !running.is_empty() {
-                        let well = !dice.once_in(6);
+                        let well = !dice.one_in(6);
                         ended_well += usize::from(well);
                         let name = object::name(&running[dice.below(running.len())]).to_owned();
                         world.end_pod(&name, well);

@@ -359,7 +359,7 @@ fn a_claim_without_a_class_gets_the_default_one_when_nothing_fits() {
 
 #[test]
 fn the_choice_is_that_of_a_look_at_all_volumes() {
-    let mut dice = Dice(11);
+    let mut dice = Dice::new(11);
     let pick = |dice: &mut Dice, list: &[&str]| list[dice.below(list.len())].to_owned();
     let modes = |dice: &mut Dice| -> Vec<&str> {
         let all = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany"];
@@ -386,7 +386,7 @@ fn the_choice_is_that_of_a_look_at_all_volumes() {
             json!({"spec": {"accessModes": modes(&mut dice), "storageClassName": pick(&mut dice, &["", "a"]),
             "resources": {"requests": {"storage": pick(&mut dice, &sizes)}}}}),
         );
-        let ssd = dice.once_in(3);
+        let ssd = dice.one_in(3);
         if ssd {
             asks["spec"]["selector"] = json!({"matchLabels": {"disk": "ssd"}});
         }
@@ -445,7 +445,7 @@ fn the_choice_is_that_of_a_look_at_all_volumes() {
 #[test]
 fn no_volume_ever_has_two_claims() {
     for seed in 0..60 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut world = World::new();
         for number in 0..6 {
             let mut made = volume(
@@ -454,7 +454,7 @@ fn no_volume_ever_has_two_claims() {
                 json!({}),
             );
             made["metadata"] = json!({"name": format!("v{number}")});
-            if dice.once_in(4) {
+            if dice.one_in(4) {
                 let reserved = format!("c{}", dice.below(6));
                 made["spec"]["claimRef"] = json!({"namespace": "default", "name": reserved});
             }
@@ -463,7 +463,7 @@ fn no_volume_ever_has_two_claims() {
             let size = ["1Gi", "2Gi"][dice.below(2)];
             let mut asks = claim(json!({"spec": {"resources": {"requests": {"storage": size}}}}));
             asks["metadata"] = json!({"name": format!("c{number}")});
-            if dice.once_in(4) {
+            if dice.one_in(4) {
                 asks["spec"]["volumeName"] = format!("v{}", dice.below(6)).into();
             }
             world.create(PERSISTENT_VOLUME_CLAIMS, asks);
@@ -474,7 +474,7 @@ fn no_volume_ever_has_two_claims() {
         );
         for step in 0..400 {
             let calm = step >= 300;
-            if dice.once_in(3) || calm {
+            if dice.one_in(3) || calm {
                 seen = (
                     world.all(PERSISTENT_VOLUMES),
                     world.all(PERSISTENT_VOLUME_CLAIMS),
@@ -493,7 +493,7 @@ fn no_volume_ever_has_two_claims() {
                     volumes.iter().map(|volume| Value::clone(volume)).collect();
                 run_with(&claims[turn - 6], &volumes, &[], &[])
             };
-            if !calm && dice.once_in(4) {
+            if !calm && dice.one_in(4) {
                 plan.truncate(dice.below(plan.len() + 1));
             }
             world.apply(&plan);

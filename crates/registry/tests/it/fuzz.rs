@@ -2,25 +2,9 @@
 
 use crate::every_resource::minimal;
 use crate::help::*;
+use chance::Chance;
 use meta::Value;
 use value::json;
-
-/// A small generator with a fixed seed (SplitMix64), so that a failure repeats.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
 
 fn odd_value(chance: &mut Chance) -> Value {
     match chance.below(11) {
@@ -91,7 +75,7 @@ fn rich_pod() -> Value {
 
 #[test]
 fn mutated_objects_never_panic() {
-    let mut chance = Chance(42);
+    let mut chance = Chance::new(42);
     for res in schema::resources() {
         let (seed, rounds) = if res.resource == "pods" {
             (rich_pod(), 3_000)

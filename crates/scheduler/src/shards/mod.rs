@@ -7,12 +7,10 @@
 //!
 //! Does not choose nodes. What a scheduler with shards does otherwise is in `runs.rs`.
 
-mod placer;
 mod runs;
 mod sockets;
 mod threads;
 
-pub(crate) use placer::Placer;
 pub(crate) use runs::Listing;
 pub use sockets::{serve_shard, serve_shards};
 
@@ -21,6 +19,9 @@ use std::time::Duration;
 
 use placement::Config;
 use placement::shards::{Coordinator, Links};
+
+/// One cluster, or a coordinator of shards wherever they are.
+pub(crate) type Placer = placement::shards::Placer<Box<dyn Links + Send>>;
 
 /// Wait for a shard's answer; the longest question, a first look at a million nodes, takes about a second.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(5);

@@ -25,39 +25,14 @@ pub(crate) struct Listing {
     pub(crate) pods: bool,
 }
 
-impl Placer {
-    pub(crate) fn is_many(&self) -> bool {
-        matches!(self, Placer::Many(_))
-    }
-
-    /// Is something missing that must be told again?
-    pub(crate) fn must_list(&self) -> Option<u64> {
-        match self {
-            Placer::One(_) => None,
-            Placer::Many(shards) => shards.must_list(),
-        }
-    }
-
-    /// Sends what waits to be sent.
-    pub(crate) fn flush(&mut self) {
-        if let Placer::Many(shards) = self {
-            shards.flush();
-        }
-    }
-
-    /// Tries to get lost shards back.
-    pub(crate) fn revive(&mut self) {
-        if let Placer::Many(shards) = self {
-            for shard in shards.lost() {
-                if shards.revive(shard) {
-                    tracing::info!(shard, "a shard of the scheduler is back and gets its nodes");
-                }
-            }
-        }
-    }
-}
-
 impl Scheduler {
+    /// Tries to get lost shards back.
+    pub(crate) fn revive_shards(&mut self) {
+        for shard in self.cluster.revive() {
+            tracing::info!(shard, "a shard of the scheduler is back and gets its nodes");
+        }
+    }
+
     /// True when nodes and pods are to be listed anew.
     pub(crate) fn begin_listing(&mut self) -> bool {
         let Some(number) = self.cluster.must_list() else {

@@ -3,21 +3,7 @@
 use schema::{FieldType, TypeId, Value, field, fields};
 use value::{Map, json};
 
-/// A small deterministic source of randomness.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
+pub use chance::Chance;
 
 /// How much of an object is filled.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,7 +15,7 @@ pub enum Fill {
 }
 
 /// A typed tree of the type, with apiVersion and kind where it has them.
-pub fn object(ty: TypeId, fill: Fill, random: &mut Random) -> Value {
+pub fn object(ty: TypeId, fill: Fill, random: &mut Chance) -> Value {
     let mut value = message(ty, fill, random, &mut Vec::new());
     if let (true, Some((group, version)), Some(map)) =
         (ty.is_kind(), ty.group_version(), value.as_object_mut())
@@ -45,7 +31,7 @@ pub fn object(ty: TypeId, fill: Fill, random: &mut Random) -> Value {
     value
 }
 
-fn message(ty: TypeId, fill: Fill, random: &mut Random, above: &mut Vec<TypeId>) -> Value {
+fn message(ty: TypeId, fill: Fill, random: &mut Chance, above: &mut Vec<TypeId>) -> Value {
     // Schemas contain schemas: two rounds of them show everything.
     let again = above.iter().filter(|other| **other == ty).count();
     above.push(ty);
@@ -74,7 +60,7 @@ fn message(ty: TypeId, fill: Fill, random: &mut Random, above: &mut Vec<TypeId>)
 fn single(
     field_type: FieldType,
     fill: Fill,
-    random: &mut Random,
+    random: &mut Chance,
     above: &mut Vec<TypeId>,
 ) -> Value {
     let pick = random.below(4);

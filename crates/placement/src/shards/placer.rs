@@ -1,25 +1,29 @@
-//! One cluster, or a coordinator of shards: the same calls.
+//! One cluster, or a coordinator of shards: the same calls, for who works with either.
 //!
-//! Does not know where shards are.
+//! Chooses nothing itself, and does not know where shards are.
 
-use placement::shards::{Coordinator, Links};
-use placement::{
+use super::{Coordinator, Links};
+use crate::{
     Admission, Among, Asked, Bindings, Budget, Candidate, Candidates, ClassId, Cluster, Concerned,
-    MakerKind, NodeChange, NodeId, NodeInfo, Pairs, PickError, PodInfo, PodKey, PodSpec,
-    Preemption, Thing, ThingKind, Unschedulable, Volumes,
+    Explanation, MakerKind, NodeChange, NodeId, NodeInfo, Pairs, PickError, PodInfo, PodKey,
+    PodSpec, Preemption, Thing, ThingKind, Unschedulable, Volumes,
 };
 use value::Value;
 
-/// See the module's head.
-pub(crate) enum Placer {
+/// Where pods are placed. Each call is that of [`Cluster`] by the same name.
+#[derive(Debug)]
+pub enum Placer<L> {
+    /// All nodes in one.
     One(Box<Cluster>),
-    Many(Box<Coordinator<Box<dyn Links + Send>>>),
+    /// The nodes shared out to shards.
+    Many(Box<Coordinator<L>>),
 }
 
 macro_rules! reading {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        impl Placer {
-            $(pub(crate) fn $name(&self $(, $arg: $type)*) -> $result {
+        impl<L: Links> Placer<L> {
+            $(#[doc = concat!("As [`Cluster::", stringify!($name), "`].")]
+            pub fn $name(&self $(, $arg: $type)*) -> $result {
                 match self {
                     Placer::One(cluster) => cluster.$name($($arg),*),
                     Placer::Many(shards) => shards.$name($($arg),*),
@@ -31,8 +35,9 @@ macro_rules! reading {
 
 macro_rules! writing {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        impl Placer {
-            $(pub(crate) fn $name(&mut self $(, $arg: $type)*) -> $result {
+        impl<L: Links> Placer<L> {
+            $(#[doc = concat!("As [`Cluster::", stringify!($name), "`].")]
+            pub fn $name(&mut self $(, $arg: $type)*) -> $result {
                 match self {
                     Placer::One(cluster) => cluster.$name($($arg),*),
                     Placer::Many(shards) => shards.$name($($arg),*),
@@ -52,6 +57,7 @@ reading! {
     fn assumed_pods() -> usize;
     fn nominated_name(pod: PodKey) -> Option<&str>;
     fn volumes_of(pod: &PodInfo) -> Volumes;
+    fn classes() -> usize;
 }
 
 writing! {
@@ -66,6 +72,13 @@ writing! {
     fn release_class(class: ClassId) -> ();
     fn could_suit(class: ClassId, node: NodeId) -> Option<bool>;
     fn audit(class: ClassId, node: NodeId) -> Option<bool>;
+    fn feasible(class: ClassId) -> Option<usize>;
+    fn explain(class: ClassId, node: NodeId) -> Option<Explanation>;
+    fn pick(
+        class: ClassId,
+        pin: Option<&str>,
+        random: &mut dyn FnMut() -> u64
+    ) -> Result<NodeId, PickError>;
     fn pick_for(
         pod: PodKey,
         class: ClassId,
@@ -110,9 +123,10 @@ writing! {
     fn remove_budget(namespace: &str, name: &str) -> ();
 }
 
-/// What extenders are asked about, which goes with one cluster only ([`crate::SchedulerConfig::check`]).
-impl Placer {
-    pub(crate) fn candidates(
+/// What goes with one cluster only: who has shards does not ask.
+impl<L: Links> Placer<L> {
+    /// As [`Cluster::candidates`].
+    pub fn candidates(
         &mut self,
         pod: PodKey,
         class: ClassId,
@@ -126,7 +140,8 @@ impl Placer {
         }
     }
 
-    pub(crate) fn pick_among(
+    /// As [`Cluster::pick_among`].
+    pub fn pick_among(
         &mut self,
         pod: PodKey,
         class: ClassId,
@@ -139,18 +154,16 @@ impl Placer {
         }
     }
 
-    pub(crate) fn rejections(
-        &mut self,
-        class: ClassId,
-        pin: Option<&str>,
-    ) -> Option<Unschedulable> {
+    /// As [`Cluster::rejections`].
+    pub fn rejections(&mut self, class: ClassId, pin: Option<&str>) -> Option<Unschedulable> {
         match self {
             Placer::One(cluster) => cluster.rejections(class, pin),
             Placer::Many(_) => None,
         }
     }
 
-    pub(crate) fn preemption_candidates(
+    /// As [`Cluster::preemption_candidates`].
+    pub fn preemption_candidates(
         &mut self,
         of: (PodKey, ClassId),
         pin: Option<&str>,
@@ -164,7 +177,8 @@ impl Placer {
         }
     }
 
-    pub(crate) fn preempt_best(
+    /// As [`Cluster::preempt_best`].
+    pub fn preempt_best(
         &self,
         class: ClassId,
         candidates: &[Candidate],
@@ -176,10 +190,44 @@ impl Placer {
         }
     }
 
-    pub(crate) fn pods_on(&self, node: NodeId) -> Vec<PodKey> {
+    /// As [`Cluster::pods_on`].
+    pub fn pods_on(&self, node: NodeId) -> Vec<PodKey> {
         match self {
             Placer::One(cluster) => cluster.pods_on(node).collect(),
             Placer::Many(_) => Vec::new(),
         }
+    }
+}
+
+/// What goes with shards only.
+impl<L: Links> Placer<L> {
+    /// Are there shards?
+    pub fn is_many(&self) -> bool {
+        matches!(self, Placer::Many(_))
+    }
+
+    /// As [`Coordinator::must_list`]: nothing is ever missing in one cluster.
+    pub fn must_list(&self) -> Option<u64> {
+        match self {
+            Placer::One(_) => None,
+            Placer::Many(shards) => shards.must_list(),
+        }
+    }
+
+    /// Sends what waits to be sent.
+    pub fn flush(&mut self) {
+        if let Placer::Many(shards) = self {
+            shards.flush();
+        }
+    }
+
+    /// Tries to get lost shards back, and tells those that are.
+    pub fn revive(&mut self) -> Vec<usize> {
+        let Placer::Many(shards) = self else {
+            return Vec::new();
+        };
+        let mut lost = shards.lost();
+        lost.retain(|shard| shards.revive(*shard));
+        lost
     }
 }
