@@ -75,7 +75,12 @@ pub async fn watch_reply(
         .collection
         .watch(Revision(from), selection.interest(served, namespace));
     let (watcher, error) = match opened {
-        Ok(watcher) => (Some(watcher), None),
+        Ok(mut watcher) => {
+            if !selection.looks_at_values() {
+                watcher.leave_out_prev();
+            }
+            (Some(watcher), None)
+        }
         // Parameters were fine: the news that history is gone comes as an event (k8s api-concepts#410-gone-responses).
         Err(OpenError::Compacted(compacted)) => (None, Some(gone(from, compacted.oldest.0))),
         Err(OpenError::Refused(error)) => return Err(store_error(error)),
@@ -411,11 +416,13 @@ impl WatchSource {
         if !item.key.starts_with(self.namespace_prefix.as_bytes()) {
             return Ok(());
         }
-        let matches = |message: &Option<Bytes>| match message {
-            Some(message) => self.selection.matches(&self.served, &item.key, message),
-            None => Ok(false),
+        let matches = |message: &Bytes| self.selection.matches(&self.served, &item.key, message);
+        let is = item.value.as_ref().map_or(Ok(false), matches)?;
+        let was = match &item.prev {
+            Some(prev) => matches(prev)?,
+            // Left out, because it says no more than the key does; or there was none.
+            None => is && item.create_revision < item.revision,
         };
-        let (is, was) = (matches(&item.value)?, matches(&item.prev)?);
         let revision = item.revision.0;
         match (&item.value, &item.prev) {
             (Some(value), _) if is && !was => {

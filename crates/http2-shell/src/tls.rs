@@ -382,7 +382,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         input.extend_from_slice(this.cipher());
         let read = this.poll_records(cx, &mut input, buffer);
         // Unchanged if nothing came.
-        if input[..] != *this.cipher() {
+        let is_clean = input.is_empty() && this.kept.is_none();
+        if !is_clean && input[..] != *this.cipher() {
             this.kept().cipher = BytesMut::from(&input[..]);
             this.tidy();
         }
