@@ -12,6 +12,7 @@
 mod by_hyper;
 mod by_own;
 mod exchange;
+mod farewell;
 mod head;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::listen::farewell::{Farewell, Seat};
 use crate::pki::{Identity, Pki};
 
 /// Connections one runtime serves at a time. Past it, new ones wait in the kernel's queue: 8,000 on each of two
@@ -153,6 +155,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let farewell = Arc::<Farewell>::default();
     loop {
         let accepted = async {
             let slot = slots
@@ -175,13 +178,25 @@ pub async fn serve(
                 continue;
             }
         };
-        let (tls, service, shutdown) = (tls.clone(), service.clone(), shutdown.clone());
+        // What only the beginning needs is let go before a connection is served: silent ones are many. For the same
+        // reason the two are boxed, and what is spawned holds no more than where they are.
+        let beginning = Box::pin(establish(
+            stream,
+            tls.clone(),
+            codec,
+            service.clone(),
+            shutdown.clone(),
+            Seat::new(farewell.clone()),
+        ));
         tokio::spawn(async move {
             let _slot = slot;
-            connection(stream, tls, codec, service, shutdown).await;
+            if let Some(served) = beginning.await {
+                served.await;
+            }
         });
     }
     drop(listener);
+    farewell.say();
     let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, slots.acquire_many(all)).await;
     Ok(())
@@ -196,26 +211,14 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
 /// A connection that is set up, as the future that serves it to its end.
 type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Sets a connection up and serves it. What only the beginning needs is let go before: silent connections are many.
-async fn connection(
-    stream: tokio::net::TcpStream,
-    tls: Arc<rustls::ServerConfig>,
-    codec: Codec,
-    service: Arc<dyn Service>,
-    shutdown: watch::Receiver<bool>,
-) {
-    let beginning = Box::pin(establish(stream, tls, codec, service, shutdown));
-    if let Some(served) = beginning.await {
-        served.await;
-    }
-}
-
+/// Sets a connection up.
 async fn establish(
     stream: tokio::net::TcpStream,
     tls: Arc<rustls::ServerConfig>,
     codec: Codec,
     service: Arc<dyn Service>,
     shutdown: watch::Receiver<bool>,
+    seat: Seat,
 ) -> Option<Served> {
     let _ = stream.set_nodelay(true);
     let mut stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept(stream, tls)).await {
@@ -239,17 +242,14 @@ async fn establish(
         return Some(Box::pin(by_hyper::serve(stream, service, user, shutdown)));
     }
     if session.alpn_protocol() == Some(b"h2") {
-        let served = by_own::serve(stream, Bytes::new(), service, user, shutdown);
-        return Some(Box::pin(served));
+        return Some(by_own::serve(stream, Bytes::new(), service, user, seat));
     }
     let seen = tokio::select! {
         seen = tokio::time::timeout(HEADER_TIMEOUT, sniff(&mut stream)) => seen,
         () = stopped(shutdown.clone()) => return None,
     };
     match seen {
-        Ok(Ok((Protocol::Http2, first))) => Some(Box::pin(by_own::serve(
-            stream, first, service, user, shutdown,
-        ))),
+        Ok(Ok((Protocol::Http2, first))) => Some(by_own::serve(stream, first, service, user, seat)),
         Ok(Ok((Protocol::Http1, first))) => {
             let stream = Replayed::new(first, stream);
             Some(Box::pin(by_hyper::serve(stream, service, user, shutdown)))

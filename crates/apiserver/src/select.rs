@@ -67,6 +67,11 @@ impl Selection {
         self
     }
 
+    /// Whether what an object says counts, and not its name alone.
+    pub fn looks_at_values(&self) -> bool {
+        self.labels.is_some() || self.fields.is_some()
+    }
+
     /// Whether everything matches.
     pub fn is_everything(&self) -> bool {
         self.labels.is_none() && self.fields.is_none() && self.name.is_none()

@@ -1,10 +1,11 @@
 //! What every verb shares: the served resources with their collections, the clock, chance, counters.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -325,10 +326,17 @@ pub fn now_micros() -> i64 {
         .map_or(0, |age| i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// A number that cannot be guessed: the system's randomness, keyed per process, over a counter.
+/// A number that cannot be guessed: the system's randomness, keyed per thread, over a counter. Threads that shared one
+/// would wait for each other's cores.
 pub fn random() -> u64 {
-    static KEYS: std::sync::LazyLock<std::hash::RandomState> =
-        std::sync::LazyLock::new(Default::default);
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    KEYS.hash_one(COUNTER.fetch_add(1, Ordering::Relaxed))
+    thread_local! {
+        static KEYS: (RandomState, Cell<u64>) = Default::default();
+    }
+    let next = |(keys, counter): &(RandomState, Cell<u64>)| {
+        counter.set(counter.get().wrapping_add(1));
+        keys.hash_one(counter.get())
+    };
+    // At the end of a thread its keys may be gone.
+    KEYS.try_with(next)
+        .unwrap_or_else(|_| RandomState::new().hash_one(0))
 }

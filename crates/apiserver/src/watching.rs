@@ -3,6 +3,7 @@
 //! A source of frames that is polled by whoever writes them out, so that a slow reader holds a cursor and nothing
 //! else. Selectors turn changes into appearances and disappearances (k8s api-concepts#efficient-detection-of-changes).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,6 +37,12 @@ const WATCH_SECONDS_MIN: u64 = 1800;
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// Events taken from the store at a time.
 const EVENTS_AT_ONCE: usize = 128;
+
+thread_local! {
+    /// Room for so many, shared by the watches of a thread: only one has its turn.
+    static BATCH: RefCell<Vec<WatchItem>> = RefCell::default();
+}
+
 /// Bytes of frames that are joined before they are handed to the connection.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Events and objects looked at in one turn. A selection may want none of them, and others wait for theirs.
@@ -68,7 +75,12 @@ pub async fn watch_reply(
         .collection
         .watch(Revision(from), selection.interest(served, namespace));
     let (watcher, error) = match opened {
-        Ok(watcher) => (Some(watcher), None),
+        Ok(mut watcher) => {
+            if !selection.looks_at_values() {
+                watcher.leave_out_prev();
+            }
+            (Some(watcher), None)
+        }
         // Parameters were fine: the news that history is gone comes as an event (k8s api-concepts#410-gone-responses).
         Err(OpenError::Compacted(compacted)) => (None, Some(gone(from, compacted.oldest.0))),
         Err(OpenError::Refused(error)) => return Err(store_error(error)),
@@ -352,7 +364,20 @@ impl WatchSource {
         looks: &mut usize,
         out: &mut Out,
     ) -> Result<bool, ApiError> {
-        let mut batch = Vec::new();
+        let mut batch = BATCH.take();
+        let more = self.batches(cx, looks, out, &mut batch);
+        batch.clear();
+        BATCH.set(batch);
+        more
+    }
+
+    fn batches(
+        &mut self,
+        cx: &mut Context<'_>,
+        looks: &mut usize,
+        out: &mut Out,
+        batch: &mut Vec<WatchItem>,
+    ) -> Result<bool, ApiError> {
         loop {
             while let Some(item) = self.waiting.pop_front() {
                 self.event(&item, out)?;
@@ -362,13 +387,15 @@ impl WatchSource {
                 }
             }
             self.sent = self.sent.max(self.delivered);
-            // Who has nothing to send holds no room for it.
-            self.waiting = VecDeque::new();
             let Some(watcher) = self.watcher.as_mut() else {
                 return Ok(false);
             };
-            match watcher.poll_next(cx, EVENTS_AT_ONCE, &mut batch) {
-                Poll::Pending => return Ok(false),
+            match watcher.poll_next(cx, EVENTS_AT_ONCE, batch) {
+                Poll::Pending => {
+                    // Who has nothing to send holds no room for it.
+                    self.waiting = VecDeque::new();
+                    return Ok(false);
+                }
                 Poll::Ready(Err(compacted)) => {
                     let text = format!(
                         "too old resource version: {} ({})",
@@ -389,11 +416,13 @@ impl WatchSource {
         if !item.key.starts_with(self.namespace_prefix.as_bytes()) {
             return Ok(());
         }
-        let matches = |message: &Option<Bytes>| match message {
-            Some(message) => self.selection.matches(&self.served, &item.key, message),
-            None => Ok(false),
+        let matches = |message: &Bytes| self.selection.matches(&self.served, &item.key, message);
+        let is = item.value.as_ref().map_or(Ok(false), matches)?;
+        let was = match &item.prev {
+            Some(prev) => matches(prev)?,
+            // Left out, because it says no more than the key does; or there was none.
+            None => is && item.create_revision < item.revision,
         };
-        let (is, was) = (matches(&item.value)?, matches(&item.prev)?);
         let revision = item.revision.0;
         match (&item.value, &item.prev) {
             (Some(value), _) if is && !was => {

@@ -106,7 +106,7 @@ impl Plane {
             query: String::new(),
             accept: PROTOBUF.into(),
             content_type: if body.is_empty() {
-                String::new()
+                "".into()
             } else {
                 PROTOBUF.into()
             },

@@ -214,7 +214,7 @@ impl Https {
             ("user-agent", &request.user_agent),
         ] {
             if !value.is_empty() {
-                builder = builder.header(name, value);
+                builder = builder.header(name, &**value);
             }
         }
         if !token.is_empty() {

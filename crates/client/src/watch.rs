@@ -157,15 +157,19 @@ impl ToldStream {
             if let Some(told) = self.ready.pop_front() {
                 return Poll::Ready(Ok(Some(told)));
             }
-            let mut told = VecDeque::new();
-            let more = match self.stream.source.poll_told(cx, &mut told) {
+            // Nothing is left in it, so that its room takes what comes.
+            let more = match self.stream.source.poll_told(cx, &mut self.ready) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(more) => more,
             };
-            if !more && told.is_empty() {
+            if !more && self.ready.is_empty() {
                 return Poll::Ready(self.stream.ended().map(|()| None));
             }
-            for told in told {
+            let is_object = |told: &Told| matches!(told, Told::Object { .. });
+            if self.ready.iter().all(is_object) {
+                continue;
+            }
+            for told in std::mem::take(&mut self.ready) {
                 match told {
                     Told::Piece(bytes) => {
                         if let Err(error) = self.stream.take_in(bytes) {

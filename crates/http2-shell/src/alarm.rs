@@ -9,6 +9,7 @@
 //! who waits.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -29,6 +30,8 @@ thread_local! {
 pub struct Alarm {
     clock: Arc<Clock>,
     seat: u32,
+    /// When it goes off, in ticks of the clock.
+    tick: u32,
 }
 
 impl Alarm {
@@ -42,7 +45,11 @@ impl Alarm {
             .try_with(Arc::clone)
             .unwrap_or_else(|_| Arc::new(Clock::new()));
         let seat = clock.lock().enter();
-        let mut alarm = Alarm { clock, seat };
+        let mut alarm = Alarm {
+            clock,
+            seat,
+            tick: 0,
+        };
         alarm.set(at);
         alarm
     }
@@ -53,6 +60,7 @@ impl Alarm {
     /// As [`Alarm::new`].
     pub fn set(&mut self, at: Instant) {
         let tick = self.clock.tick_at_or_after(at);
+        self.tick = tick;
         let is_driven = {
             let mut seats = self.clock.lock();
             seats.unlink(self.seat);
@@ -62,6 +70,13 @@ impl Alarm {
         if !is_driven {
             tokio::spawn(drive(Driver(self.clock.clone())));
         }
+    }
+
+    /// False while it has surely not gone off: a look that costs nothing, for whoever is polled more often than it goes
+    /// off and is woken by it already.
+    #[must_use]
+    pub fn may_be_due(&self) -> bool {
+        self.tick <= self.clock.rung.load(Ordering::Acquire)
     }
 
     /// Ready once it went off; else whoever polls is woken then.
@@ -90,6 +105,8 @@ impl Drop for Alarm {
 #[derive(Debug)]
 struct Clock {
     born: Instant,
+    /// The highest tick up to which alarms were let go off.
+    rung: AtomicU32,
     seats: Mutex<Seats>,
 }
 
@@ -116,6 +133,7 @@ impl Clock {
     fn new() -> Clock {
         Clock {
             born: Instant::now(),
+            rung: AtomicU32::new(0),
             seats: Mutex::default(),
         }
     }
@@ -128,6 +146,18 @@ impl Clock {
         let age = at.saturating_duration_since(self.born);
         let seconds = age.as_secs() + u64::from(age.subsec_nanos() > 0);
         u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Lets all alarms up to a tick go off, and gives those to wake.
+    fn go_off(&self, seats: &mut Seats, now: u32) -> Vec<Waker> {
+        if seats
+            .due
+            .first_key_value()
+            .is_some_and(|(tick, _)| *tick <= now)
+        {
+            self.rung.fetch_max(now, Ordering::Release);
+        }
+        seats.go_off(now)
     }
 
     /// The last tick that has come.
@@ -216,7 +246,7 @@ impl Drop for Driver {
         let wakers = {
             let mut seats = self.0.lock();
             seats.is_driven = false;
-            seats.go_off(u32::MAX)
+            self.0.go_off(&mut seats, u32::MAX)
         };
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -228,7 +258,7 @@ async fn drive(driver: Driver) {
         sleep_until(clock.born + TICK * clock.now().saturating_add(1)).await;
         let wakers = {
             let mut seats = clock.lock();
-            let wakers = seats.go_off(clock.now());
+            let wakers = clock.go_off(&mut seats, clock.now());
             if seats.due.is_empty() && wakers.is_empty() {
                 // Nobody waits: whoever does next lets it tick again. The end of the driver finds nothing to wake.
                 return;
@@ -245,7 +275,12 @@ mod tests {
     use std::future::poll_fn;
 
     async fn wait(alarm: &mut Alarm) {
-        poll_fn(|cx| alarm.poll(cx)).await;
+        poll_fn(|cx| {
+            let ready = alarm.poll(cx);
+            assert!(alarm.may_be_due() || ready.is_pending());
+            ready
+        })
+        .await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -253,7 +288,9 @@ mod tests {
         let begun = Instant::now();
         let mut alarm = Alarm::new(begun + Duration::from_millis(2_500));
         let mut earlier = Alarm::new(begun + Duration::from_millis(100));
+        assert!(!earlier.may_be_due());
         wait(&mut earlier).await;
+        assert!(earlier.may_be_due() && !alarm.may_be_due());
         assert!((100..=1_100).contains(&begun.elapsed().as_millis()));
         earlier.set(begun + Duration::from_secs(90));
         wait(&mut alarm).await;

@@ -5,12 +5,14 @@
 use std::cell::RefCell;
 
 use bytes::BytesMut;
+use http2::Fields;
 
-use crate::limits::{READ_BYTES, WRITE_BUFFER_BYTES};
+use crate::limits::{FIELDS_BYTES, READ_BYTES, WRITE_BUFFER_BYTES};
 
 thread_local! {
     static READ: RefCell<BytesMut> = RefCell::default();
     static WRITE: RefCell<Vec<u8>> = RefCell::default();
+    static FIELDS: RefCell<Fields> = RefCell::default();
     /// For TLS: what the socket gave, pieces that share a record, and what goes to the socket.
     pub static CIPHER: RefCell<BytesMut> = RefCell::default();
     pub static JOINED: RefCell<Vec<u8>> = RefCell::default();
@@ -39,5 +41,17 @@ pub fn take_write() -> Vec<u8> {
 pub fn give_write(buffer: Vec<u8>) {
     if buffer.capacity() <= WRITE_BUFFER_BYTES {
         WRITE.set(buffer);
+    }
+}
+
+/// Headers that were read, whose room the next can have.
+pub fn take_fields() -> Fields {
+    FIELDS.take()
+}
+
+/// The headers back. Room that grew large goes.
+pub fn give_fields(fields: Fields) {
+    if fields.capacity() <= FIELDS_BYTES {
+        FIELDS.set(fields);
     }
 }

@@ -12,6 +12,9 @@ pub const OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// A buffer for writing that grew beyond this is not kept for others. One a thread.
 pub const WRITE_BUFFER_BYTES: usize = 2 * OUTPUT_BYTES_MAX;
 
+/// Room for headers that grew beyond this is not kept for others: four times what a kubelet's request has. One a thread.
+pub const FIELDS_BYTES: usize = 4 << 10;
+
 /// Pieces handed to the kernel at a time.
 pub const PIECES_PER_WRITE: usize = 16;
 

@@ -20,8 +20,9 @@ const PING: [u8; 8] = *b"megaplan";
 
 /// What a server does with a connection: the requests on it are states of this.
 pub trait Exchanges {
-    /// A turn of the connection begins; whoever wakes a stream is to wake this.
-    fn begin_turn(&mut self, waker: &Waker);
+    /// Whoever wakes a stream is to wake this from now on. Said before the first turn, and when another task takes the
+    /// connection over.
+    fn set_waker(&mut self, waker: &Waker);
 
     /// The peer did something, of which the task heard at this time.
     fn on_event(&mut self, http2: &mut Connection, event: Event, heard: Instant);
@@ -67,6 +68,8 @@ pub struct Task<S, E> {
     has_pinged: bool,
     is_released: bool,
     alarm: Alarm,
+    /// Who is woken. It hardly ever changes: what is told of it needs not be touched in each turn.
+    waker: Option<Waker>,
 }
 
 impl<S, E> Task<S, E> {
@@ -93,7 +96,15 @@ impl<S, E> Task<S, E> {
             has_pinged: false,
             is_released: false,
             alarm: Alarm::new(now + IDLE_AFTER),
+            waker: None,
         }
+    }
+
+    /// Whether this was the one to wake in the turn before.
+    #[must_use]
+    pub fn is_woken_by(&self, waker: &Waker) -> bool {
+        let known = self.waker.as_ref();
+        known.is_some_and(|known| known.will_wake(waker))
     }
 
     /// Asks the peer to open no more streams; the task ends when those there are have ended.
@@ -191,7 +202,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Exchanges> Task<S, E> {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_silence(cx)?;
         for _ in 0..TURNS_BEFORE_OTHERS {
             self.look();
             self.exchanges.advance(&mut self.http2, cx);
@@ -234,11 +244,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin, E: Exchanges + Unpin> Future for Task<S,
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.exchanges.begin_turn(cx.waker());
+        let is_known = this.is_woken_by(cx.waker());
+        if !is_known {
+            this.waker = Some(cx.waker().clone());
+            this.exchanges.set_waker(cx.waker());
+        }
         if let Some(unused) = this.http2.output().lend(buffers::take_write()) {
             buffers::give_write(unused);
         }
-        let ended = this.poll_turns(cx);
+        this.http2.recycle(buffers::take_fields());
+        let ended = if !is_known || this.alarm.may_be_due() {
+            this.poll_silence(cx)
+        } else {
+            Ok(())
+        };
+        let ended = match ended {
+            Ok(()) => this.poll_turns(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        };
+        buffers::give_fields(this.http2.take_spare());
         if let Some(buffer) = this.http2.output().reclaim() {
             buffers::give_write(buffer);
         }

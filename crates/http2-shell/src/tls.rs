@@ -31,18 +31,25 @@ use crate::limits::{
 pub struct TlsStream<S> {
     stream: S,
     session: UnbufferedServerConnection,
-    /// The beginning of a record whose end has not come.
-    cipher: BytesMut,
-    /// What came beyond what was asked for. Nothing is read until it is taken.
-    plain: BytesMut,
-    /// What the socket has not taken. Nothing more is sealed until it is.
-    unsent: BytesMut,
+    /// Only while something is under way.
+    kept: Option<Box<Kept>>,
     /// The peer has said that it sends no more.
     is_read_over: bool,
     /// Our farewell is on its way.
     is_write_over: bool,
     /// The session failed: whoever goes on has not noticed.
     has_failed: bool,
+}
+
+/// Bytes that wait.
+#[derive(Default)]
+struct Kept {
+    /// The beginning of a record whose end has not come.
+    cipher: BytesMut,
+    /// What came beyond what was asked for. Nothing is read until it is taken.
+    plain: BytesMut,
+    /// What the socket has not taken. Nothing more is sealed until it is.
+    unsent: BytesMut,
 }
 
 impl<S> fmt::Debug for TlsStream<S> {
@@ -55,6 +62,33 @@ impl<S> TlsStream<S> {
     /// What was agreed on: the protocol above, and who the peer has shown itself to be.
     pub fn session(&self) -> &CommonState {
         &self.session
+    }
+
+    fn kept(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_default()
+    }
+
+    fn cipher(&self) -> &[u8] {
+        self.kept.as_ref().map_or(&[], |kept| &kept.cipher)
+    }
+
+    /// Whether something waits for the socket.
+    fn has_unsent(&self) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| !kept.unsent.is_empty())
+    }
+
+    fn keep_unsent(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.kept().unsent.extend_from_slice(bytes);
+        }
+    }
+
+    /// Keeps no room for bytes that wait when none do.
+    fn tidy(&mut self) {
+        self.kept.take_if(|kept| {
+            kept.cipher.is_empty() && kept.plain.is_empty() && kept.unsent.is_empty()
+        });
     }
 }
 
@@ -70,14 +104,15 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     let mut tls = TlsStream {
         stream,
         session: UnbufferedServerConnection::new(config).map_err(invalid)?,
-        cipher: BytesMut::new(),
-        plain: BytesMut::new(),
-        unsent: BytesMut::new(),
+        kept: None,
         is_read_over: false,
         is_write_over: false,
         has_failed: false,
     };
-    let mut input = BytesMut::with_capacity(HANDSHAKE_READ_BYTES);
+    let (mut input, mut plain) = (
+        BytesMut::with_capacity(HANDSHAKE_READ_BYTES),
+        BytesMut::new(),
+    );
     while tls.session.is_handshaking() {
         if input.len() > HANDSHAKE_BYTES_MAX {
             return Err(invalid("a handshake without end"));
@@ -86,12 +121,11 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         if tls.stream.read_buf(&mut input).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let plain = &mut tls.plain;
-        let looked = look(&mut tls.session, &mut input, &mut tls.unsent, |bytes| {
+        let mut unsent = BytesMut::new();
+        let looked = look(&mut tls.session, &mut input, &mut unsent, |bytes| {
             plain.extend_from_slice(bytes);
         });
         // What went wrong is told too.
-        let unsent = std::mem::take(&mut tls.unsent);
         let told = match tls.stream.write_all(&unsent).await {
             Ok(()) => tls.stream.flush().await,
             Err(error) => Err(error),
@@ -102,7 +136,9 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    tls.cipher = BytesMut::from(&input[..]);
+    tls.kept().cipher = BytesMut::from(&input[..]);
+    tls.kept().plain = plain;
+    tls.tidy();
     Ok(tls)
 }
 
@@ -183,15 +219,18 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
-    /// Gives what was decrypted before.
-    fn give_plain(&mut self, buffer: &mut ReadBuf<'_>) {
-        let taken = self
-            .plain
-            .split_to(self.plain.len().min(buffer.remaining()));
-        buffer.put_slice(&taken);
-        if self.plain.is_empty() {
-            self.plain = BytesMut::new();
+    /// Gives what was decrypted before. False when nothing was.
+    fn give_plain(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let Some(kept) = self.kept.as_mut().filter(|kept| !kept.plain.is_empty()) else {
+            return false;
+        };
+        let room = kept.plain.len().min(buffer.remaining());
+        buffer.put_slice(&kept.plain.split_to(room));
+        if kept.plain.is_empty() {
+            kept.plain = BytesMut::new();
+            self.tidy();
         }
+        true
     }
 
     /// Reads until there is something to give. `input` begins with the half record that was kept.
@@ -213,14 +252,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
             }
             let before = buffer.filled().len();
-            let plain = &mut self.plain;
-            let looked = look(&mut self.session, input, &mut self.unsent, |bytes| {
+            let (kept, mut unsent) = (&mut self.kept, BytesMut::new());
+            let looked = look(&mut self.session, input, &mut unsent, |bytes| {
                 let (now, later) = bytes.split_at(bytes.len().min(buffer.remaining()));
                 buffer.put_slice(now);
-                plain.extend_from_slice(later);
+                if !later.is_empty() {
+                    kept.get_or_insert_default().plain.extend_from_slice(later);
+                }
             });
             self.has_failed = looked.is_err();
-            if !self.unsent.is_empty() {
+            self.keep_unsent(&unsent);
+            if self.has_unsent() {
                 // It goes now, or with what is written next.
                 let _ = self.poll_unsent(cx)?;
             }
@@ -233,14 +275,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
 
     /// Hands over what waits for the socket.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent))?;
+        let Some(kept) = &mut self.kept else {
+            return Poll::Ready(Ok(()));
+        };
+        while !kept.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &kept.unsent))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unsent.advance(written);
+            kept.unsent.advance(written);
         }
-        self.unsent = BytesMut::new();
+        kept.unsent = BytesMut::new();
+        self.tidy();
         Poll::Ready(Ok(()))
     }
 
@@ -254,10 +300,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> io::Result<()> {
+        // There is no whole record in what is kept, so that this is about what goes out alone.
+        let kept = self.kept.as_mut();
+        let mut cipher = kept.map_or_else(BytesMut::new, |kept| std::mem::take(&mut kept.cipher));
+        let mut unsent = BytesMut::new();
         let sealed = loop {
-            // There is no whole record in what is kept, so that this is about what goes out alone.
-            let UnbufferedStatus { discard, state } =
-                self.session.process_tls_records(&mut self.cipher);
+            let UnbufferedStatus { discard, state } = self.session.process_tls_records(&mut cipher);
             let mut sealed = None;
             match state.map_err(invalid)? {
                 ConnectionState::WriteTraffic(mut traffic) => match write(&mut traffic, out) {
@@ -265,24 +313,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                     Err(EncryptError::InsufficientSize(size)) => out.resize(size.required_size, 0),
                     Err(error) => return Err(invalid(error)),
                 },
-                ConnectionState::EncodeTlsData(data) => encode(data, &mut self.unsent)?,
+                ConnectionState::EncodeTlsData(data) => encode(data, &mut unsent)?,
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => self.is_read_over = true,
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
-                        self.plain
-                            .extend_from_slice(record.map_err(invalid)?.payload);
+                        let payload = record.map_err(invalid)?.payload;
+                        let kept = self.kept.get_or_insert_default();
+                        kept.plain.extend_from_slice(payload);
                     }
                 }
                 _ => return Err(io::ErrorKind::BrokenPipe.into()),
             }
-            self.cipher.advance(discard);
+            cipher.advance(discard);
             if let Some(len) = sealed {
                 break len;
             }
         };
+        if !cipher.is_empty() {
+            self.kept().cipher = cipher;
+        }
+        self.keep_unsent(&unsent);
         let mut rest = out.get(..sealed).unwrap_or_default();
-        if self.unsent.is_empty() {
+        if !self.has_unsent() {
             while !rest.is_empty() {
                 match Pin::new(&mut self.stream).poll_write(cx, rest) {
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
@@ -292,7 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
                 }
             }
         }
-        self.unsent.extend_from_slice(rest);
+        self.keep_unsent(rest);
         Ok(())
     }
 
@@ -315,8 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.plain.is_empty() {
-            this.give_plain(buffer);
+        if this.give_plain(buffer) {
             return Poll::Ready(Ok(()));
         }
         if this.is_read_over || buffer.remaining() == 0 {
@@ -327,11 +379,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         }
         let mut input = buffers::CIPHER.take();
         input.clear();
-        input.extend_from_slice(&this.cipher);
+        input.extend_from_slice(this.cipher());
         let read = this.poll_records(cx, &mut input, buffer);
         // Unchanged if nothing came.
-        if input[..] != this.cipher[..] {
-            this.cipher = BytesMut::from(&input[..]);
+        let is_clean = input.is_empty() && this.kept.is_none();
+        if !is_clean && input[..] != *this.cipher() {
+            this.kept().cipher = BytesMut::from(&input[..]);
+            this.tidy();
         }
         buffers::CIPHER.set(input);
         read

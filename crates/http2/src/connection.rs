@@ -321,6 +321,12 @@ impl Connection {
         self.spare = fields;
     }
 
+    /// Takes the room that was kept for the next headers: shells let many connections share one.
+    #[must_use]
+    pub fn take_spare(&mut self) -> Fields {
+        std::mem::take(&mut self.spare)
+    }
+
     /// Gives back what only a busy connection needs. Call it when there was nothing to read for a while.
     pub fn release(&mut self) {
         self.output.release();

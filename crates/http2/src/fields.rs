@@ -94,7 +94,8 @@ impl Fields {
     }
 
     /// Bytes of memory kept for reuse.
-    pub(crate) fn capacity(&self) -> usize {
+    #[must_use]
+    pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 }

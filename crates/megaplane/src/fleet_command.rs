@@ -137,7 +137,7 @@ pub async fn get(transport: &dyn Service, path: &str) -> (u16, Vec<u8>) {
             path: path.to_owned(),
             query: String::new(),
             accept: "application/json, text/plain".into(),
-            content_type: String::new(),
+            content_type: "".into(),
             user_agent: concat!("megaplane/", env!("CARGO_PKG_VERSION")).into(),
             if_none_match: None,
             body: Bytes::new(),

@@ -81,12 +81,12 @@ pub struct Request {
     pub path: String,
     /// Query without the question mark, still encoded; empty if there is none.
     pub query: String,
-    /// `Accept`, empty if not sent.
-    pub accept: String,
+    /// `Accept`, empty if not sent. This and the next two are the same in most requests, which share them.
+    pub accept: Arc<str>,
     /// `Content-Type`, empty if not sent.
-    pub content_type: String,
+    pub content_type: Arc<str>,
     /// `User-Agent`, empty if not sent.
-    pub user_agent: String,
+    pub user_agent: Arc<str>,
     /// `If-None-Match`, for discovery and OpenAPI.
     pub if_none_match: Option<String>,
     /// The body.

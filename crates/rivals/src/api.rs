@@ -97,7 +97,7 @@ impl Api {
             path: path.to_owned(),
             query: String::new(),
             accept: "application/json".into(),
-            content_type: content_type.to_owned(),
+            content_type: content_type.into(),
             user_agent: "rivals".into(),
             if_none_match: None,
             body: body.map(Value::to_string).unwrap_or_default().into(),

@@ -640,6 +640,12 @@ impl Collection {
         Revision(entry.map_or(visible, |entry| visible.min(entry.revision - 1)))
     }
 
+    pub(crate) fn leave_out_prev(&self, seat: u32) {
+        if let Some(seat) = self.lock().watchers.get_mut(seat) {
+            seat.is_brief = true;
+        }
+    }
+
     pub(crate) fn close_watcher(&self, seat: u32) {
         self.lock().watchers.close(seat);
     }

@@ -18,7 +18,7 @@ use crate::past::{Past, WHOLE_EVERY};
 use crate::reading::Reading;
 use crate::records::{NO_ENTRY, Records, Slot};
 use crate::shared::{PendingChange, Shared, Ticket, Usage, Wakes};
-use crate::watch::{Interest, WatchItem, Watchers};
+use crate::watch::{Interest, Seat, WatchItem, Watchers};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
@@ -627,8 +627,8 @@ impl State {
         }
         let before = out.len();
         let at = match &seat.interest {
-            Interest::Key(key) => self.scan_key(key, start, seat.after, max, out),
-            interest => self.scan(interest, start, seat.after, max, out),
+            Interest::Key(key) => self.scan_key(key, seat, start, max, out),
+            interest => self.scan(interest, seat, start, max, out),
         };
         let done = at >= self.announced;
         let through = match self.history.get(at) {
@@ -656,8 +656,8 @@ impl State {
     fn scan(
         &self,
         interest: &Interest,
+        seat: &Seat,
         mut at: u64,
-        after: i64,
         max: usize,
         out: &mut Vec<WatchItem>,
     ) -> u64 {
@@ -679,8 +679,8 @@ impl State {
             }
             last = Some(entry.revision);
             looked += cost;
-            if entry.revision > after && self.concerns(interest, at, entry) {
-                out.extend(self.item(at, entry));
+            if entry.revision > seat.after && self.concerns(interest, at, entry) {
+                out.extend(self.item(at, entry, seat.is_brief));
             }
             at += 1;
         }
@@ -723,8 +723,8 @@ impl State {
     fn scan_key(
         &self,
         key: &[u8],
+        seat: &Seat,
         cursor: u64,
-        after: i64,
         max: usize,
         out: &mut Vec<WatchItem>,
     ) -> u64 {
@@ -737,8 +737,8 @@ impl State {
             let Some(entry) = self.history.get(number) else {
                 return number;
             };
-            if entry.revision > after {
-                out.extend(self.item(number, entry));
+            if entry.revision > seat.after {
+                out.extend(self.item(number, entry, seat.is_brief));
             }
             at = self.history.newer(number);
         }
@@ -764,9 +764,24 @@ impl State {
         first
     }
 
-    fn item(&self, number: u64, entry: &Entry) -> Option<WatchItem> {
+    fn item(&self, number: u64, entry: &Entry, is_brief: bool) -> Option<WatchItem> {
         let slot = self.records.get(entry.slot)?;
         let after = self.version_after(number, entry)?;
+        if is_brief && after.exists() {
+            return Some(WatchItem {
+                revision: Revision(entry.revision),
+                sub: entry.sub(),
+                key: key_bytes(&slot.key),
+                value: Some(after.value()),
+                prev: None,
+                create_revision: Revision(after.create),
+                version: after.version(),
+                lease: LeaseId(after.lease),
+                prev_mod_revision: Revision(0),
+                prev_version: 0,
+                prev_lease: LeaseId(0),
+            });
+        }
         let prev = self.past(number)?;
         let create = if after.exists() {
             after.create

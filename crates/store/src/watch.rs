@@ -72,6 +72,13 @@ impl Watcher {
         Watcher { collection, seat }
     }
 
+    /// From now on the value before is told of deletions alone, and so are its revision, version and lease: whoever can
+    /// do without spares the store to make it from what is kept as a difference. Of what is left, a creation is an event
+    /// whose `create_revision` is its revision.
+    pub fn leave_out_prev(&mut self) {
+        self.collection.leave_out_prev(self.seat);
+    }
+
     /// Appends events to `out`: about `max`, never a part of a revision. Ready with the revision up
     /// to which everything was delivered; the list may then be empty.
     pub fn poll_next(
@@ -106,6 +113,8 @@ pub(crate) struct Seat {
     /// Events up to this revision are not wanted.
     pub(crate) after: i64,
     pub(crate) idle: bool,
+    /// The value before is wanted of deletions alone.
+    pub(crate) is_brief: bool,
     pub(crate) waker: Option<Waker>,
     next: u32,
     prev: u32,
@@ -194,6 +203,7 @@ impl Watchers {
             cursor,
             after,
             idle: false,
+            is_brief: false,
             waker: None,
             next: NOBODY,
             prev: NOBODY,

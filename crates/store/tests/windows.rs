@@ -62,6 +62,49 @@ fn seen(watcher: &mut Watcher, bell: &Arc<Bell>) -> Vec<String> {
 }
 
 #[test]
+fn who_leaves_out_the_values_before_is_told_everything_else() {
+    let (_store, pods) = memory(CollectionConfig::default());
+    let interests = [
+        Interest::All,
+        Interest::Key("a".into()),
+        Interest::Tag(1),
+        Interest::Tag(2),
+    ];
+    for interest in interests {
+        let from = pods.visible();
+        let mut whole = pods.watch(from, interest.clone()).expect("opens");
+        let mut brief = pods.watch(from, interest.clone()).expect("opens");
+        brief.leave_out_prev();
+        put(&pods, "a", "one", &[1]).expect("accepted");
+        put(&pods, "a", "two", &[2]).expect("accepted");
+        put(&pods, "a", "three", &[2]).expect("accepted");
+        pods.write(b"a", Precondition::Any, Change::Delete)
+            .expect("accepted");
+        let read = |watcher: &mut Watcher| {
+            let mut items = Vec::new();
+            let ready = watcher.poll_next(&mut Context::from_waker(Waker::noop()), 100, &mut items);
+            assert!(matches!(ready, Poll::Ready(Ok(_))));
+            items
+        };
+        let (whole, brief) = (read(&mut whole), read(&mut brief));
+        assert!(whole.len() >= 2, "{interest:?}");
+        for (item, brief) in whole.iter().zip(&brief) {
+            let is_creation = item.create_revision == item.revision;
+            assert_eq!(is_creation, item.value.is_some() && item.prev.is_none());
+            let mut expected = item.clone();
+            if item.value.is_some() {
+                expected.prev = None;
+                expected.prev_mod_revision = Revision(0);
+                expected.prev_version = 0;
+                expected.prev_lease = LeaseId::NONE;
+            }
+            assert_eq!(*brief, expected, "{interest:?}");
+        }
+        assert_eq!(whole.len(), brief.len());
+    }
+}
+
+#[test]
 fn an_event_wakes_only_those_it_concerns() {
     let (store, pods) = memory(CollectionConfig::default());
     let interests = [

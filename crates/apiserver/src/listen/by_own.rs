@@ -5,20 +5,22 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http2::{Config, Connection, Event, Fields, Reason, StreamId};
-use http2_shell::{Exchanges, Patience, Signal, Task, has_room};
+use http2_shell::{Exchanges, Patience, Signal, Task, TlsStream, has_room};
 use meta::ApiError;
 use rest::http::{REQUEST_BODY_BYTES_MAX, Reply, Service, User};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::listen::exchange::{Arriving, Exchange, Manner, Progress};
-use crate::listen::{PING_INTERVAL, STREAMS_PER_CONNECTION_MAX, head, stopped};
+use crate::listen::farewell::Seat;
+use crate::listen::{PING_INTERVAL, STREAMS_PER_CONNECTION_MAX, Served, head};
 
 /// Bytes a stream may have under way towards us (kube-apiserver: 256 KiB).
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -32,14 +34,14 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// Serves one connection whose first bytes were `first`, until it ends or is drained.
 ///
-/// The future is small and its task boxed, because a future keeps the room of everything that was moved into it.
+/// A future of our own, because that of an `async fn` keeps the room of everything that was moved into it.
 pub fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     first: Bytes,
     service: Arc<dyn Service>,
     user: Option<Arc<User>>,
-    shutdown: watch::Receiver<bool>,
-) -> impl Future<Output = ()> {
+    seat: Seat,
+) -> Served {
     let config = Config {
         streams_max: STREAMS_PER_CONNECTION_MAX,
         stream_window_bytes: STREAM_WINDOW_BYTES,
@@ -52,19 +54,37 @@ pub fn serve(
         ping_timeout: PING_INTERVAL,
     };
     let requests = Requests::new(service, user);
-    let mut task = Box::pin(Task::server(stream, first, config, patience, requests));
-    async move {
-        let ended = tokio::select! {
-            biased;
-            ended = task.as_mut() => ended,
-            () = stopped(shutdown) => {
-                task.shutdown();
-                task.await
-            }
-        };
+    Box::pin(Serving {
+        task: Task::server(stream, first, config, patience, requests),
+        seat,
+    })
+}
+
+/// A connection that is served.
+struct Serving<S> {
+    task: Task<S, Requests>,
+    seat: Seat,
+}
+
+/// The allocator gives 2,048 bytes and then 2,560: the next field is to replace another.
+const _: () = assert!(size_of::<Serving<TlsStream<TcpStream>>>() <= 2_048);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Serving<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if !this.task.is_woken_by(cx.waker()) {
+            this.seat.set_waker(cx.waker());
+        }
+        if this.seat.hears() {
+            this.task.shutdown();
+        }
+        let ended = ready!(Pin::new(&mut this.task).poll(cx));
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
         }
+        Poll::Ready(())
     }
 }
 
@@ -72,14 +92,23 @@ pub fn serve(
 struct Requests {
     service: Arc<dyn Service>,
     user: Option<Arc<User>>,
-    open: HashMap<StreamId, Exchange>,
     signal: Arc<Signal>,
+    /// The request that came last, if its body still comes: most are whole, answered and over before the next one.
+    newest: Option<(StreamId, Box<Arriving>)>,
+    /// Made when there is more than that.
+    others: Option<Box<Others>>,
+    arriving_bytes: usize,
+    held_bytes: usize,
+}
+
+/// Requests that are not over at once.
+#[derive(Default)]
+struct Others {
+    open: HashMap<StreamId, Exchange>,
     /// Woken, and not looked at yet.
     woken: VecDeque<StreamId>,
     /// Whole requests, and answers that may be made, while too much waits for the peer's windows.
     deferred: VecDeque<StreamId>,
-    arriving_bytes: usize,
-    held_bytes: usize,
 }
 
 impl Requests {
@@ -87,10 +116,9 @@ impl Requests {
         Requests {
             service,
             user,
-            open: HashMap::new(),
             signal: Arc::default(),
-            woken: VecDeque::new(),
-            deferred: VecDeque::new(),
+            newest: None,
+            others: None,
             arriving_bytes: 0,
             held_bytes: 0,
         }
@@ -99,6 +127,22 @@ impl Requests {
     /// Whether the peer takes what is made for it.
     fn is_taken(&self) -> bool {
         self.held_bytes <= HELD_BYTES_MAX
+    }
+
+    fn others(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
+    }
+
+    fn open_mut(&mut self, stream: StreamId) -> Option<&mut Exchange> {
+        self.others.as_mut()?.open.get_mut(&stream)
+    }
+
+    /// A request whose body still comes.
+    fn arriving(&mut self, stream: StreamId) -> Option<&mut Arriving> {
+        if self.newest.as_ref().is_some_and(|(id, _)| *id == stream) {
+            return self.newest.as_mut().map(|(_, arriving)| &mut **arriving);
+        }
+        self.open_mut(stream)?.arriving()
     }
 
     fn on_headers(&mut self, http2: &mut Connection, stream: StreamId, fields: &Fields, end: bool) {
@@ -126,29 +170,32 @@ impl Requests {
         if head.content_length > Some(REQUEST_BODY_BYTES_MAX as u64) {
             return self.reply(http2, stream, head::too_large(), &manner);
         }
-        let arriving = Arriving {
+        let arriving = Box::new(Arriving {
             request,
             body: BytesMut::new(),
             manner,
-        };
+        });
         // Strangers get their 401, a version or a health answer, and no memory.
         if end || self.user.is_none() {
             return self.call(http2, stream, arriving);
         }
-        self.open.insert(stream, Exchange::receiving(arriving));
+        if let Some((older, arriving)) = self.newest.replace((stream, arriving)) {
+            let exchange = Exchange::receiving(arriving);
+            self.others().open.insert(older, exchange);
+        }
     }
 
     fn on_data(&mut self, http2: &mut Connection, stream: StreamId, data: &Bytes, end: bool) {
         http2.consumed(stream, data.len());
-        let exchange = self.open.get_mut(&stream);
+        let arriving_bytes = self.arriving_bytes;
         // Without one, it was answered before it was whole.
-        let Some(arriving) = exchange.and_then(Exchange::arriving) else {
+        let Some(arriving) = self.arriving(stream) else {
             return;
         };
         if arriving.body.len() + data.len() > REQUEST_BODY_BYTES_MAX {
             return self.refuse(http2, stream, head::too_large());
         }
-        if self.arriving_bytes + data.len() > ARRIVING_BYTES_MAX {
+        if arriving_bytes + data.len() > ARRIVING_BYTES_MAX {
             let text = "too many large requests are under way on this connection, please try again";
             return self.refuse(
                 http2,
@@ -167,25 +214,31 @@ impl Requests {
     /// The whole body is there.
     fn whole(&mut self, http2: &mut Connection, stream: StreamId) {
         if !self.is_taken() {
-            return self.deferred.push_back(stream);
+            return self.others().deferred.push_back(stream);
         }
         if let Some(arriving) = self.take_arriving(stream) {
             self.call(http2, stream, arriving);
         }
     }
 
-    fn take_arriving(&mut self, stream: StreamId) -> Option<Arriving> {
-        let arriving = self.open.remove(&stream)?.into_arriving()?;
+    fn take_arriving(&mut self, stream: StreamId) -> Option<Box<Arriving>> {
+        let arriving = match self.newest.take_if(|(newest, _)| *newest == stream) {
+            Some((_, arriving)) => arriving,
+            None => {
+                let open = &mut self.others.as_mut()?.open;
+                open.remove(&stream)?.into_arriving()?
+            }
+        };
         self.arriving_bytes -= arriving.body.len();
         Some(arriving)
     }
 
-    fn call(&mut self, http2: &mut Connection, stream: StreamId, arriving: Arriving) {
+    fn call(&mut self, http2: &mut Connection, stream: StreamId, arriving: Box<Arriving>) {
         let Arriving {
             mut request,
             body,
             manner,
-        } = arriving;
+        } = *arriving;
         request.body = body.freeze();
         let answering = self.service.call(request);
         let exchange = Exchange::answer(answering, manner, http2, stream, &self.signal);
@@ -209,7 +262,7 @@ impl Requests {
         match exchange {
             Some(exchange) => {
                 self.held_bytes += exchange.held_bytes();
-                self.open.insert(stream, exchange);
+                self.others().open.insert(stream, exchange);
             }
             None => self.end(http2, stream),
         }
@@ -217,11 +270,18 @@ impl Requests {
 
     /// An exchange is over, whoever ended it.
     fn end(&mut self, http2: &mut Connection, stream: StreamId) {
-        if let Some(exchange) = self.open.remove(&stream) {
+        let arriving = if let Some((_, arriving)) = self.newest.take_if(|(id, _)| *id == stream) {
+            Some(arriving)
+        } else if let Some(others) = &mut self.others
+            && let Some(exchange) = others.open.remove(&stream)
+        {
             self.held_bytes -= exchange.held_bytes();
-            if let Some(arriving) = exchange.into_arriving() {
-                self.arriving_bytes -= arriving.body.len();
-            }
+            exchange.into_arriving()
+        } else {
+            None
+        };
+        if let Some(arriving) = arriving {
+            self.arriving_bytes -= arriving.body.len();
         }
         if http2.is_peer_open(stream) {
             // Answered before the request was whole: the rest is not wanted.
@@ -229,18 +289,27 @@ impl Requests {
         }
     }
 
+    fn wake(&mut self, stream: StreamId) {
+        if let Some(exchange) = self.open_mut(stream) {
+            exchange.wake();
+        }
+    }
+
     fn go_on(&mut self, http2: &mut Connection, stream: StreamId) {
-        let is_taken = self.is_taken();
-        let Some(exchange) = self.open.get_mut(&stream) else {
-            return;
-        };
-        if exchange.arriving().is_some() {
+        if self.arriving(stream).is_some() {
             // It was put off when it was whole.
             return self.whole(http2, stream);
         }
+        let is_taken = self.is_taken();
+        let Some(others) = &mut self.others else {
+            return;
+        };
+        let Some(exchange) = others.open.get_mut(&stream) else {
+            return;
+        };
         let before = exchange.held_bytes();
         if before == 0 && !is_taken {
-            return self.deferred.push_back(stream);
+            return others.deferred.push_back(stream);
         }
         let progress = exchange.advance(http2, stream, &self.signal);
         let after = exchange.held_bytes();
@@ -249,17 +318,13 @@ impl Requests {
             Progress::Done => self.end(http2, stream),
             Progress::Waits => {}
             // In line behind the others.
-            Progress::HeldBack => {
-                if let Some(exchange) = self.open.get(&stream) {
-                    exchange.wake();
-                }
-            }
+            Progress::HeldBack => self.wake(stream),
         }
     }
 }
 
 impl Exchanges for Requests {
-    fn begin_turn(&mut self, waker: &Waker) {
+    fn set_waker(&mut self, waker: &Waker) {
         self.signal.set_task(waker);
     }
 
@@ -276,42 +341,42 @@ impl Exchanges for Requests {
             Event::Data { stream, data, end } => self.on_data(http2, stream, &data, end),
             Event::Trailers { stream, fields } => {
                 http2.recycle(fields);
-                if self
-                    .open
-                    .get_mut(&stream)
-                    .and_then(Exchange::arriving)
-                    .is_some()
-                {
+                if self.arriving(stream).is_some() {
                     self.whole(http2, stream);
                 }
             }
             Event::Reset { stream, .. } => self.end(http2, stream),
-            Event::Writable { stream } => {
-                if let Some(exchange) = self.open.get(&stream) {
-                    exchange.wake();
-                }
-            }
+            Event::Writable { stream } => self.wake(stream),
             // That it came is all that counts.
             Event::Pong { .. } => {}
             // A client that takes no streams of ours never had any.
             Event::GoAway { .. } => {}
             Event::Closed(error) => {
                 tracing::debug!(%error, "a peer broke the rules of HTTP/2");
-                self.open.clear();
+                (self.newest, self.others) = (None, None);
                 (self.arriving_bytes, self.held_bytes) = (0, 0);
             }
         }
     }
 
     fn advance(&mut self, http2: &mut Connection, _cx: &mut Context<'_>) {
-        if self.woken.is_empty() {
-            self.woken = self.signal.take();
+        let is_taken = self.is_taken();
+        // Nobody waits, so that nobody can have been woken.
+        let Some(others) = &mut self.others else {
+            return;
+        };
+        if others.woken.is_empty() {
+            others.woken = self.signal.take();
         }
-        if self.is_taken() {
-            self.woken.append(&mut self.deferred);
+        if is_taken {
+            others.woken.append(&mut others.deferred);
         }
         while has_room(http2) {
-            let Some(stream) = self.woken.pop_front() else {
+            let woken = self
+                .others
+                .as_mut()
+                .and_then(|others| others.woken.pop_front());
+            let Some(stream) = woken else {
                 return;
             };
             self.go_on(http2, stream);
@@ -319,16 +384,24 @@ impl Exchanges for Requests {
     }
 
     fn is_ready(&self) -> bool {
-        !self.woken.is_empty() || !self.deferred.is_empty() && self.is_taken()
+        self.others.as_ref().is_some_and(|others| {
+            !others.woken.is_empty() || !others.deferred.is_empty() && self.is_taken()
+        })
     }
 
     fn release(&mut self) {
-        self.open.shrink_to_fit();
-        if self.woken.is_empty() {
-            self.woken = VecDeque::new();
+        let Some(others) = &mut self.others else {
+            return;
+        };
+        if others.woken.is_empty() {
+            others.woken = VecDeque::new();
         }
-        if self.deferred.is_empty() {
-            self.deferred = VecDeque::new();
+        if others.deferred.is_empty() {
+            others.deferred = VecDeque::new();
+        }
+        others.open.shrink_to_fit();
+        if others.open.is_empty() && others.woken.is_empty() && others.deferred.is_empty() {
+            self.others = None;
         }
     }
 }

@@ -60,10 +60,10 @@ pub enum Progress {
 
 impl Exchange {
     /// A request whose body is to come.
-    pub fn receiving(arriving: Arriving) -> Exchange {
+    pub fn receiving(arriving: Box<Arriving>) -> Exchange {
         Exchange {
             waker: None,
-            state: State::Receiving(Box::new(arriving)),
+            state: State::Receiving(arriving),
         }
     }
 
@@ -76,9 +76,9 @@ impl Exchange {
     }
 
     /// The request, out of the exchange, if its body still came.
-    pub fn into_arriving(self) -> Option<Arriving> {
+    pub fn into_arriving(self) -> Option<Box<Arriving>> {
         match self.state {
-            State::Receiving(arriving) => Some(*arriving),
+            State::Receiving(arriving) => Some(arriving),
             _ => None,
         }
     }

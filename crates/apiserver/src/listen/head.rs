@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use bytes::Bytes;
 use meta::ApiError;
@@ -18,6 +19,8 @@ const AUDIT_ID_BYTES_MAX: usize = 64;
 pub const AUDIT_ID_BYTES: usize = 36;
 /// What every reply says of being kept by others.
 pub const CACHE_CONTROL: &str = "no-cache, private";
+/// Longest text that is kept for the next request to share: media types and names of programs are far shorter.
+const SHARED_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a date as HTTP writes it.
 const DATE_BYTES: usize = 29;
 
@@ -45,9 +48,9 @@ pub fn read<'a>(
         method: Method::Get,
         path: path.to_owned(),
         query: query.to_owned(),
-        accept: String::new(),
-        content_type: String::new(),
-        user_agent: String::new(),
+        accept: Arc::default(),
+        content_type: Arc::default(),
+        user_agent: Arc::default(),
         if_none_match: None,
         body: Bytes::new(),
         user,
@@ -55,14 +58,15 @@ pub fn read<'a>(
     for (name, value) in headers {
         match name {
             b"accept" => {
-                // It may come as several header lines, which mean one list.
-                if !request.accept.is_empty() {
-                    request.accept.push(',');
-                }
-                request.accept.push_str(text(value));
+                request.accept = if request.accept.is_empty() {
+                    as_before(&ACCEPT, text(value))
+                } else {
+                    // It may come as several header lines, which mean one list.
+                    [&request.accept, ",", text(value)].concat().into()
+                };
             }
-            b"content-type" => request.content_type = text(value).to_owned(),
-            b"user-agent" => request.user_agent = text(value).to_owned(),
+            b"content-type" => request.content_type = as_before(&CONTENT_TYPE, text(value)),
+            b"user-agent" => request.user_agent = as_before(&USER_AGENT, text(value)),
             b"if-none-match" => {
                 request.if_none_match = Some(text(value).to_owned()).filter(|tag| !tag.is_empty());
             }
@@ -93,6 +97,26 @@ pub fn read<'a>(
         audit_id,
         content_length,
     }
+}
+
+thread_local! {
+    static ACCEPT: RefCell<Arc<str>> = RefCell::default();
+    static CONTENT_TYPE: RefCell<Arc<str>> = RefCell::default();
+    static USER_AGENT: RefCell<Arc<str>> = RefCell::default();
+}
+
+/// A text that the request before had, most likely, too: they share it.
+fn as_before(last: &'static LocalKey<RefCell<Arc<str>>>, text: &str) -> Arc<str> {
+    last.with_borrow_mut(|last| {
+        if **last == *text {
+            return last.clone();
+        }
+        let text: Arc<str> = text.into();
+        if text.len() <= SHARED_TEXT_BYTES_MAX {
+            last.clone_from(&text);
+        }
+        text
+    })
 }
 
 /// A header's value as text; one that is none counts as not sent.
@@ -135,16 +159,15 @@ impl AuditId {
 /// A UUID of version 4.
 fn uuid(high: u64, low: u64) -> [u8; AUDIT_ID_BYTES] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// Where the digits of each byte stand.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let high = high & !0xf000 | 0x4000;
     let low = low & !(0xc << 60) | (0x8 << 60);
     let mut text = [b'-'; AUDIT_ID_BYTES];
-    let number = u128::from(high) << 64 | u128::from(low);
-    let mut nibble = 32;
-    for (place, digit) in text.iter_mut().enumerate() {
-        if !matches!(place, 8 | 13 | 18 | 23) {
-            nibble -= 1;
-            *digit = DIGITS[(number >> (nibble * 4)) as usize & 0xf];
-        }
+    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+    for (byte, place) in bytes.zip(PLACES) {
+        text[place] = DIGITS[usize::from(byte >> 4)];
+        text[place + 1] = DIGITS[usize::from(byte & 0xf)];
     }
     text
 }
@@ -226,10 +249,26 @@ mod tests {
             (&*request.path, &*request.query),
             ("/api/v1/pods", "limit=5")
         );
-        assert_eq!(request.accept, "application/json,*/*");
+        assert_eq!(&*request.accept, "application/json,*/*");
         assert_eq!(request.if_none_match, None);
         assert_eq!(head.content_length, Some(12));
         assert_eq!(head.audit_id.bytes(&mut [0; 36]), b"mine");
+    }
+
+    #[test]
+    fn what_requests_have_in_common_is_there_once() {
+        let agent = |name: &str| {
+            head("GET", &[("user-agent", name)])
+                .request
+                .unwrap()
+                .user_agent
+        };
+        let first = agent("kubelet");
+        assert!(Arc::ptr_eq(&first, &agent("kubelet")));
+        let other = agent("kubectl");
+        assert_eq!((&*other, &*agent("kubelet")), ("kubectl", "kubelet"));
+        let long = "x".repeat(SHARED_TEXT_BYTES_MAX + 1);
+        assert!(!Arc::ptr_eq(&agent(&long), &agent(&long)));
     }
 
     #[test]

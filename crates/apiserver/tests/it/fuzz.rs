@@ -212,7 +212,7 @@ fn request(api: &Speaker, dice: &mut Dice, bodies: &[String]) -> Request {
         accept: if dice.one_in(2) {
             dice.pick(&ACCEPTS).into()
         } else {
-            String::new()
+            "".into()
         },
         content_type: content_type.into(),
         body: if dice.one_in(8) {

@@ -54,7 +54,7 @@ impl Speaker {
             path: path.into(),
             query: query.into(),
             accept: "application/json".into(),
-            content_type: String::new(),
+            content_type: "".into(),
             user_agent: "test/1".into(),
             if_none_match: None,
             body: Bytes::new(),

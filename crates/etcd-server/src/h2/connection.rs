@@ -170,7 +170,7 @@ impl Requests {
 }
 
 impl Exchanges for Requests {
-    fn begin_turn(&mut self, waker: &Waker) {
+    fn set_waker(&mut self, waker: &Waker) {
         self.signal.set_task(waker);
     }
 

@@ -24,43 +24,61 @@ impl Default for Encoder {
 }
 
 /// How a field is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Habit {
     /// It will come again.
     Keep,
     /// Its value will not.
     Pass,
+    /// Nor this one, which comes with each answer: to code it takes longer than its few bytes are worth.
+    Plain,
     /// Nobody on the way may keep it either.
     Secret,
 }
 
-fn habit(name: &[u8], value: &[u8]) -> Habit {
-    match name {
-        b"authorization" | b"proxy-authorization" | b"token" => Habit::Secret,
-        b"cookie" | b"set-cookie" if value.len() < 20 => Habit::Secret,
-        b"age"
-        // One of its own for each answer of a Kubernetes API server.
-        | b"audit-id"
-        | b"content-length"
-        | b"content-range"
-        | b"date"
-        | b"etag"
-        | b"expires"
-        | b"grpc-message"
-        | b"grpc-status-details-bin"
-        | b"grpc-timeout"
-        | b"if-match"
-        | b"if-modified-since"
-        | b"if-none-match"
-        | b"last-modified"
-        | b"location"
-        | b"retry-after"
-        | b"set-cookie" => Habit::Pass,
+/// The habit of a name, of which `known` is the place in the static table.
+fn habit(known: Option<usize>, name: &[u8], value: &[u8]) -> Habit {
+    match known {
         // A path with a query or of a single object will hardly come again; one of a method will.
-        b":path" if value.len() > 48 || value.contains(&b'?') => Habit::Pass,
+        Some(PATH) if value.len() > 48 || value.contains(&b'?') => Habit::Pass,
+        Some(COOKIE | SET_COOKIE) if value.len() < 20 => Habit::Secret,
+        Some(index) => HABITS.get(index - 1).copied().unwrap_or(Habit::Keep),
+        None => unlisted(name),
+    }
+}
+
+/// The same for a name that is not in the static table.
+fn unlisted(name: &[u8]) -> Habit {
+    match name {
+        b"token" => Habit::Secret,
+        // One of its own for each answer of a Kubernetes API server.
+        b"audit-id" => Habit::Plain,
+        b"grpc-message" | b"grpc-status-details-bin" | b"grpc-timeout" => Habit::Pass,
         _ => Habit::Keep,
     }
 }
+
+const PATH: usize = 4;
+const COOKIE: usize = 32;
+const SET_COOKIE: usize = 55;
+
+/// The habit of each name of the static table.
+static HABITS: [Habit; STATIC.len()] = {
+    let mut habits = [Habit::Keep; STATIC.len()];
+    let mut place = 0;
+    while place < STATIC.len() {
+        habits[place] = match STATIC[place].0 {
+            b"authorization" | b"proxy-authorization" => Habit::Secret,
+            b"content-length" | b"date" => Habit::Plain,
+            b"age" | b"content-range" | b"etag" | b"expires" | b"if-match"
+            | b"if-modified-since" | b"if-none-match" | b"last-modified" | b"location"
+            | b"retry-after" | b"set-cookie" => Habit::Pass,
+            _ => Habit::Keep,
+        };
+        place += 1;
+    }
+    habits
+};
 
 impl Encoder {
     /// The peer lets the table have so many bytes; more than [`HEADER_TABLE_BYTES`] are not used.
@@ -98,10 +116,10 @@ impl Encoder {
                 return put_integer(out, 0x80, 7, place + 1);
             }
         }
-        let habit = habit(name, value);
+        let habit = habit(known, name, value);
         let (whole, named) = match habit {
             Habit::Keep => self.table.find(name, value),
-            Habit::Pass | Habit::Secret => (None, None),
+            Habit::Pass | Habit::Plain | Habit::Secret => (None, None),
         };
         if let Some(index) = whole {
             return put_integer(out, 0x80, 7, index + STATIC.len());
@@ -109,14 +127,18 @@ impl Encoder {
         let index = known.or(named.map(|index| index + STATIC.len()));
         let (pattern, prefix) = match habit {
             Habit::Keep => (0x40, 6),
-            Habit::Pass => (0x00, 4),
+            Habit::Pass | Habit::Plain => (0x00, 4),
             Habit::Secret => (0x10, 4),
         };
         put_integer(out, pattern, prefix, index.unwrap_or(0));
+        let put = match habit {
+            Habit::Plain => put_plain,
+            Habit::Keep | Habit::Pass | Habit::Secret => put_string,
+        };
         if index.is_none() {
-            put_string(name, out);
+            put(name, out);
         }
-        put_string(value, out);
+        put(value, out);
         if habit == Habit::Keep {
             self.table.insert(name, value, true);
         }
@@ -138,9 +160,13 @@ fn put_string(text: &[u8], out: &mut Vec<u8>) {
         put_integer(out, 0x80, 7, len);
         huffman::encode(text, out);
     } else {
-        put_integer(out, 0x00, 7, text.len());
-        out.extend_from_slice(text);
+        put_plain(text, out);
     }
+}
+
+fn put_plain(text: &[u8], out: &mut Vec<u8>) {
+    put_integer(out, 0x00, 7, text.len());
+    out.extend_from_slice(text);
 }
 
 #[cfg(test)]
@@ -168,6 +194,36 @@ mod tests {
         encode(&mut encoder, &[("grpc-status", "0")]);
         assert_eq!(encode(&mut encoder, &[("grpc-status", "0")]), [0xbe]);
         assert_eq!(encode(&mut encoder, &head), [0x88, 0xbf]);
+    }
+
+    #[test]
+    fn what_is_new_with_each_answer_is_spelt_as_it_is() {
+        let mut encoder = Encoder::default();
+        let block = encode(&mut encoder, &[("audit-id", "0000"), ("date", "1111")]);
+        assert_eq!(block, b"\x00\x08audit-id\x040000\x0f\x12\x041111");
+        assert_eq!(encoder.table.find(b"date", b"1111"), (None, None));
+    }
+
+    #[test]
+    fn habits_are_those_of_their_names() {
+        let of = |name: &[u8], value: &[u8]| habit(index_of(name), name, value);
+        for (name, value, expected) in [
+            (&b":path"[..], &b"/package.Service/Method"[..], Habit::Keep),
+            (b":path", b"/api/v1/pods?limit=5", Habit::Pass),
+            (b"cookie", b"short", Habit::Secret),
+            (b"cookie", b"one of twenty bytes or more", Habit::Keep),
+            (b"set-cookie", b"short", Habit::Secret),
+            (b"set-cookie", b"one of twenty bytes or more", Habit::Pass),
+            (b"authorization", b"Bearer x", Habit::Secret),
+            (b"proxy-authorization", b"x", Habit::Secret),
+            (b"token", b"x", Habit::Secret),
+            (b"date", b"x", Habit::Plain),
+            (b"location", b"x", Habit::Pass),
+            (b"grpc-message", b"x", Habit::Pass),
+            (b"grpc-status", b"0", Habit::Keep),
+        ] {
+            assert_eq!(of(name, value), expected, "{}", name.escape_ascii());
+        }
     }
 
     #[test]

@@ -39,7 +39,22 @@ struct Code {
     begin: [u16; BITS_MAX + 1],
     /// What the next eight bits begin with: a symbol and the length of its word, 0 if that is longer than eight.
     quick: [(u8, u8); 256],
+    /// The same for the next [`PAIR_BITS`] bits, of which two words mostly have no more.
+    pairs: [Pair; 1 << PAIR_BITS],
 }
+
+/// What some bits begin with.
+#[derive(Clone, Copy)]
+struct Pair {
+    first: u8,
+    second: u8,
+    /// How many of the two there are, and the length of their words; 0 if the first is longer than was looked at.
+    symbols: u8,
+    bits: u8,
+}
+
+/// 16 KiB of table, of which names and paths use a few lines.
+const PAIR_BITS: usize = 12;
 
 static CODE: Code = build();
 
@@ -51,6 +66,12 @@ const fn build() -> Code {
         count: [0; BITS_MAX + 1],
         begin: [0; BITS_MAX + 1],
         quick: [(0, 0); 256],
+        pairs: [Pair {
+            first: 0,
+            second: 0,
+            symbols: 0,
+            bits: 0,
+        }; 1 << PAIR_BITS],
     };
     let (mut word, mut place, mut bits) = (0u32, 0usize, 1usize);
     while bits <= BITS_MAX {
@@ -78,27 +99,115 @@ const fn build() -> Code {
         }
         bits += 1;
     }
+    code.pairs = pairs(&code.words);
     code
+}
+
+const fn pairs(words: &[u32; 257]) -> [Pair; 1 << PAIR_BITS] {
+    let mut pairs = [Pair {
+        first: 0,
+        second: 0,
+        symbols: 0,
+        bits: 0,
+    }; 1 << PAIR_BITS];
+    let mut first = 0;
+    while first < 256 {
+        let bits = BITS[first] as usize;
+        if bits <= PAIR_BITS {
+            let left = PAIR_BITS - bits;
+            let begin = (words[first] as usize) << left;
+            let mut tail = 0;
+            while tail < 1 << left {
+                let pair = &mut pairs[begin + tail];
+                (pair.first, pair.symbols, pair.bits) = (first as u8, 1, bits as u8);
+                tail += 1;
+            }
+            let mut second = 0;
+            while second < 256 {
+                let more = BITS[second] as usize;
+                if more <= left {
+                    let begin = begin + ((words[second] as usize) << (left - more));
+                    let mut tail = 0;
+                    while tail < 1 << (left - more) {
+                        let pair = &mut pairs[begin + tail];
+                        (pair.second, pair.symbols) = (second as u8, 2);
+                        pair.bits = (bits + more) as u8;
+                        tail += 1;
+                    }
+                }
+                second += 1;
+            }
+        }
+        first += 1;
+    }
+    pairs
 }
 
 /// Appends what `input` stands for.
 pub(crate) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> {
-    // The bits to look at next are the highest of `window`, of which `held` are real.
-    let (mut window, mut held) = (0u64, 0usize);
-    let mut input = input.iter();
+    let begin = out.len();
+    // No word has less than five bits, and two symbols are written at a time.
+    out.resize(begin + input.len() * 8 / 5 + 2, 0);
+    let decoded = decode_into(input, out.get_mut(begin..).unwrap_or_default());
+    out.truncate(begin + decoded.unwrap_or(0));
+    decoded.map(drop)
+}
+
+/// Answers how many symbols there were.
+fn decode_into(mut input: &[u8], room: &mut [u8]) -> Result<usize, HpackError> {
+    // The bits to look at next are the highest of `window`, of which `held` are counted. What follows them is 0, or the
+    // beginning of `input`.
+    let (mut window, mut held, mut at) = (0u64, 0usize, 0usize);
     loop {
-        while held <= 56 {
-            let Some(byte) = input.next() else { break };
+        if let Some(next) = input.first_chunk()
+            && held < BITS_MAX
+        {
+            window |= u64::from_be_bytes(*next) >> held;
+            let taken = (64 - held) / 8;
+            held += taken * 8;
+            input = input.get(taken..).unwrap_or_default();
+        }
+        while held <= 56
+            && let Some((byte, rest)) = input.split_first()
+        {
             window |= u64::from(*byte) << (56 - held);
             held += 8;
+            input = rest;
         }
-        if held == 0 {
-            return Ok(());
+        while held >= BITS_MAX {
+            let pair = CODE.pairs[(window >> (64 - PAIR_BITS)) as usize];
+            if pair.bits == 0 {
+                let (symbol, bits) = long(window).ok_or(HpackError::Huffman)?;
+                put(room, &mut at, symbol);
+                window <<= bits;
+                held -= bits;
+                continue;
+            }
+            if let Some([first, second]) = room.get_mut(at..at + 2) {
+                (*first, *second) = (pair.first, pair.second);
+            }
+            at += usize::from(pair.symbols);
+            window <<= pair.bits;
+            held -= usize::from(pair.bits);
         }
+        if input.is_empty() {
+            return decode_end(window, held, room, at);
+        }
+    }
+}
+
+/// The last bits, which may end within a word.
+fn decode_end(
+    mut window: u64,
+    mut held: usize,
+    room: &mut [u8],
+    mut at: usize,
+) -> Result<usize, HpackError> {
+    while held > 0 {
         let (symbol, bits) = CODE.quick[usize::from((window >> 56) as u8)];
         let bits = usize::from(bits);
         if bits > 0 && bits <= held {
-            out.push(symbol);
+            put(room, &mut at, symbol);
             window <<= bits;
             held -= bits;
             continue;
@@ -107,7 +216,7 @@ pub(crate) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> 
         if held < 8 {
             let ones = !(u64::MAX >> held);
             return if window == ones {
-                Ok(())
+                Ok(at)
             } else {
                 Err(HpackError::Huffman)
             };
@@ -116,10 +225,18 @@ pub(crate) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), HpackError> 
         if bits > held {
             return Err(HpackError::Huffman);
         }
-        out.push(symbol);
+        put(room, &mut at, symbol);
         window <<= bits;
         held -= bits;
     }
+    Ok(at)
+}
+
+fn put(room: &mut [u8], at: &mut usize, symbol: u8) {
+    if let Some(place) = room.get_mut(*at) {
+        *place = symbol;
+    }
+    *at += 1;
 }
 
 /// The word of more than eight bits that `window` begins with.
@@ -185,6 +302,44 @@ mod tests {
             assert_eq!(code.len(), encoded_len(text));
             assert_eq!(decoded(&code).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn words_of_all_lengths_meet_at_every_place_of_a_byte() {
+        // Steps through all pairs of symbols, long and short, in strings of all lengths.
+        let mut symbol = 0u8;
+        for len in 0..600 {
+            let text: Vec<u8> = (0..len % 67)
+                .map(|place| {
+                    symbol = symbol.wrapping_mul(5).wrapping_add(1);
+                    if place % 3 == len % 3 {
+                        symbol
+                    } else {
+                        b"aeio/-0123456789stcrnlp"[usize::from(symbol) % 23]
+                    }
+                })
+                .collect();
+            let mut code = Vec::new();
+            encode(&text, &mut code);
+            assert_eq!(decoded(&code).as_deref(), Ok(&text[..]));
+            // Cut anywhere it is an error, or the beginning.
+            for end in 0..code.len() {
+                if let Ok(part) = decoded(&code[..end]) {
+                    assert!(text.starts_with(&part));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_stays() {
+        let mut code = Vec::new();
+        encode(b"more", &mut code);
+        let mut out = b"some".to_vec();
+        decode(&code, &mut out).unwrap();
+        assert_eq!(out, b"somemore");
+        assert_eq!(decode(&[0xff; 4], &mut out), Err(HpackError::Huffman));
+        assert_eq!(out, b"somemore");
     }
 
     #[test]

@@ -2,6 +2,11 @@
 
 use std::collections::VecDeque;
 
+/// A table grows by a quarter, and by this at least: it is the larger part of a silent connection, and what it has
+/// doubled to would be given back as soon as the connection falls silent.
+const STEP_BYTES: usize = 64;
+const STEP_ENTRIES: usize = 4;
+
 /// What RFC 7541 §4.1 counts for an entry beside its bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 
@@ -86,6 +91,16 @@ impl Table {
         if size > self.max {
             return;
         }
+        let (bytes, entries) = (self.bytes.capacity(), self.entries.capacity());
+        let missing = (self.bytes.len() + name.len() + value.len()).saturating_sub(bytes);
+        if missing > 0 {
+            let step = (bytes / 4).max(STEP_BYTES);
+            let room = bytes - self.bytes.len() + missing.next_multiple_of(step);
+            self.bytes.reserve_exact(room);
+        }
+        if self.entries.len() == entries {
+            self.entries.reserve_exact((entries / 4).max(STEP_ENTRIES));
+        }
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
         self.entries.push_back(Entry {
@@ -121,8 +136,14 @@ impl Table {
     pub(crate) fn release(&mut self) {
         self.bytes.drain(..self.start);
         self.start = 0;
-        self.bytes.shrink_to_fit();
-        self.entries.shrink_to_fit();
+        // Less than that is not worth a move: an allocator has no smaller place for it.
+        let (bytes, entries) = (self.bytes.len(), self.entries.len());
+        if self.bytes.capacity() - bytes > (bytes / 4).max(STEP_BYTES) {
+            self.bytes.shrink_to_fit();
+        }
+        if self.entries.capacity() - entries > (entries / 4).max(STEP_ENTRIES) {
+            self.entries.shrink_to_fit();
+        }
     }
 
     /// Bytes of memory held.
@@ -161,15 +182,33 @@ mod tests {
 
     #[test]
     fn entries_stay_when_room_is_given_back() {
-        let mut table = Table::new(3 * 34);
+        let mut table = Table::new(4096);
+        for _ in 0..100 {
+            table.insert(b"long", &[b'x'; 100], true);
+        }
         for name in [b"a", b"b", b"c", b"d"] {
             table.insert(name, b"1", true);
         }
+        table.set_max(3 * 34);
         table.release();
         assert_eq!(table.get(3), Some((&b"b"[..], &b"1"[..], true)));
         assert_eq!((table.get(4), table.bytes.capacity()), (None, 6));
+        assert_eq!(table.entries.capacity(), 3);
         table.insert(b"e", b"1", true);
         assert_eq!(table.find(b"c", b"1"), (Some(3), None));
+    }
+
+    #[test]
+    fn it_holds_little_more_than_what_is_in_it() {
+        let mut table = Table::new(4096);
+        let mut len = 0;
+        for number in 0..30_usize {
+            let value = vec![b'x'; number * 7 % 90];
+            table.insert(b"name", &value, true);
+            len += 4 + value.len();
+            assert!(table.bytes.capacity() <= (len + STEP_BYTES).max(len * 5 / 4 + 1));
+            assert!(table.entries.capacity() <= (number + 1 + STEP_ENTRIES) * 5 / 4);
+        }
     }
 
     #[test]
