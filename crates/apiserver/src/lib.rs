@@ -34,6 +34,7 @@ mod probes;
 mod read;
 mod renew;
 mod reviews;
+mod seats;
 mod select;
 mod state;
 mod stopping;

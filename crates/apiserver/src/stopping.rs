@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::sync::watch;
 
+use crate::seats::Seats;
+
 type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A signal that many wait for.
@@ -17,7 +19,7 @@ pub struct Stopping {
     receiver: watch::Receiver<bool>,
     /// Waits for the channel; none once it is over.
     signal: Mutex<Option<Signal>>,
-    seats: Arc<Seats>,
+    waiting: Arc<Waiters>,
 }
 
 /// A place among those who wait.
@@ -25,12 +27,11 @@ pub struct Stopping {
 pub struct Seat(u32);
 
 #[derive(Default)]
-struct Seats(Mutex<Waiting>);
+struct Waiters(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
-    wakers: Vec<Option<Waker>>,
-    free: Vec<u32>,
+    seats: Seats,
     /// The future is waiting, and will wake all.
     is_armed: bool,
 }
@@ -46,7 +47,7 @@ impl Stopping {
         Stopping {
             receiver,
             signal: Mutex::new(Some(signal)),
-            seats: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
@@ -57,37 +58,24 @@ impl Stopping {
 
     /// A place to wait in; to be given back with [`Self::leave`].
     pub fn enter(&self) -> Seat {
-        let mut waiting = self.seats.lock();
-        if let Some(seat) = waiting.free.pop() {
-            return Seat(seat);
-        }
-        waiting.wakers.push(None);
-        Seat(u32::try_from(waiting.wakers.len() - 1).unwrap_or(u32::MAX))
+        Seat(self.waiting.lock().seats.enter())
     }
 
     /// Gives a place back.
     pub fn leave(&self, seat: Seat) {
-        let mut waiting = self.seats.lock();
-        if let Some(place) = waiting.wakers.get_mut(seat.0 as usize) {
-            *place = None;
-            waiting.free.push(seat.0);
-        }
+        let _waker = self.waiting.lock().seats.leave(seat.0);
     }
 
     /// Ready once the signal has come; else whoever polls is woken then.
     pub fn poll(&self, seat: Seat, cx: &mut Context<'_>) -> Poll<()> {
         let arms = {
-            let mut waiting = self.seats.lock();
-            match waiting.wakers.get_mut(seat.0 as usize) {
-                Some(Some(waker)) => waker.clone_from(cx.waker()),
-                Some(none) => *none = Some(cx.waker().clone()),
-                None => {}
-            }
+            let mut waiting = self.waiting.lock();
+            waiting.seats.set(seat.0, cx.waker());
             !std::mem::replace(&mut waiting.is_armed, true)
         };
         if arms {
             let mut signal = lock(&self.signal);
-            let waker = Waker::from(self.seats.clone());
+            let waker = Waker::from(self.waiting.clone());
             let mut cx = Context::from_waker(&waker);
             let is_over = signal
                 .as_mut()
@@ -105,19 +93,19 @@ impl Stopping {
     }
 }
 
-impl Seats {
+impl Waiters {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         lock(&self.0)
     }
 }
 
-impl Wake for Seats {
+impl Wake for Waiters {
     fn wake(self: Arc<Self>) {
         let wakers: Vec<Waker> = {
             let mut waiting = self.lock();
             // Whoever looks next lets the future wait again.
             waiting.is_armed = false;
-            waiting.wakers.iter().flatten().cloned().collect()
+            waiting.seats.all()
         };
         wakers.into_iter().for_each(Waker::wake);
     }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use crate::seats::Seats;
+
 /// Said once, to all that have a [`Seat`].
 #[derive(Debug, Default)]
 pub struct Farewell {
@@ -13,21 +15,11 @@ pub struct Farewell {
     seats: Mutex<Seats>,
 }
 
-#[derive(Debug, Default)]
-struct Seats {
-    wakers: Vec<Option<Waker>>,
-    free: Vec<u32>,
-}
-
 impl Farewell {
     /// Wakes all that listen, and whoever comes later hears it at once.
     pub fn say(&self) {
         self.is_said.store(true, Ordering::Release);
-        let wakers = {
-            let mut seats = self.lock();
-            let wakers = seats.wakers.iter_mut();
-            wakers.filter_map(Option::take).collect::<Vec<_>>()
-        };
+        let wakers = self.lock().all();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -58,20 +50,8 @@ impl Seat {
     /// Whom to wake from now on. Hears what was said meanwhile, too.
     pub fn set_waker(&mut self, waker: &Waker) {
         let mut seats = self.farewell.lock();
-        let place = match self.place {
-            Some(place) => place,
-            None => match seats.free.pop() {
-                Some(place) => place,
-                None => {
-                    seats.wakers.push(None);
-                    u32::try_from(seats.wakers.len() - 1).unwrap_or(u32::MAX)
-                }
-            },
-        };
-        self.place = Some(place);
-        if let Some(seat) = seats.wakers.get_mut(place as usize) {
-            *seat = Some(waker.clone());
-        }
+        let place = *self.place.get_or_insert_with(|| seats.enter());
+        seats.set(place, waker);
     }
 
     /// True once, when it was said.
@@ -89,11 +69,7 @@ impl Drop for Seat {
             return;
         };
         // Dropped after the lock is let go: a waker may be the last to own its task.
-        let _waker = {
-            let mut seats = self.farewell.lock();
-            seats.free.push(place);
-            seats.wakers.get_mut(place as usize).and_then(Option::take)
-        };
+        let _waker = self.farewell.lock().leave(place);
     }
 }
 
@@ -128,7 +104,7 @@ mod tests {
         let mut late = Seat::new(farewell.clone());
         late.set_waker(&waker);
         seats.push(late);
-        assert_eq!(farewell.lock().wakers.len(), 3);
+        assert_eq!(farewell.lock().len(), 3);
         farewell.say();
         assert_eq!(counted.0.load(Ordering::Relaxed), 3);
         for seat in &mut seats {
