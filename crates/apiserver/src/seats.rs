@@ -48,3 +48,15 @@ impl Seats {
         self.wakers.len()
     }
 }
+
+/// For tests: counts how often somebody is woken.
+#[cfg(test)]
+#[derive(Default)]
+pub struct Counted(pub std::sync::atomic::AtomicUsize);
+
+#[cfg(test)]
+impl std::task::Wake for Counted {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}

@@ -4,53 +4,51 @@
 
 use super::*;
 use crate::feed::{Feed, feeds, project};
-use chance::Chance;
 use reconcile::action;
 use value::json;
 
 const PODS: usize = 4_000;
 
-struct Dice(Chance);
+chance::named!(Dice);
 
 impl Dice {
     fn time(&mut self) -> Value {
-        self.0
-            .pick(&[
-                "2026-01-02T03:04:05Z",
-                "2026-11-30T00:00:00Z",
-                "1970-01-01T00:00:01Z",
-            ])
-            .into()
+        self.pick(&[
+            "2026-01-02T03:04:05Z",
+            "2026-11-30T00:00:00Z",
+            "1970-01-01T00:00:01Z",
+        ])
+        .into()
     }
 
     fn metadata(&mut self) -> Value {
-        let mut metadata = json!({"name": format!("p{}", self.0.below(99)), "namespace": self.0.pick(&["d", "e"]),
-            "uid": format!("u{}", self.0.below(99)), "resourceVersion": self.0.below(9_999).to_string()});
-        if !self.0.one_in(9) {
+        let mut metadata = json!({"name": format!("p{}", self.below(99)), "namespace": self.pick(&["d", "e"]),
+            "uid": format!("u{}", self.below(99)), "resourceVersion": self.below(9_999).to_string()});
+        if !self.one_in(9) {
             metadata["creationTimestamp"] = self.time();
         }
-        if self.0.one_in(4) {
+        if self.one_in(4) {
             metadata["deletionTimestamp"] = self.time();
             metadata["deletionGracePeriodSeconds"] = 30.into();
         }
-        for number in 0..self.0.below(4) {
-            metadata["labels"][format!("l{number}")] = self.0.pick(&["", "a", "ü"]).into();
+        for number in 0..self.below(4) {
+            metadata["labels"][format!("l{number}")] = self.pick(&["", "a", "ü"]).into();
         }
         for (key, values) in [
             (DELETION_COST, ["7", "-3", "x"]),
             (COMPLETION_INDEX, ["0", "12", ""]),
             ("other", ["a", "b", "c"]),
         ] {
-            if self.0.one_in(4) {
-                metadata["annotations"][key] = self.0.pick(&values).into();
+            if self.one_in(4) {
+                metadata["annotations"][key] = self.pick(&values).into();
             }
         }
         let mut owners = Vec::new();
-        for number in 0..self.0.below(3) {
+        for number in 0..self.below(3) {
             let mut owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("o{number}"), "uid": format!("o{number}")});
             for flag in ["controller", "blockOwnerDeletion"] {
-                if self.0.one_in(2) {
-                    owner[flag] = self.0.one_in(2).into();
+                if self.one_in(2) {
+                    owner[flag] = self.one_in(2).into();
                 }
             }
             owners.push(owner);
@@ -63,7 +61,7 @@ impl Dice {
             ORPHAN_FINALIZER,
             "a/b",
         ] {
-            if self.0.one_in(5) {
+            if self.one_in(5) {
                 finalizers.push(Value::from(finalizer));
             }
         }
@@ -72,17 +70,17 @@ impl Dice {
     }
 
     fn toleration(&mut self, plain: bool) -> Value {
-        let key = self.0.pick(&[
+        let key = self.pick(&[
             "node.kubernetes.io/not-ready",
             "node.kubernetes.io/unreachable",
             "k",
             "",
         ]);
-        let mut toleration = json!({"key": key, "operator": self.0.pick(&["Exists", "Equal", ""]), "effect": self.0.pick(&["", "NoExecute", "NoSchedule"])});
-        if plain || self.0.one_in(2) {
-            toleration["tolerationSeconds"] = [300, 0, -5][self.0.below(3)].into();
+        let mut toleration = json!({"key": key, "operator": self.pick(&["Exists", "Equal", ""]), "effect": self.pick(&["", "NoExecute", "NoSchedule"])});
+        if plain || self.one_in(2) {
+            toleration["tolerationSeconds"] = [300, 0, -5][self.below(3)].into();
         }
-        if self.0.one_in(3) {
+        if self.one_in(3) {
             toleration["value"] = "v".into();
         }
         toleration
@@ -90,46 +88,44 @@ impl Dice {
 
     fn pod(&mut self) -> Value {
         let default = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-        let tolerations: Vec<Value> = if self.0.one_in(2) {
+        let tolerations: Vec<Value> = if self.one_in(2) {
             vec![
                 default("node.kubernetes.io/not-ready"),
                 default("node.kubernetes.io/unreachable"),
             ]
         } else {
-            (0..self.0.below(4))
-                .map(|_| self.toleration(false))
-                .collect()
+            (0..self.below(4)).map(|_| self.toleration(false)).collect()
         };
-        let containers: Vec<Value> = (0..1 + self.0.below(2))
+        let containers: Vec<Value> = (0..1 + self.below(2))
             .map(|number| {
-                let ports: Vec<Value> = (0..self.0.below(3))
-                    .map(|_| json!({"name": self.0.pick(&["", "http"]), "containerPort": self.0.below(70_000), "protocol": self.0.pick(&["", "TCP", "UDP"])}))
+                let ports: Vec<Value> = (0..self.below(3))
+                    .map(|_| json!({"name": self.pick(&["", "http"]), "containerPort": self.below(70_000), "protocol": self.pick(&["", "TCP", "UDP"])}))
                     .collect();
                 json!({"name": format!("c{number}"), "image": "i", "ports": ports})
             })
             .collect();
-        let conditions: Vec<Value> = (0..self.0.below(4))
+        let conditions: Vec<Value> = (0..self.below(4))
             .map(|_| {
-                let mut condition = json!({"type": self.0.pick(&["Ready", "PodScheduled", "Initialized"]), "status": self.0.pick(&["True", "False", ""])});
-                if !self.0.one_in(3) {
+                let mut condition = json!({"type": self.pick(&["Ready", "PodScheduled", "Initialized"]), "status": self.pick(&["True", "False", ""])});
+                if !self.one_in(3) {
                     condition["lastTransitionTime"] = self.time();
                 }
                 condition
             })
             .collect();
-        let statuses: Vec<Value> = (0..self.0.below(3))
-            .map(|_| json!({"name": "c0", "restartCount": self.0.below(5), "state": {"running": {"startedAt": self.time()}}}))
+        let statuses: Vec<Value> = (0..self.below(3))
+            .map(|_| json!({"name": "c0", "restartCount": self.below(5), "state": {"running": {"startedAt": self.time()}}}))
             .collect();
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": self.metadata(),
-            "spec": {"containers": containers, "tolerations": tolerations, "nodeName": self.0.pick(&["", "n1"]),
-                     "hostname": self.0.pick(&["", "", "h"]), "subdomain": self.0.pick(&["", "", "s"])},
-            "status": {"phase": self.0.pick(&["", "Pending", "Running", "Running", "Unknown"]), "podIP": self.0.pick(&["", "10.0.0.1"]),
+            "spec": {"containers": containers, "tolerations": tolerations, "nodeName": self.pick(&["", "n1"]),
+                     "hostname": self.pick(&["", "", "h"]), "subdomain": self.pick(&["", "", "s"])},
+            "status": {"phase": self.pick(&["", "Pending", "Running", "Running", "Unknown"]), "podIP": self.pick(&["", "10.0.0.1"]),
                        "conditions": conditions, "containerStatuses": statuses}});
-        if self.0.one_in(10) {
+        if self.one_in(10) {
             pod["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
                 [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}});
         }
-        if self.0.one_in(10) {
+        if self.one_in(10) {
             pod["spec"]["resourceClaims"] = json!([{"name": "r", "resourceClaimName": "x"}]);
         }
         let volumes = [
@@ -137,10 +133,10 @@ impl Dice {
             json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
             json!([{"name": "e", "configMap": {"name": "m"}}, {"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}]),
         ];
-        if self.0.one_in(5) {
-            pod["spec"]["volumes"] = volumes[self.0.below(3)].clone();
+        if self.one_in(5) {
+            pod["spec"]["volumes"] = volumes[self.below(3)].clone();
         }
-        if self.0.one_in(10) {
+        if self.one_in(10) {
             pod["status"]["phase"] = "Failed".into();
         }
         pod
@@ -169,10 +165,7 @@ fn told((key, seen): &(String, Seen)) -> String {
 
 #[test]
 fn bytes_say_what_the_tree_says() {
-    let (mut dice, mut plain) = (
-        Dice(Chance::new(0x9e37_79b9_7f4a_7c15)),
-        PlainPods::default(),
-    );
+    let (mut dice, mut plain) = (Dice::new(0x9e37_79b9_7f4a_7c15), PlainPods::default());
     let mut read = 0;
     for _ in 0..PODS {
         let pod = dice.pod();
@@ -194,7 +187,7 @@ fn bytes_say_what_the_tree_says() {
 
 #[test]
 fn long_label_sets_are_read_and_not_kept() {
-    let (mut dice, mut plain) = (Dice(Chance::new(9)), PlainPods::default());
+    let (mut dice, mut plain) = (Dice::new(9), PlainPods::default());
     let mut pod = dice.pod();
     for field in ["affinity", "resourceClaims", "volumes"] {
         pod["spec"].as_object_mut().unwrap().remove(field);
@@ -212,7 +205,7 @@ fn long_label_sets_are_read_and_not_kept() {
 
 #[test]
 fn what_is_rare_or_broken_is_left_to_the_general_way() {
-    let (mut dice, mut plain) = (Dice(Chance::new(7)), PlainPods::default());
+    let (mut dice, mut plain) = (Dice::new(7), PlainPods::default());
     let mut pod = dice.pod();
     for field in ["affinity", "resourceClaims"] {
         pod["spec"].as_object_mut().unwrap().remove(field);

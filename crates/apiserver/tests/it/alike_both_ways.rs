@@ -4,7 +4,6 @@
 //!
 //! Random by a generator with a fixed seed, so that a failure comes again.
 
-use chance::Chance;
 use rest::http::Method;
 use value::{Value, json};
 
@@ -15,13 +14,13 @@ use crate::speak::{Answer, Speaker};
 const REQUESTS: usize = 20_000;
 const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
 
-struct Dice(Chance);
+chance::named!(Dice);
 
 impl Dice {
     /// One of few specs.
     fn spec(&mut self) -> Value {
         let mut spec = json!({"containers": [{"name": "c", "image": "i"}]});
-        let part = self.0.below(12);
+        let part = self.below(12);
         for (number, field, value) in [
             (0, "priorityClassName", json!("a")),
             (1, "priorityClassName", json!("b")),
@@ -47,10 +46,10 @@ impl Dice {
 
     fn metadata(&mut self, number: usize) -> Value {
         let mut metadata = json!({"name": format!("p{number}"), "labels": {"app": "web"}});
-        if self.0.one_in(4) {
+        if self.one_in(4) {
             metadata["generateName"] = "made-".into();
         }
-        if !self.0.one_in(3) {
+        if !self.one_in(3) {
             return metadata;
         }
         for (field, value) in [
@@ -94,7 +93,7 @@ impl Dice {
                 json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": ""}]),
             ),
         ] {
-            if self.0.one_in(14) {
+            if self.one_in(14) {
                 metadata[field] = value;
             }
         }
@@ -127,19 +126,19 @@ fn told(answer: &Answer) -> Value {
 
 /// One change of what pods are looked at with, for both servers.
 async fn change(dice: &mut Dice, servers: [&Speaker; 2]) {
-    let name = dice.0.pick(&["a", "b", "default-1", "default-2"]);
+    let name = dice.pick(&["a", "b", "default-1", "default-2"]);
     let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
-        "value": dice.0.below(5), "globalDefault": name.starts_with("default"),
-        "preemptionPolicy": dice.0.pick(&["Never", "PreemptLowerPriority"])});
+        "value": dice.below(5), "globalDefault": name.starts_with("default"),
+        "preemptionPolicy": dice.pick(&["Never", "PreemptLowerPriority"])});
     let account =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}});
     let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "two"}});
     let accounts = format!(
         "/api/v1/namespaces/{}/serviceaccounts",
-        dice.0.pick(&["one", "two"])
+        dice.pick(&["one", "two"])
     );
     let spaces = "/api/v1/namespaces";
-    let (method, path, body) = match dice.0.below(9) {
+    let (method, path, body) = match dice.below(9) {
         0 | 1 => (Method::Post, CLASSES.to_owned(), class),
         2 | 3 => (Method::Delete, format!("{CLASSES}/{name}"), Value::Null),
         4 | 5 => (Method::Post, accounts, account),
@@ -167,22 +166,22 @@ fn both_ways_make_the_same_of_the_same_pods() {
         for server in [&short, &general] {
             server.post("/api/v1/namespaces", &one).await.expect(201);
         }
-        let mut dice = Dice(Chance::new(0xa11ce));
+        let mut dice = Dice::new(0xa11ce);
         let mut refused = 0;
         for number in 0..REQUESTS {
-            if dice.0.one_in(25) {
+            if dice.one_in(25) {
                 change(&mut dice, [&short, &general]).await;
             }
             let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": dice.metadata(number), "spec": dice.spec(),
-                "status": if dice.0.one_in(9) { json!({"phase": "Running"}) } else { Value::Null }});
-            let query = dice.0.pick(&[
+                "status": if dice.one_in(9) { json!({"phase": "Running"}) } else { Value::Null }});
+            let query = dice.pick(&[
                 "",
                 "",
                 "",
                 "?dryRun=All",
                 "?fieldManager=m&fieldValidation=Strict",
             ]);
-            let space = dice.0.pick(&["one", "one", "two", "none"]);
+            let space = dice.pick(&["one", "one", "two", "none"]);
             let path = format!("/api/v1/namespaces/{space}/pods{query}");
             let by_bytes = create_at(&short, &path, &pod).await;
             let by_text = general.post(&path, &pod).await;
