@@ -40,7 +40,7 @@ fn a_null_deletes_a_list() {
 /// A list of an object's fields is no object, though what reads them for us would take one.
 #[test]
 fn a_list_is_no_object() {
-    let mut dice = Dice(13);
+    let mut dice = Dice::new(13);
     let time = TIMES[0];
     for (part, documents) in [
         (
@@ -217,7 +217,7 @@ fn respell(text: &str, dice: &mut Dice) -> String {
 
 #[test]
 fn whatever_is_sent_is_stored_as_the_general_way_stores_it_or_left_to_it() {
-    let mut dice = Dice(0xd1ff_e4e7);
+    let mut dice = Dice::new(0xd1ff_e4e7);
     let mut answered = 0;
     for round in 0..6 * ROUNDS {
         let part = [
